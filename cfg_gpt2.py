@@ -1,0 +1,235 @@
+"""Every setting of a run: the model, the data, the training; and their file, config.json.
+
+The sizes carry GPT-2's own names (Radford et al. 2019, table 2). Throughout the code a
+shape is written with these letters:
+
+    B  batch            T  query positions     S  key positions, S >= T with a cache
+    C  n_embd           H  n_head              D  head_dim = C / H
+    F  4C, inside the feed-forward             V  vocab_size
+
+Read before: nothing, this is the first file.  Read next: gelu.py.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from pydantic import TypeAdapter, ValidationError
+
+FORMAT_VERSION = 1
+CONFIG_FILE = "config.json"
+
+
+def require(fits: bool, sentence: str) -> None:
+    """Raises ValueError(sentence) unless the setting fits."""
+    if not fits:
+        raise ValueError(sentence)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GPT2Config:
+    """The size of the model. The architecture itself is GPT-2 and has no switch."""
+
+    __pydantic_config__ = {"extra": "forbid"}
+
+    vocab_size: Annotated[int, tyro.conf.Suppress] = 50257  # set by the tokenizer
+    context_length: int = 1024  # the longest sequence the model can look at, in tokens
+    n_layer: int = 12  # transformer blocks, one after the other
+    n_head: int = 12  # attention heads per block
+    n_embd: int = 768  # width of the residual stream
+    dropout: float = 0.1  # one rate for embeddings, attention and residuals, as in GPT-2
+    bias: bool = True  # biases in the linear layers and norms; GPT-2 has them
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "context_length", "n_layer", "n_head", "n_embd"):
+            value = getattr(self, name)
+            flag = "--model." + name.replace("_", "-")
+            require(value >= 1, f"{flag} {value} must be at least 1")
+        require(
+            self.n_embd % self.n_head == 0,
+            f"--model.n-embd {self.n_embd} must be a multiple of --model.n-head {self.n_head}; "
+            f"try --model.n-embd {max(1, round(self.n_embd / self.n_head)) * self.n_head}",
+        )
+        require(
+            0 <= self.dropout < 1,
+            f"--model.dropout {self.dropout} must lie from 0 up to, not including, 1; try 0.1",
+        )
+
+    @property
+    def head_dim(self) -> int:
+        return self.n_embd // self.n_head
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """What the model reads, and how text becomes tokens."""
+
+    __pydantic_config__ = {"extra": "forbid"}
+
+    path: tuple[str, ...] = ("tiny-world",)
+    """tiny-world or tiny-world-ru (built in), or text files, folders and globs; one or several."""
+    tokenizer: str = "bpe"
+    """bpe (trained on the text), char, or a folder with a ready vocabulary such as GPT-2's."""
+    vocab_size: int = 1024  # tokens that the trained bpe may use; 257 at least
+    validation_share: float = 0.1  # of the text, kept apart to measure what was learned
+    stories: int | None = None  # told by the built-in worlds; None: 40,000
+    cache_dir: str = "data/cache"  # where token files are kept for the next run
+
+    def __post_init__(self) -> None:
+        require(len(self.path) > 0, "--data.path is empty; name a text file, or tiny-world")
+        require(
+            self.vocab_size >= 257,
+            f"--data.vocab-size {self.vocab_size} must be at least 257: "
+            "256 bytes and the end-of-text token; try 1024",
+        )
+        require(
+            0 < self.validation_share < 1,
+            f"--data.validation-share {self.validation_share} must lie between 0 and 1; try 0.1",
+        )
+        require(
+            self.stories is None or self.stories >= 100,
+            f"--data.stories {self.stories} must be at least 100; try 40000",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How the weights are found."""
+
+    __pydantic_config__ = {"extra": "forbid"}
+
+    max_steps: int = 1000  # optimizer steps
+    batch_size: int = 32  # windows of context_length tokens per optimizer step
+    micro_batch: int | None = None  # windows per forward pass, to save memory; None: all of them
+    learning_rate: float = 6e-4  # the highest, reached after the warm-up
+    final_learning_rate: float = 6e-5  # reached by a cosine at the last step
+    warmup_steps: int = 100  # the learning rate rises linearly over these
+    weight_decay: float = 0.1  # on matrices only, never on biases and norms
+    beta1: float = 0.9  # AdamW: memory of the mean gradient
+    beta2: float = 0.95  # AdamW: memory of the squared gradient
+    grad_clip: float = 1.0  # longest gradient vector let through; 0 lets all through
+    eval_every: int = 250  # steps between evaluations, each over the whole validation split
+    seed: int = 1  # of the weights, the order of the windows and dropout
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """auto takes a GPU where there is one."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """of the matrix products; auto takes bf16 where the device is faster with it."""
+
+    def __post_init__(self) -> None:
+        counts = ("max_steps", "batch_size", "eval_every")
+        for name in counts:
+            value = getattr(self, name)
+            flag = "--train." + name.replace("_", "-")
+            require(value >= 1, f"{flag} {value} must be at least 1")
+        require(
+            self.micro_batch is None or 1 <= self.micro_batch <= self.batch_size,
+            f"--train.micro-batch {self.micro_batch} must lie from 1 to "
+            f"--train.batch-size {self.batch_size}",
+        )
+        require(
+            0 < self.final_learning_rate <= self.learning_rate,
+            f"--train.final-learning-rate {self.final_learning_rate} must be positive and at most "
+            f"--train.learning-rate {self.learning_rate}; try a tenth of it",
+        )
+        require(
+            self.warmup_steps >= 0, f"--train.warmup-steps {self.warmup_steps} must not be negative"
+        )
+        require(
+            self.weight_decay >= 0, f"--train.weight-decay {self.weight_decay} must not be negative"
+        )
+        for name in ("beta1", "beta2"):
+            value = getattr(self, name)
+            require(0 <= value < 1, f"--train.{name} {value} must lie from 0 up to, not including, 1")
+        require(self.grad_clip >= 0, f"--train.grad-clip {self.grad_clip} must not be negative")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """All settings of one run."""
+
+    __pydantic_config__ = {"extra": "forbid"}
+
+    model: GPT2Config = field(default_factory=GPT2Config)
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+_GPT2 = GPT2Config()
+
+PRESETS: dict[str, GPT2Config] = {
+    "tiny": GPT2Config(
+        vocab_size=1024, context_length=256, n_layer=4, n_head=4, n_embd=128, dropout=0.0
+    ),
+    "shakespeare-char": GPT2Config(
+        vocab_size=66, context_length=64, n_layer=4, n_head=4, n_embd=128, dropout=0.0
+    ),
+    "book": replace(_GPT2, context_length=256),
+    "gpt2": _GPT2,
+    "gpt2-medium": replace(_GPT2, n_layer=24, n_head=16, n_embd=1024),
+    "gpt2-large": replace(_GPT2, n_layer=36, n_head=20, n_embd=1280),
+    "gpt2-xl": replace(_GPT2, n_layer=48, n_head=25, n_embd=1600),
+}
+DEFAULT_PRESET = "tiny"
+
+_TRAINING: dict[str, TrainConfig] = {
+    "tiny": TrainConfig(
+        max_steps=1500, batch_size=32, learning_rate=3e-3, final_learning_rate=1e-4,
+        warmup_steps=100, beta2=0.98, eval_every=250,
+    ),
+    "shakespeare-char": TrainConfig(
+        max_steps=2000, batch_size=12, learning_rate=1e-3, final_learning_rate=1e-4,
+        warmup_steps=100, beta2=0.99, eval_every=250,
+    ),
+    "book": TrainConfig(batch_size=4),
+}  # fmt: skip
+
+
+def preset(name: str) -> RunConfig:
+    """The settings that a preset stands for: PRESETS[name] and the training that suits it."""
+    if name not in PRESETS:
+        raise ValueError(f"--preset {name} is unknown; choose one of {', '.join(PRESETS)}")
+    return RunConfig(model=PRESETS[name], train=_TRAINING.get(name, TrainConfig(batch_size=8)))
+
+
+def write_config(folder: Path, config: RunConfig) -> None:
+    """Writes folder/config.json, whole or not at all."""
+    settings = TypeAdapter(RunConfig).dump_python(config, mode="json")
+    text = json.dumps({"format_version": FORMAT_VERSION, **settings}, indent=2, ensure_ascii=False)
+    write_whole(folder / CONFIG_FILE, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+
+
+def read_config(path: Path) -> RunConfig:
+    """Reads config.json, or the one in a run directory.
+
+    Raises FileNotFoundError where there is none, ValueError where it is not such a file.
+    """
+    file = path / CONFIG_FILE if path.is_dir() else path
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} does not exist; name a run directory, such as runs/tiny")
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8"))
+        version = settings.pop("format_version", None) if isinstance(settings, dict) else None
+        if version != FORMAT_VERSION:
+            raise ValueError(f"its format_version is {version}, this code reads {FORMAT_VERSION}")
+        return TypeAdapter(RunConfig).validate_python(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        reason = first["msg"].removeprefix("Value error, ")
+        raise ValueError(f"{file} cannot be used: {where}: {reason}") from None
+    except ValueError as error:
+        raise ValueError(f"{file} cannot be used: {error}") from None
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Lets write(temporary) make the file, then renames it to path: whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".part")
+    try:
+        write(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
