@@ -1,0 +1,271 @@
+"""The small world told in English.
+
+Every table has as many wordings as `world.WORDINGS` says. A person is named once and then
+is "he" or "she" as long as the sentences are about the same one: a rule, not a choice.
+Read before: world.py.  Read next: tiny_world_ru.py.
+"""
+
+from collections.abc import Callable
+
+from data.world import GIRLS, Event, Language, State, knows_answer, misses, sights
+
+WEATHER = ("windy", "quiet", "sunny", "grey", "misty", "bright", "cool", "fine", "long",
+           "rainy", "lovely", "cloudy")
+SEASONS = ("spring", "summer", "autumn", "winter")
+HOURS = ("morning", "day", "evening")
+
+AT = {"garden": "in the garden", "kitchen": "in the kitchen", "attic": "in the attic",
+      "barn": "in the barn", "cellar": "in the cellar", "porch": "on the porch",
+      "river": "by the river", "meadow": "in the meadow"}
+
+BEING = ("was", "was playing", "was sitting", "was resting")
+TOO = ("was there too.", "was there as well.")
+LYING = ("there was", "lay", "somebody had left")
+HOLDING = ("had", "was holding")
+WANTING = ("needed", "wanted", "was looking for")
+GOING = ("went", "ran", "walked", "hurried", "rushed", "skipped", "strolled", "tiptoed")
+TAKING = ("took", "picked up", "grabbed", "carefully lifted")
+PUTTING = ("put", "laid", "set")
+GIVING = ("gave", "handed", "gladly gave", "brought")
+REMEMBERING = ("remembered that", "suddenly remembered that", "had not forgotten that")
+FULFILLING = ("At last {} could {}.", "Now {} could {}.", "{} was glad to {}.",
+              "{} began to {}.")
+
+REASONS = {
+    "ball": ("to play with the dog", "to play outside", "to learn a new game"),
+    "book": ("to read about the sea", "to read a fairy tale", "to look at the pictures"),
+    "drum": ("to play a march", "to make some noise", "to play in the band"),
+    "lamp": ("to read in bed", "to light the stairs", "to sit up late"),
+    "cup": ("to drink some tea", "to drink warm milk", "to pick berries"),
+    "hat": ("to look like a sailor", "to hide from the sun", "to show magic tricks"),
+    "basket": ("to gather apples", "to pick mushrooms", "to pack a picnic"),
+    "doll": ("to play at school", "to play house", "to sew a dress for it"),
+    "boat": ("to play at pirates", "to sail it on the pond", "to play captain"),
+    "umbrella": ("to walk in the rain", "to stay dry", "to dance in the puddles"),
+    "blanket": ("to build a tent", "to keep warm", "to lie on the grass"),
+    "bell": ("to call everyone to supper", "to play at school", "to ring for the cat"),
+    "bucket": ("to water the flowers", "to build a castle of sand", "to fetch some water"),
+    "mirror": ("to catch sunbeams", "to make faces", "to comb the cat"),
+    "rope": ("to make a swing", "to skip outside", "to climb a tree"),
+    "pencil": ("to draw a horse", "to write a letter", "to draw a map"),
+}
+
+SCENERY = (
+    "Somewhere a dog barked.", "A bird was singing.", "A clock struck.", "Far away a train whistled.",
+    "A cat ran past.", "The wind played in the trees.", "A cloud hid the sun.",
+    "Somebody laughed far away.", "A leaf fell from a tree.", "It smelled of warm bread.",
+    "A mouse looked out and hid again.", "Two crows began to quarrel.", "A door banged somewhere.",
+    "An old horse went by.", "For a while it was very quiet.", "The sun came out again.",
+    "A small bird sat down on the roof.", "The roosters were calling.",
+    "Music came from the village.", "The cat yawned.", "The dog was chasing its tail.",
+    "A squirrel jumped from tree to tree.", "Grandmother was humming a song.",
+    "Grandfather was chopping wood.", "The neighbours were baking pies.",
+    "Smoke rose over the roofs.", "It smelled of pine trees.", "A cow mooed.",
+)
+HOPE = ("sighed.", "was a little sad.", "thought hard.", "did not give up.", "frowned.",
+        "was full of hope.", "counted to ten.", "looked at the sky.", "kept thinking about it.",
+        "shook {} head.")
+JOY = ("smiled.", "laughed.", "hummed a song.", "was very happy.", "clapped {} hands.", "whistled.",
+       "was in a good mood.", "danced a little.", "told a joke.", "winked at the cat.")
+EVENING = ("At bedtime", "When the stars came out", "In the end", "At the end of the day",
+           "Before supper", "When it got dark", "When it was time to sleep", "After all that")
+HAPPY = ("It was a good day.", "Everyone was happy.", "What a fine day it was!",
+         "All was well.", "Nobody wanted to go to bed.", "They often talked about that day.",
+         "It is good to have a friend.", "And that is the whole story.")
+SAD = ("Tomorrow they would try again.", "But tomorrow is another day.", "It was a pity.",
+       "Not every wish comes true at once.", "Well, that happens.", "Nobody cried, though.",
+       "Perhaps it would work out tomorrow.", "Some stories end like that.")
+
+
+def name(person: str) -> str:
+    """The name, always in full."""
+    return person.capitalize()
+
+
+def subject(state: State, person: str) -> str:
+    """Whom a sentence is about: a pronoun if the last one was about the same person."""
+    if person != state.subject:
+        return name(person)
+    return "She" if person in GIRLS else "He"
+
+
+def pick(person: str, girl: str, boy: str) -> str:
+    """The word that goes with a girl or with a boy."""
+    return girl if person in GIRLS else boy
+
+
+def full(state: State, thing: str) -> str:
+    """The thing with its look."""
+    return f"the {state.looks[thing]} {thing}"
+
+
+def to(place: str) -> str:
+    """The way to a place."""
+    return f"to the {place}"
+
+
+def a(words: str) -> str:
+    """The indefinite article."""
+    return f"an {words}" if words[0] in "aeiou" else f"a {words}"
+
+
+def capital(text: str) -> str:
+    """The first letter of a sentence."""
+    return text[0].upper() + text[1:]
+
+
+def tell_place(state: State, event: Event) -> str:
+    return f"{BEING[event.wording]} {AT[event.where]}."
+
+
+def tell_spot(state: State, event: Event) -> str:
+    if event.kind == "lies":
+        return f"{capital(AT[event.where])} {LYING[event.wording]}"
+    return f"{name(event.where)} {HOLDING[event.wording]}"
+
+
+def tell_thing(state: State, event: Event) -> str:
+    return a(f"{event.look} {event.what}.")
+
+
+def tell_want(state: State, event: Event) -> str:
+    return f"{subject(state, event.who)} {WANTING[event.wording]} the {event.what}"
+
+
+def tell_reason(state: State, event: Event) -> str:
+    return REASONS[state.wishes[state.lead].what][event.wording] + "."
+
+
+def tell_go(state: State, event: Event) -> str:
+    other, things = sights(state, event)
+    seen = [full(state, thing) for thing in things]
+    if other:
+        held = [full(state, thing) for thing in state.held(other)]
+        seen.insert(0, " with ".join([name(other), " and ".join(held)]) if held else name(other))
+    way = f"{subject(state, event.who)} {GOING[event.wording]} {to(event.where)}"
+    missing = misses(state, event)
+    if missing and not seen:
+        return f"{way}, but the {missing} was gone."
+    if not seen:
+        return f"{way}, but nobody was there."
+    gone = f" The {missing} was gone." if missing else ""
+    return f"{way} and saw {' and '.join(seen)} there.{gone}"
+
+
+def tell_take(state: State, event: Event) -> str:
+    return f"{subject(state, event.who)} {TAKING[event.wording]} {full(state, event.what)}."
+
+
+def tell_put(state: State, event: Event) -> str:
+    down = f"{PUTTING[event.wording]} the {event.what} down {AT[event.where]}."
+    return f"{subject(state, event.who)} {down}"
+
+
+def tell_give(state: State, event: Event) -> str:
+    given = f"{GIVING[event.wording]} {name(event.where)} the {event.what}."
+    return f'{subject(state, event.who)} {given} "Thank you!" said {name(event.where)}.'
+
+
+def tell_ask(state: State, event: Event) -> str:
+    question = (f"Where is the {event.what}?", f"Have you seen the {event.what}?",
+                f"Do you know where the {event.what} is?")[event.wording]
+    place = knows_answer(state, event)
+    answer = f"It is {AT[place]}" if place else "I do not know"
+    return f'"{question}" asked {name(event.who)}. "{answer}," said {name(event.where)}.'
+
+
+def tell_beg(state: State, event: Event) -> str:
+    request = (f"May I have the {event.what}?", f"Please give me the {event.what}!",
+               f"I need the {event.what}.")[event.wording]
+    said = "asked" if request.endswith("?") else "said"
+    return f'"{request}" {said} {name(event.who)}.'.replace('."', ',"')
+
+
+def tell_tell(state: State, event: Event) -> str:
+    place = AT[state.believed_place(event.who, event.what)]
+    hint = (f"told {name(event.where)} that the {event.what} was {place}.",
+            f"let {name(event.where)} know that the {event.what} was {place}.",
+            f"said that the {event.what} was {place}.")[event.wording]
+    return f"{subject(state, event.who)} {hint}"
+
+
+def tell_promise(state: State, event: Event) -> str:
+    bring = f"bring {name(event.where)} the {event.what}."
+    verb = ("promised to", "gave {} word to", "firmly promised to")[event.wording]
+    verb = verb.format(pick(event.who, "her", "his"))
+    return f"{subject(state, event.who)} {verb} {bring}"
+
+
+def tell_remember(state: State, event: Event) -> str:
+    memory = f"{REMEMBERING[event.wording]} the {event.what} was {AT[event.where]}."
+    return f"{subject(state, event.who)} {memory}"
+
+
+def tell_greet(state: State, event: Event) -> str:
+    friend = name(event.where)
+    words = (f"Hello, {friend}!", f"Good to see you, {friend}!", f"Here you are, {friend}!",
+             f"I was looking for you, {friend}!")[event.wording]
+    return f'"{words}" said {pick(event.who, "she", "he")}.'
+
+
+def tell_hope(state: State, event: Event) -> str:
+    own = pick(event.who, "her", "his")
+    return f"{subject(state, event.who)} {HOPE[event.wording].format(own)}"
+
+
+def tell_joy(state: State, event: Event) -> str:
+    own = pick(event.who, "her", "his")
+    return f"{subject(state, event.who)} {JOY[event.wording].format(own)}"
+
+
+def tell_fulfil(state: State, event: Event) -> str:
+    reason = REASONS[event.what][state.wishes[event.who].reason].removeprefix("to ")
+    who = subject(state, event.who)
+    frame = FULFILLING[event.wording]
+    return frame.format(who if frame.startswith("{") or who == name(event.who) else who.lower(),
+                        reason)
+
+
+def whereabouts(state: State, person: str, where: str) -> str:
+    """Where a person is and with what."""
+    held = " and ".join(full(state, thing) for thing in state.held(person))
+    return f"{name(person)} was {where}" + (f" with {held}" if held else "")
+
+
+def tell_evening(state: State, event: Event) -> str:
+    first, second = state.people
+    there = "there too" if state.together() else AT[state.where[second]]
+    text = (f"{EVENING[event.wording]} {whereabouts(state, first, AT[state.where[first]])}, "
+            f"and {whereabouts(state, second, there)}.")
+    for person, wish in state.wishes.items():
+        if state.where[wish.what] in AT:
+            text += f" The {wish.what} was still {AT[state.where[wish.what]]}."
+    for person in state.promises:
+        own = pick(person, "her", "his")
+        text += f" {name(person)} had {'kept' if person in state.kept else 'not kept'} {own} promise."
+    return text
+
+
+TELLINGS: dict[str, Callable[[State, Event], str]] = {
+    "weather": lambda state, event: f"One {WEATHER[event.wording]}",
+    "season": lambda state, event: SEASONS[event.wording],
+    "hour": lambda state, event: HOURS[event.wording],
+    "person": lambda state, event: name(event.who),
+    "place": tell_place, "too": lambda state, event: TOO[event.wording],
+    "lies": tell_spot, "has": tell_spot, "thing": tell_thing, "want": tell_want,
+    "reason": tell_reason, "go": tell_go, "take": tell_take, "put": tell_put, "give": tell_give,
+    "ask": tell_ask, "beg": tell_beg, "tell": tell_tell, "promise": tell_promise,
+    "remember": tell_remember, "greet": tell_greet,
+    "scenery": lambda state, event: SCENERY[event.wording],
+    "hope": tell_hope, "joy": tell_joy, "fulfil": tell_fulfil, "evening": tell_evening,
+    "happy end": lambda state, event: HAPPY[event.wording],
+    "sad end": lambda state, event: SAD[event.wording],
+}
+
+
+def tell(state: State, event: Event) -> str:
+    """What an event sounds like in English, told from the state before it."""
+    return TELLINGS[event.kind](state, event)
+
+
+RUSSIAN = Language("tiny-world-ru", tell)

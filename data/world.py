@@ -1,0 +1,521 @@
+"""A small world without a language: what is so, what can happen next, and how likely it is.
+
+    P(event | state) = weight(kind) / sum of weights of the possible kinds / number of events of that kind
+
+`possible(state)` lists the kinds of event that can happen now, each with its weight and its events;
+`happen(state, event)` makes one of them so. There is no other chance anywhere in the world.
+A story is two people, two things, a wish, and what becomes of it.
+Read next: tiny_world_en.py (how events are told), tiny_world.py (stories drawn and read back).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+
+GIRLS = ("anna", "vera", "kate", "nina", "mary", "alice")
+BOYS = ("peter", "mike", "nick", "max", "anton", "leo")
+PEOPLE = GIRLS + BOYS
+PLACES = ("garden", "kitchen", "attic", "barn", "cellar", "porch", "river", "meadow")
+THINGS = ("ball", "book", "drum", "lamp", "cup", "hat", "basket", "doll", "boat", "umbrella",
+          "blanket", "bell", "bucket", "mirror", "rope", "pencil")
+LOOKS = ("red", "blue", "green", "yellow", "white", "old", "new", "big", "little", "pretty")
+
+# How many wordings each kind of event has. Every language has as many, so that a story
+# costs the same number of bits in each.
+WORDINGS = {
+    "weather": 12, "season": 4, "hour": 3, "place": 4, "too": 2, "lies": 3, "has": 2,
+    "want": 3, "reason": 3, "go": 8, "take": 4, "put": 3, "give": 4, "ask": 3, "beg": 3,
+    "tell": 3, "promise": 3, "remember": 3, "greet": 4, "scenery": 28, "hope": 10, "joy": 10,
+    "fulfil": 4, "evening": 8, "happy end": 8, "sad end": 8,
+}
+
+# No telling of an event is longer than this many words and marks. The middle of a story
+# closes before they add up to more than ROOM: the promise that no story exceeds 200.
+LENGTH = {
+    "want": 8, "reason": 8, "go": 20, "take": 7, "put": 8, "give": 16, "ask": 18, "beg": 12,
+    "tell": 12, "promise": 12, "remember": 11, "greet": 9, "scenery": 8, "hope": 8, "joy": 8,
+    "fulfil": 13,
+}
+ROOM = 112
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happens. `where` is a place, or a person who holds or is spoken to."""
+    kind: str
+    who: str = ""
+    what: str = ""
+    where: str = ""
+    look: str = ""
+    wording: int = 0  # which of the synonyms tells it
+
+
+@dataclass(slots=True)
+class Wish:
+    """What a person wants a thing for, and whether it came true."""
+    what: str
+    reason: int = 0
+    fulfilled: bool = False
+
+
+@dataclass(slots=True)
+class State:
+    """All that is so. A thing is where a place or a person is named: `where["ball"] == "anna"`."""
+    stage: str = "weather"  # which piece of the story comes next
+    people: list[str] = field(default_factory=list)
+    things: list[str] = field(default_factory=list)
+    where: dict[str, str] = field(default_factory=dict)
+    looks: dict[str, str] = field(default_factory=dict)
+    wishes: dict[str, Wish] = field(default_factory=dict)
+    beliefs: dict[tuple[str, str], str] = field(default_factory=dict)  # (person, what) -> where
+    promises: dict[str, str] = field(default_factory=dict)  # person -> thing to bring the other
+    kept: set[str] = field(default_factory=set)             # who kept a promise
+    visited: set[tuple[str, str]] = field(default_factory=set)  # (person, place)
+    done: set[Event | str | tuple[str, str]] = field(default_factory=set)  # not to happen twice
+    subject: str = ""   # whom the last sentence was about: "he" or "she" in the next
+    lead: str = ""      # who acted last, and so tends to act next
+    arrived: str = ""   # who has just come to the other and may greet
+    hour: int = 0       # the hour of the day it all began
+    length: int = 0     # how much of ROOM is used up
+
+    def other(self, person: str) -> str:
+        """The other one of the two people."""
+        return self.people[self.people[0] == person]
+
+    def together(self) -> bool:
+        """Whether the two people are at one place."""
+        first, second = self.people
+        return self.where[first] == self.where[second]
+
+    def held(self, person: str) -> list[str]:
+        """The things that a person holds."""
+        return [thing for thing in self.things if self.where[thing] == person]
+
+    def lying(self, place: str) -> list[str]:
+        """The things that lie at a place."""
+        return [thing for thing in self.things if self.where[thing] == place]
+
+    def wanted(self, person: str) -> str:
+        """The thing a person still wishes to have in hand, or ""."""
+        wish = self.wishes.get(person)
+        return wish.what if wish and self.where[wish.what] != person else ""
+
+    def fetches(self, person: str) -> str:
+        """The thing a person promised to bring and has not brought, or ""."""
+        return "" if person in self.kept else self.promises.get(person, "")
+
+    def believed_place(self, person: str, what: str) -> str:
+        """The place where a person believes a thing or a person to be, or ""."""
+        spot = self.beliefs.get((person, what), "")
+        return self.beliefs.get((person, spot), "") if spot in self.people else spot
+
+
+Options = list[tuple[int, tuple[Event, ...]]]  # kinds of event: weight, and events drawn evenly
+
+
+@dataclass(frozen=True)
+class Language:
+    """A way to put events into words."""
+    name: str
+    tell: Callable[[State, Event], str]  # the state is the one before the event
+
+
+@cache
+def wordings(kind: str, who: str = "", what: str = "", where: str = "") -> tuple[Event, ...]:
+    """One event in all its wordings."""
+    return tuple(Event(kind, who, what, where, wording=n) for n in range(WORDINGS[kind]))
+
+
+@cache
+def anywhere(kind: str, who: str, places: tuple[str, ...]) -> tuple[Event, ...]:
+    """One kind of event at any of some places, in all wordings."""
+    return tuple(event for place in places for event in wordings(kind, who, "", place))
+
+
+# --- The opening: who is where, what there is, who wants what -------------------------------
+
+def one_piece(state: State) -> Options:
+    """The weather, the season, the hour: nothing but wording."""
+    return [(1, wordings(state.stage))]
+
+
+@cache
+def newcomers(known: tuple[str, ...]) -> tuple[Event, ...]:
+    """Everyone who is not in the story yet."""
+    return tuple(Event("person", person) for person in PEOPLE if person not in known)
+
+
+def who_comes(state: State) -> Options:
+    """The first or the second person."""
+    return [(1, newcomers(tuple(state.people)))]
+
+
+def where_they_are(state: State) -> Options:
+    """The second person may be with the first."""
+    person = state.people[-1]
+    if len(state.people) == 1:
+        return [(1, anywhere("place", person, PLACES))]
+    here = state.where[state.people[0]]
+    elsewhere = tuple(place for place in PLACES if place != here)
+    return [(1, wordings("too", person, "", here)), (3, anywhere("place", person, elsewhere))]
+
+
+def where_it_is(state: State) -> Options:
+    """The next thing lies somewhere or is in someone's hands; no two things at one spot."""
+    taken = state.where[state.things[0]] if state.things else ""
+    free = tuple(place for place in PLACES if place != taken)
+    holders = tuple(person for person in state.people if person != taken)
+    holding = tuple(event for person in holders for event in wordings("has", "", "", person))
+    return [(3, anywhere("lies", "", free)), (1, holding)]
+
+
+@cache
+def kinds_of_thing(known: tuple[str, ...]) -> tuple[Event, ...]:
+    """Every thing that is not in the story yet, in every look."""
+    return tuple(Event("thing", what=thing, look=look)
+                 for thing in THINGS if thing not in known for look in LOOKS)
+
+
+def what_it_is(state: State) -> Options:
+    """The thing at the spot just named."""
+    return [(1, kinds_of_thing(tuple(state.things)))]
+
+
+def out_of_reach(state: State, person: str, thing: str) -> bool:
+    """Whether a person neither holds a thing nor stands next to it."""
+    return state.where[thing] not in (person, state.where[person])
+
+
+def first_wish(state: State) -> Options:
+    """Someone wants something out of reach. (Two things at two spots: there always is a pair.)"""
+    pairs = [(person, thing) for person in state.people for thing in state.things
+             if out_of_reach(state, person, thing)]
+    return [(1, tuple(event for pair in pairs for event in wordings("want", *pair)))]
+
+
+# --- The middle: people go after their wishes ------------------------------------------------
+
+def handling(state: State, person: str, other: str) -> Options:
+    """Taking, using, giving and putting down."""
+    options: Options = []
+    wish, here = state.wishes.get(person), state.where[person]
+    goals = (state.fetches(person), state.wanted(person))
+    if wish and not wish.fulfilled and state.where[wish.what] == person:
+        options.append((30, wordings("fulfil", person, wish.what)))
+    for thing in state.lying(here):
+        weight = 30 if thing in goals else 4 if thing == state.wanted(other) else 0
+        if weight:
+            options.append((weight, wordings("take", person, thing)))
+    for thing in state.held(person):
+        if state.together() and thing == state.wanted(other):
+            options.append((30, wordings("give", person, thing, other)))
+        elif thing not in goals and not (wish and thing == wish.what):
+            if thing != state.wanted(other) and ("put", thing) not in state.done:
+                options.append((1, wordings("put", person, thing, here)))
+    return options
+
+
+def talking(state: State, person: str, other: str) -> Options:
+    """What one can say to the other when they are together."""
+    options: Options = []
+    goal, theirs = state.wanted(person), state.wanted(other)
+    if goal and state.where[goal] == other and ("beg", person) not in state.done:
+        options.append((12, wordings("beg", person, goal, other)))
+    if goal and (person, goal) not in state.beliefs and ("ask", person) not in state.done:
+        options.append((14, wordings("ask", person, goal, other)))
+    known = state.believed_place(person, theirs) if theirs else ""
+    if known and known != state.where[person]:
+        if (other, theirs) not in state.beliefs:
+            options.append((6, wordings("tell", person, theirs, other)))
+        if not state.promises and state.beliefs[person, theirs] in PLACES:
+            options.append((8, wordings("promise", person, theirs, other)))
+    if state.arrived == person and "greet" not in state.done:
+        options.append((5, wordings("greet", person, "", other)))
+    return options
+
+
+def going(state: State, person: str, other: str) -> Options:
+    """Going where the goal is believed to be; with no such belief, searching."""
+    here = state.where[person]
+    if state.fetches(other) or state.lying(here) and state.wanted(person) in state.lying(here):
+        return []  # one waits for what was promised, or has it at one's feet
+    carries = any(thing == state.wanted(other) for thing in state.held(person))
+    if carries and state.together():
+        return []
+    goal = other if carries else state.fetches(person) or state.wanted(person)
+    if not goal:
+        return strolling(state, person)
+    target = state.believed_place(person, goal)
+    if target:
+        return [(20, wordings("go", person, "", target))] if target != here else []
+    return searching(state, person, goal, here)
+
+
+def searching(state: State, person: str, goal: str, here: str) -> Options:
+    """Luck helps: a place with somebody or the goal in it comes before an empty one."""
+    fresh = [place for place in PLACES if (person, place) not in state.visited and place != here]
+    spots = {state.where[state.other(person)], state.where[goal]}
+    lucky = tuple(place for place in fresh if place in spots)
+    empty = tuple(place for place in fresh if place not in spots)
+    options = [(14, anywhere("go", person, lucky))] if lucky else []
+    if empty and ("lost", person) not in state.done:
+        options.append((4, anywhere("go", person, empty)))
+    return options
+
+
+def strolling(state: State, person: str) -> Options:
+    """Who wants nothing may go and see where the other one is, once."""
+    if ("stroll", person) in state.done or state.together():
+        return []
+    fresh = tuple(place for place in PLACES if (person, place) not in state.visited)
+    return [(1, anywhere("go", person, fresh))] if fresh else []
+
+
+def musing(state: State) -> Options:
+    """A thought, a mood, a sound: at most one in a row."""
+    person, options = state.lead, []
+    goal = state.fetches(person) or state.wanted(person)
+    target = state.believed_place(person, goal) if goal else ""
+    if target not in ("", state.where[person]) and "remember" not in state.done:
+        if state.beliefs[person, goal] in PLACES:
+            options.append((4, wordings("remember", person, goal, target)))
+    if "mused" not in state.done:
+        feeling = "hope" if state.wanted(person) else "joy"
+        options.append((5, unused(state, wordings(feeling, person))))
+        options.append((5, unused(state, wordings("scenery"))))
+    return options
+
+
+def unused(state: State, events: tuple[Event, ...]) -> tuple[Event, ...]:
+    """Those that have not happened yet."""
+    return tuple(event for event in events if event not in state.done)
+
+
+def wish_of_the_other(state: State) -> Options:
+    """The second person may, early on, want the second thing."""
+    person = state.other(next(iter(state.wishes)))
+    (thing,) = (thing for thing in state.things if thing != state.wishes[state.other(person)].what)
+    if state.length > 36 or not out_of_reach(state, person, thing):
+        return []
+    return [(10, wordings("want", person, thing))]
+
+
+def closing(state: State) -> Options:
+    """The story may end when all is well, and when it has gone on for long."""
+    wishes = state.wishes.values()
+    if all(wish.fulfilled for wish in wishes):
+        return [(20, wordings("evening"))]
+    return [(3, wordings("evening"))] if state.length > ROOM // 2 else []
+
+
+def middle(state: State) -> Options:
+    """All that can happen once the story is under way."""
+    if state.length > ROOM - max(LENGTH.values()):
+        return [(1, wordings("evening"))]
+    options = closing(state)
+    for person in state.people:
+        other, pace = state.other(person), 4 if person == state.lead else 1
+        choices = handling(state, person, other) + going(state, person, other)
+        if state.together():
+            choices += talking(state, person, other)
+        options += [(weight * pace, events) for weight, events in choices]
+    if len(state.wishes) == 1:
+        options += wish_of_the_other(state)
+    if options or state.lead:
+        options += musing(state)
+    return options or [(1, wordings("evening"))]
+
+
+def last_words(state: State) -> Options:
+    """Happy when every wish came true."""
+    happy = all(wish.fulfilled for wish in state.wishes.values())
+    return [(1, wordings("happy end" if happy else "sad end"))]
+
+
+STAGES: dict[str, Callable[[State], Options]] = {
+    "weather": one_piece, "season": one_piece, "hour": one_piece, "person": who_comes,
+    "place": where_they_are, "spot": where_it_is, "thing": what_it_is, "want": first_wish,
+    "reason": one_piece, "middle": middle, "end": last_words,
+}
+
+
+def possible(state: State) -> Options:
+    """The kinds of event that can happen now: (weight, events), none of them empty."""
+    return STAGES[state.stage](state)
+
+
+# --- What an event changes ---------------------------------------------------------------------
+
+def notice(state: State, person: str) -> None:
+    """A person sees what is around, and no longer believes here what is not here."""
+    here, other = state.where[person], state.other(person)
+    for what in (other, *state.things):
+        spot = state.where[what]
+        believed = state.beliefs.get((person, what))
+        if spot == here or spot == person or state.where.get(spot) == here:
+            state.beliefs[person, what] = spot
+        elif believed in (here, person) or believed == other and state.together():
+            del state.beliefs[person, what]
+
+
+def sights(state: State, event: Event) -> tuple[str, list[str]]:
+    """Who and what someone who goes to a place will see there: the other or "", things."""
+    other = state.other(event.who)
+    return other if state.where[other] == event.where else "", state.lying(event.where)
+
+
+def misses(state: State, event: Event) -> str:
+    """The thing that someone comes for to a place and will not find there, or ""."""
+    goal = state.fetches(event.who) or state.wanted(event.who)
+    if not goal or state.beliefs.get((event.who, goal)) != event.where:
+        return ""
+    other, things = sights(state, event)
+    return "" if goal in things or other and state.where[goal] == other else goal
+
+
+def knows_answer(state: State, event: Event) -> str:
+    """The place that the one who is asked will name, or ""."""
+    return state.believed_place(event.where, event.what)
+
+
+def do_go(state: State, event: Event) -> None:
+    """Who stays behind knows where the other went."""
+    other, things = sights(state, event)
+    if state.together():
+        state.beliefs[state.other(event.who), event.who] = event.where
+    if not other and state.wanted(event.who) not in things:
+        state.done.add(("lost", event.who))
+    state.done.add(("stroll", event.who))
+    state.where[event.who] = event.where
+    state.visited.add((event.who, event.where))
+    state.arrived = event.who if other else ""
+
+
+def do_take(state: State, event: Event) -> None:
+    """The thing is in hand."""
+    state.where[event.what] = event.who
+
+
+def do_put(state: State, event: Event) -> None:
+    """The thing lies where its holder is."""
+    state.where[event.what] = event.where
+    state.done.add(("put", event.what))
+
+
+def do_give(state: State, event: Event) -> None:
+    """A promise is kept by it. The one who got the thing says thank you."""
+    state.where[event.what] = event.where
+    if state.promises.get(event.who) == event.what:
+        state.kept.add(event.who)
+    state.subject = event.where
+
+
+def do_ask(state: State, event: Event) -> None:
+    """The answer, if there is one, is believed."""
+    state.done.add(("ask", event.who))
+    if answer := knows_answer(state, event):
+        state.beliefs[event.who, event.what] = answer
+    state.subject = event.where
+
+
+def do_tell(state: State, event: Event) -> None:
+    """What one is told, one believes."""
+    state.beliefs[event.where, event.what] = state.believed_place(event.who, event.what)
+
+
+def do_talk(state: State, event: Event) -> None:
+    """Said once."""
+    state.done.update((event.kind, (event.kind, event.who)))
+
+
+def do_promise(state: State, event: Event) -> None:
+    """To be kept by giving the thing."""
+    state.promises[event.who] = event.what
+
+
+def do_muse(state: State, event: Event) -> None:
+    """No second musing right after it."""
+    state.done.update((event, "mused"))
+
+
+def do_fulfil(state: State, event: Event) -> None:
+    """The wish came true."""
+    state.wishes[event.who].fulfilled = True
+
+
+ACTS: dict[str, Callable[[State, Event], None]] = {
+    "go": do_go, "take": do_take, "put": do_put, "give": do_give, "ask": do_ask, "tell": do_tell,
+    "beg": do_talk, "greet": do_talk, "remember": do_talk, "promise": do_promise,
+    "scenery": do_muse, "hope": do_muse, "joy": do_muse, "fulfil": do_fulfil,
+}
+
+
+def act(state: State, event: Event) -> None:
+    """Any event of the middle."""
+    state.length += LENGTH[event.kind]
+    state.done.discard("mused")
+    state.arrived = ""
+    state.subject = event.who
+    state.lead = event.who or state.lead
+    ACTS[event.kind](state, event)
+    for person in state.people:
+        notice(state, person)
+
+
+def wish(state: State, event: Event) -> None:
+    """A wish, its reason yet to come."""
+    state.wishes[event.who] = Wish(event.what)
+    state.length += LENGTH["want"]
+    state.subject = state.lead = event.who
+    state.stage = "reason"
+
+
+def reason(state: State, event: Event) -> None:
+    """The reason of the latest wish. With the first one the story is under way."""
+    state.wishes[state.lead].reason = event.wording
+    state.length += LENGTH["reason"]
+    state.stage = "middle"
+    for person in state.people:
+        notice(state, person)
+
+
+def settle(state: State, event: Event) -> None:
+    """The second person follows the first, the things follow both."""
+    state.where[event.who] = event.where
+    state.visited.add((event.who, event.where))
+    state.stage = "person" if len(state.people) == 1 else "spot"
+
+
+def place_thing(state: State, event: Event) -> None:
+    """The thing is at the spot named before."""
+    state.things.append(event.what)
+    state.where[event.what] = state.where.pop("spot")
+    state.looks[event.what] = event.look
+    state.stage = "spot" if len(state.things) == 1 else "want"
+
+
+def happen(state: State, event: Event) -> None:
+    """Makes an event of `possible(state)` so."""
+    kind = event.kind
+    if kind in ACTS:
+        act(state, event)
+    elif kind in ("place", "too"):
+        settle(state, event)
+    elif kind == "thing":
+        place_thing(state, event)
+    elif kind == "want":
+        wish(state, event)
+    elif kind == "reason":
+        reason(state, event)
+    elif kind == "person":
+        state.people.append(event.who)
+        state.stage = "place"
+    elif kind in ("lies", "has"):
+        state.where["spot"] = event.where
+        state.stage = "thing"
+    else:
+        state.hour = event.wording if kind == "hour" else state.hour
+        state.stage = NEXT.get(kind, "over")
+
+
+NEXT = {"weather": "season", "season": "hour", "hour": "person", "evening": "end"}
