@@ -1,0 +1,122 @@
+"""GPT2Model: tokens in, for every position the scores of the next token out.
+
+    x      = token_embedding[tokens] + position_embedding[0 .. T-1]
+    x      = block(x), n_layer times
+    logits = LayerNorm(x) token_embedding^T                  Radford et al. 2019, section 2.3
+
+The output layer is the token embedding once more (tied): a token is read and written with the
+same vector.
+Read before: transformer_block.py.  Read next: loss.py.
+"""
+
+import math
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from cfg_gpt2 import CONFIG_FILE, GPT2Config, RunConfig, read_config, write_config, write_whole
+from layer_norm import LayerNorm
+from multiheadattention import KVCache
+from transformer_block import TransformerBlock
+
+WEIGHTS_FILE = "model.safetensors"
+
+
+class GPT2Model(nn.Module):
+    """The whole of GPT-2."""
+
+    def __init__(self, config: GPT2Config) -> None:
+        super().__init__()
+        self.config = config
+        self.token_embedding = nn.Embedding(config.vocab_size, config.n_embd)
+        self.position_embedding = nn.Embedding(config.context_length, config.n_embd)
+        self.embedding_dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(TransformerBlock(config) for _ in range(config.n_layer))
+        self.final_norm = LayerNorm(config.n_embd, bias=config.bias)
+        self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+        self.lm_head.weight = self.token_embedding.weight
+        self.init_weights()
+
+    def forward(self, tokens: Tensor, cache: list[KVCache] | None = None) -> Tensor:
+        """(B, T) -> (B, T, V). With a cache, tokens holds only the new positions.
+
+        Raises ValueError where the positions go beyond context_length.
+        """
+        start = cache[0].length if cache else 0
+        end = start + tokens.size(1)
+        if end > self.config.context_length:
+            raise ValueError(
+                f"{end} tokens are more than context_length {self.config.context_length}; "
+                "give the model the last ones only"
+            )
+        positions = torch.arange(start, end, device=tokens.device)  # (T,)
+        x = self.token_embedding(tokens) + self.position_embedding(positions)  # (B, T, C)
+        x = self.embedding_dropout(x)
+        for i, block in enumerate(self.blocks):
+            x = block(x, cache[i] if cache else None)
+        x = self.final_norm(x)
+        return self.lm_head(x)  # (B, T, V)
+
+    def init_weights(self, generator: torch.Generator | None = None) -> None:
+        """Draws all weights anew: N(0, 0.02), biases 0, norms 1."""
+        residual_std = 0.02 / math.sqrt(2 * self.config.n_layer)
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            elif "norm" in name:
+                nn.init.ones_(parameter)
+            # 2 residual additions per block; the smaller std keeps variance flat with depth
+            elif name.endswith(("out_proj.weight", "narrow_proj.weight")):
+                nn.init.normal_(parameter, std=residual_std, generator=generator)
+            else:
+                nn.init.normal_(parameter, std=0.02, generator=generator)
+
+    def new_cache(self, batch_size: int) -> list[KVCache]:
+        """One empty cache for each block, on the device and in the dtype of the weights."""
+        weight = self.token_embedding.weight
+        return [
+            KVCache(self.config, batch_size, device=weight.device, dtype=weight.dtype)
+            for _ in self.blocks
+        ]
+
+    def n_parameters(self) -> int:
+        """Numbers that are trained; the tied head counts once."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def save(self, run_dir: str | Path) -> None:
+        """Writes model.safetensors, whole or not at all, and config.json where there is none."""
+        folder = Path(run_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = {n: p.detach().contiguous() for n, p in self.named_parameters()}
+        write_whole(folder / WEIGHTS_FILE, lambda path: save_file(weights, path))
+        if not (folder / CONFIG_FILE).exists():
+            write_config(folder, RunConfig(model=self.config))
+
+    @classmethod
+    def load(cls, run_dir: str | Path) -> "GPT2Model":
+        """Reads what `save` wrote, for inference: in fp32, on the CPU, dropout off.
+
+        Raises FileNotFoundError where a file is missing, ValueError where it does not fit.
+        """
+        folder = Path(run_dir)
+        config = read_config(folder).model
+        file = folder / WEIGHTS_FILE
+        if not file.is_file():
+            raise FileNotFoundError(f"{file} does not exist; train first, or name another run")
+        with torch.device("meta"):
+            model = cls(config)
+        try:
+            weights = load_file(file)
+            model.load_state_dict(weights, strict=False, assign=True)
+        except (SafetensorError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{file} cannot be read: {reason}; copy or train it again") from None
+        model.lm_head.weight = model.token_embedding.weight
+        wanted = {name for name, _ in model.named_parameters()}
+        if wanted != set(weights):
+            names = ", ".join(sorted(wanted ^ set(weights))[:3])
+            raise ValueError(f"{file} does not fit {CONFIG_FILE}: {names} missing or unknown")
+        return model.float().eval()

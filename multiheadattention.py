@@ -1,0 +1,135 @@
+"""Causal self-attention: each position gathers from itself and the positions before it.
+
+    Attention(Q, K, V) = softmax(Q K^T / sqrt(D) + causal mask) V     Vaswani et al. 2017, eq. 1
+
+GPT-2 runs H heads side by side on D = C / H channels each, then mixes them once.
+Two ways compute the same thing: the formula written out, and torch's fused kernel, which never
+holds the T x S weights in memory and is the default. `explicit_attention()` chooses the first.
+Read before: feedforward.py.  Read next: transformer_block.py.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cfg_gpt2 import GPT2Config
+
+_explicit: ContextVar[bool] = ContextVar("explicit_attention", default=False)
+
+
+class MultiHeadAttention(nn.Module):
+    """H heads of causal self-attention with one fused projection for queries, keys and values."""
+
+    def __init__(self, config: GPT2Config) -> None:
+        super().__init__()
+        self.n_head = config.n_head
+        self.qkv_proj = nn.Linear(config.n_embd, 3 * config.n_embd, bias=config.bias)
+        self.causal_softmax = CausalSoftmax()
+        self.attention_dropout = nn.Dropout(config.dropout)
+        self.out_proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
+        self.residual_dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, cache: "KVCache | None" = None) -> Tensor:
+        """(B, T, C) -> (B, T, C). With a cache, x holds only the new positions."""
+        q, k, v = self.qkv_proj(x).chunk(3, dim=-1)  # (B, T, C)
+        q, k, v = map(self.split_heads, (q, k, v))  # (B, H, T, D)
+        if cache is not None:
+            k, v = cache.append(k, v)  # (B, H, S, D)
+        attend = self.attend_explicit if _explicit.get() else self.attend_fused
+        heads = attend(q, k, v)  # (B, H, T, D)
+        x = heads.transpose(1, 2).flatten(start_dim=2)  # (B, T, C)
+        return self.residual_dropout(self.out_proj(x))
+
+    def split_heads(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, H, T, D)."""
+        return x.unflatten(-1, (self.n_head, -1)).transpose(1, 2)
+
+    def attend_explicit(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """(B, H, T, D), (B, H, S, D), (B, H, S, D) -> (B, H, T, D): the formula, line by line."""
+        scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))  # (B, H, T, S)
+        weights = self.causal_softmax(scores)  # (B, H, T, S)
+        return self.attention_dropout(weights) @ v  # (B, H, T, D)
+
+    def attend_fused(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """The same in one kernel, which walks over the keys and keeps a running softmax."""
+        n_new, n_keys = q.size(-2), k.size(-2)
+        mask = None
+        if 1 < n_new < n_keys:  # is_causal would align the mask to the first key, not the last
+            mask = causal_mask(n_new, n_keys, q.device)
+        return F.scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            attn_mask=mask,
+            dropout_p=self.attention_dropout.p if self.training else 0.0,
+            is_causal=n_new == n_keys,
+        )
+
+
+class CausalSoftmax(nn.Module):
+    """Scores to weights. A module of its own, so that a forward hook can read the weights."""
+
+    def forward(self, scores: Tensor) -> Tensor:
+        """(B, H, T, S) -> (B, H, T, S); each row sums to 1, and is 0 for later positions."""
+        n_new, n_keys = scores.shape[-2:]
+        visible = causal_mask(n_new, n_keys, scores.device)  # (T, S)
+        return scores.masked_fill(~visible, -math.inf).softmax(dim=-1)
+
+
+class KVCache:
+    """The keys and values of the positions that one attention layer has seen.
+
+    The caller owns it, one for each layer. Its memory is taken at once:
+    2 * B * H * context_length * D numbers.
+    """
+
+    def __init__(
+        self,
+        config: GPT2Config,
+        batch_size: int,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        shape = (batch_size, config.n_head, config.context_length, config.head_dim)
+        self.keys = torch.zeros(shape, device=device, dtype=dtype)
+        self.values = torch.zeros(shape, device=device, dtype=dtype)
+        self.length = 0
+
+    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Two of (B, H, T, D) -> two of (B, H, S, D): the new positions behind the old ones.
+
+        Raises ValueError where the context is full.
+        """
+        end, room = self.length + k.size(-2), self.keys.size(-2)
+        if end > room:
+            raise ValueError(f"the cache has room for {room} positions, {end} were asked for")
+        self.keys[:, :, self.length : end] = k
+        self.values[:, :, self.length : end] = v
+        self.length = end
+        return self.keys[:, :, :end], self.values[:, :, :end]
+
+    def clear(self) -> None:
+        """Forgets all positions and keeps the memory."""
+        self.length = 0
+
+
+def causal_mask(n_new: int, n_keys: int, device: torch.device) -> Tensor:
+    """-> (T, S), True where a query may look: the last n_new of n_keys positions ask."""
+    everything = torch.ones(n_new, n_keys, dtype=torch.bool, device=device)
+    return everything.tril(diagonal=n_keys - n_new)
+
+
+@contextmanager
+def explicit_attention() -> Iterator[None]:
+    """Inside this context every MultiHeadAttention runs the written-out formula."""
+    token = _explicit.set(True)
+    try:
+        yield
+    finally:
+        _explicit.reset(token)
