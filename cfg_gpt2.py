@@ -73,20 +73,27 @@ class DataConfig:
     """tiny-world or tiny-world-ru (built in), or text files, folders and globs; one or several."""
     tokenizer: str = "bpe"
     """bpe (trained on the text), char, or a folder with a ready vocabulary such as GPT-2's."""
-    vocab_size: int = 1024  # tokens that the trained bpe may use; 257 at least
-    validation_share: float = 0.1  # of the text, kept apart to measure what was learned
+    vocab_size: int | None = None  # tokens that the trained bpe may use; None: 1024
+    validation_share: float | None = None
+    """of the text, kept apart to measure what was learned; None: 0.1, and for the built-in worlds
+    0.05, at most 1000 stories."""
     stories: int | None = None  # told by the built-in worlds; None: 40,000
     cache_dir: str = "data/cache"  # where token files are kept for the next run
 
     def __post_init__(self) -> None:
         require(len(self.path) > 0, "--data.path is empty; name a text file, or tiny-world")
         require(
-            self.vocab_size >= 257,
+            self.vocab_size is None or self.tokenizer == "bpe",
+            f"--data.vocab-size {self.vocab_size} is for --data.tokenizer bpe; "
+            f"leave it out, --data.tokenizer {self.tokenizer} has the size it has",
+        )
+        require(
+            self.vocab_size is None or self.vocab_size >= 257,
             f"--data.vocab-size {self.vocab_size} must be at least 257: "
             "256 bytes and the end-of-text token; try 1024",
         )
         require(
-            0 < self.validation_share < 1,
+            self.validation_share is None or 0 < self.validation_share < 1,
             f"--data.validation-share {self.validation_share} must lie between 0 and 1; try 0.1",
         )
         require(
