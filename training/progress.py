@@ -1,0 +1,130 @@
+"""What a person sees of a run: a progress bar, metrics.jsonl and loss.png."""
+
+import json
+import time
+from pathlib import Path
+from types import TracebackType
+
+import matplotlib
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+METRICS_FILE = "metrics.jsonl"
+PICTURE_FILE = "loss.png"
+QUIET_SECONDS = 15.0  # without a terminal a line of progress is due at most this often
+
+Metrics = dict[str, float]
+
+
+class Percent(ProgressColumn):
+    """12%, without rich's padding."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.percentage:3.0f}%")
+
+
+class Bar:
+    """A bar on a terminal; elsewhere a plain line now and then. Use as a context manager."""
+
+    def __init__(self, console: Console, what: str, total: int, done: int = 0) -> None:
+        self.console = console
+        self.what, self.total, self.done = what, total, done
+        self.progress = Progress(
+            TextColumn(what), BarColumn(bar_width=24), Percent(), TextColumn("{task.fields[said]}"),
+            TimeRemainingColumn(compact=True), TextColumn("left"), console=console,
+        )  # fmt: skip
+        self.task = self.progress.add_task(what, total=total, completed=done, said="")
+        self.first, self.started = done, time.monotonic()
+        self.last_line = self.started
+
+    def __enter__(self) -> "Bar":
+        if self.console.is_terminal:
+            self.progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.progress.stop()
+
+    def move(self, done: int, said: str = "") -> None:
+        """Shows that `done` of `total` is done, and `said` beside it."""
+        self.done = done
+        self.progress.update(self.task, completed=done, said=said)
+        now = time.monotonic()
+        if not self.console.is_terminal and now - self.last_line > QUIET_SECONDS:
+            self.last_line = now
+            left = (now - self.started) * (self.total - done) / max(1, done - self.first)
+            self.say(f"{self.what} {100 * done / self.total:.0f}%  {said}  {clock(left)} left")
+
+    def say(self, line: str) -> None:
+        """Prints a line above the bar."""
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def clock(seconds: float) -> str:
+    """125.0 -> "2:05"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class MetricsLog:
+    """metrics.jsonl: one line a step, each written as soon as it is known."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.path = run_dir / METRICS_FILE
+
+    def append(self, metrics: Metrics) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(metrics) + "\n")
+
+    def read(self) -> list[Metrics]:
+        """All lines; a last one that a crash cut short does not count."""
+        if not self.path.exists():
+            return []
+        lines = self.path.read_text(encoding="utf-8").split("\n")
+        return [json.loads(line) for line in lines[:-1] if line]
+
+    def keep_until(self, step: int) -> None:
+        """Drops the lines after `step`, which a resumed run is going to write again."""
+        kept = [metrics for metrics in self.read() if metrics["step"] <= step]
+        part = self.path.with_name(METRICS_FILE + ".part")
+        part.write_text("".join(json.dumps(m) + "\n" for m in kept), encoding="utf-8")
+        part.replace(self.path)
+
+
+def draw_losses(run_dir: Path, title: str) -> Path:
+    """loss.png: the training and validation curve in bits per byte, and the floor if known."""
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    lines = MetricsLog(run_dir).read()
+    figure, axes = pyplot.subplots(figsize=(8, 4.5), dpi=120, layout="constrained")
+    train = [(m["step"], m["train_bits_per_byte"]) for m in lines if "train_bits_per_byte" in m]
+    validation = [(m["step"], m["val_bits_per_byte"]) for m in lines if "val_bits_per_byte" in m]
+    floor = next((m["floor_bits_per_byte"] for m in lines if "floor_bits_per_byte" in m), None)
+    if train:
+        axes.plot(*zip(*train, strict=True), color="#9db7d5", linewidth=1, label="training")
+    if validation:
+        last = validation[-1][1]
+        label = f"validation, {last:.4f} at the end"
+        axes.plot(*zip(*validation, strict=True), "o-", color="#1f4e8c", markersize=4, label=label)
+    if floor is not None:
+        label = f"floor, {floor:.4f}: no model can do better"
+        axes.axhline(floor, color="#c0392b", linestyle="--", label=label)
+    axes.set(title=title, xlabel="optimizer steps", ylabel="bits per byte", yscale="log")
+    axes.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%.3g"))
+    axes.yaxis.set_minor_formatter(matplotlib.ticker.FormatStrFormatter("%.2g"))
+    axes.grid(alpha=0.25, which="both")
+    axes.legend(frameon=False)
+    path = run_dir / PICTURE_FILE
+    part = path.with_name("loss.part.png")
+    figure.savefig(part)
+    pyplot.close(figure)
+    part.replace(path)
+    return path
