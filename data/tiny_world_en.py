@@ -10,7 +10,7 @@ from collections.abc import Callable
 from data.world import GIRLS, Event, Language, State, knows_answer, misses, sights
 
 WEATHER = ("windy", "quiet", "sunny", "grey", "misty", "bright", "cool", "fine", "long",
-           "rainy", "lovely", "cloudy")
+           "rainy", "lovely", "cloudy", "still", "fresh", "ordinary", "mild")
 SEASONS = ("spring", "summer", "autumn", "winter")
 HOURS = ("morning", "day", "evening")
 
@@ -18,24 +18,30 @@ AT = {"garden": "in the garden", "kitchen": "in the kitchen", "attic": "in the a
       "barn": "in the barn", "cellar": "in the cellar", "porch": "on the porch",
       "river": "by the river", "meadow": "in the meadow"}
 
-BEING = ("was", "was playing", "was sitting", "was resting")
-TOO = ("was there too.", "was there as well.")
+BEING = ("was", "was playing", "was sitting", "was resting", "was dreaming", "was singing",
+         "was dancing", "was humming", "was thinking", "was dozing", "was drawing", "was reading",
+         "was waiting", "was whistling", "was yawning", "was smiling")
+TOO = ("was there too.", "was there as well.", "kept {} company.")
+KNOWING = ("knew that", "remembered that")
 LYING = ("there was", "lay", "somebody had left")
 HOLDING = ("had", "was holding")
-WANTING = ("needed", "wanted", "was looking for")
-GOING = ("went", "ran", "walked", "hurried", "rushed", "skipped", "strolled", "tiptoed")
-TAKING = ("took", "picked up", "grabbed", "carefully lifted")
+WANTING = ("needed", "wanted", "was looking for", "wished for")
+GOING = ("went", "ran", "walked", "hurried", "rushed", "skipped", "strolled", "tiptoed",
+         "wandered", "marched", "raced", "came")
+TAKING = ("took", "picked up", "grabbed", "carefully took", "gladly took", "quickly took",
+          "quickly picked up", "carefully picked up")
 PUTTING = ("put", "laid", "set")
-GIVING = ("gave", "handed", "gladly gave", "brought")
+GIVING = ("gave", "handed", "gladly gave", "passed", "gladly handed", "at once gave",
+          "at once handed", "carefully passed")
 REMEMBERING = ("remembered that", "suddenly remembered that", "had not forgotten that")
 FULFILLING = ("At last {} could {}.", "Now {} could {}.", "{} was glad to {}.",
-              "{} began to {}.")
+              "{} began to {}.", "At once {} started to {}.", "How {} had longed to {}!")
 
 REASONS = {
     "ball": ("to play with the dog", "to play outside", "to learn a new game"),
     "book": ("to read about the sea", "to read a fairy tale", "to look at the pictures"),
     "drum": ("to play a march", "to make some noise", "to play in the band"),
-    "lamp": ("to read in bed", "to light the stairs", "to sit up late"),
+    "lamp": ("to read in bed", "to light the stairs", "to look under the bed"),
     "cup": ("to drink some tea", "to drink warm milk", "to pick berries"),
     "hat": ("to look like a sailor", "to hide from the sun", "to show magic tricks"),
     "basket": ("to gather apples", "to pick mushrooms", "to pack a picnic"),
@@ -53,7 +59,7 @@ REASONS = {
 SCENERY = (
     "Somewhere a dog barked.", "A bird was singing.", "A clock struck.", "Far away a train whistled.",
     "A cat ran past.", "The wind played in the trees.", "A cloud hid the sun.",
-    "Somebody laughed far away.", "A leaf fell from a tree.", "It smelled of warm bread.",
+    "Somebody laughed far away.", "A pine cone fell from a tree.", "It smelled of warm bread.",
     "A mouse looked out and hid again.", "Two crows began to quarrel.", "A door banged somewhere.",
     "An old horse went by.", "For a while it was very quiet.", "The sun came out again.",
     "A small bird sat down on the roof.", "The roosters were calling.",
@@ -61,20 +67,29 @@ SCENERY = (
     "A squirrel jumped from tree to tree.", "Grandmother was humming a song.",
     "Grandfather was chopping wood.", "The neighbours were baking pies.",
     "Smoke rose over the roofs.", "It smelled of pine trees.", "A cow mooed.",
+    "Two boys were flying a kite.", "A goose hissed at the cat.", "Someone was playing the fiddle.",
+    "Sparrows were pecking crumbs.", "The dog fell asleep.", "A cart rolled down the road.",
+    "The postman rode by.", "A hen laid an egg.", "White clouds were sailing by.",
+    "A bell rang in the village.", "A spider was mending its web.", "It grew a little warmer.",
 )
 HOPE = ("sighed.", "was a little sad.", "thought hard.", "did not give up.", "frowned.",
         "was full of hope.", "counted to ten.", "looked at the sky.", "kept thinking about it.",
-        "shook {} head.")
+        "shook {} head.", "took a deep breath.", "hoped for some luck.")
 JOY = ("smiled.", "laughed.", "hummed a song.", "was very happy.", "clapped {} hands.", "whistled.",
-       "was in a good mood.", "danced a little.", "told a joke.", "winked at the cat.")
-EVENING = ("At bedtime", "When the stars came out", "In the end", "At the end of the day",
-           "Before supper", "When it got dark", "When it was time to sleep", "After all that")
+       "was in a good mood.", "danced a little.", "jumped for joy.", "winked at the cat.",
+       "felt brave.", "had a good feeling.")
+EVENING = ("At bedtime", "When the stars came out,", "In the end", "At the end of the day",
+           "Before supper", "When it got dark,", "When it was time to sleep,", "After all that",
+           "When the moon rose,", "That night")
 HAPPY = ("It was a good day.", "Everyone was happy.", "What a fine day it was!",
          "All was well.", "Nobody wanted to go to bed.", "They often talked about that day.",
-         "It is good to have a friend.", "And that is the whole story.")
+         "It is good to have a friend.", "And that is the whole story.",
+         "They all slept well.", "Who would have thought it!", "Good things do happen.",
+         "The cat was pleased too.")
 SAD = ("Tomorrow they would try again.", "But tomorrow is another day.", "It was a pity.",
-       "Not every wish comes true at once.", "Well, that happens.", "Nobody cried, though.",
-       "Perhaps it would work out tomorrow.", "Some stories end like that.")
+       "Not every wish comes true at once.", "Well, that happens.", "Nobody cried.",
+       "Perhaps it would work out tomorrow.", "Some stories end like that.",
+       "Next time they would be luckier.", "They were not very sad about it.")
 
 
 def name(person: str) -> str:
@@ -118,9 +133,15 @@ def tell_place(state: State, event: Event) -> str:
     return f"{BEING[event.wording]} {AT[event.where]}."
 
 
+def tell_too(state: State, event: Event) -> str:
+    return TOO[event.wording].format(pick(state.people[0], "her", "him"))
+
+
 def tell_spot(state: State, event: Event) -> str:
     if event.kind == "lies":
         return f"{capital(AT[event.where])} {LYING[event.wording]}"
+    if event.kind == "knows":
+        return f"{name(event.who)} {KNOWING[event.wording]} {AT[event.where]} there was"
     return f"{name(event.where)} {HOLDING[event.wording]}"
 
 
@@ -153,7 +174,7 @@ def tell_go(state: State, event: Event) -> str:
 
 
 def tell_take(state: State, event: Event) -> str:
-    return f"{subject(state, event.who)} {TAKING[event.wording]} {full(state, event.what)}."
+    return f"{subject(state, event.who)} {TAKING[event.wording]} the {event.what}."
 
 
 def tell_put(state: State, event: Event) -> str:
@@ -185,13 +206,13 @@ def tell_tell(state: State, event: Event) -> str:
     place = AT[state.believed_place(event.who, event.what)]
     hint = (f"told {name(event.where)} that the {event.what} was {place}.",
             f"let {name(event.where)} know that the {event.what} was {place}.",
-            f"said that the {event.what} was {place}.")[event.wording]
+            f"whispered to {name(event.where)} that the {event.what} was {place}.")[event.wording]
     return f"{subject(state, event.who)} {hint}"
 
 
 def tell_promise(state: State, event: Event) -> str:
     bring = f"bring {name(event.where)} the {event.what}."
-    verb = ("promised to", "gave {} word to", "firmly promised to")[event.wording]
+    verb = ("promised to", "gave {} word to", "offered to")[event.wording]
     verb = verb.format(pick(event.who, "her", "his"))
     return f"{subject(state, event.who)} {verb} {bring}"
 
@@ -205,7 +226,7 @@ def tell_greet(state: State, event: Event) -> str:
     friend = name(event.where)
     words = (f"Hello, {friend}!", f"Good to see you, {friend}!", f"Here you are, {friend}!",
              f"I was looking for you, {friend}!")[event.wording]
-    return f'"{words}" said {pick(event.who, "she", "he")}.'
+    return f'"{words}" {pick(event.who, "she", "he")} said.'
 
 
 def tell_hope(state: State, event: Event) -> str:
@@ -251,8 +272,8 @@ TELLINGS: dict[str, Callable[[State, Event], str]] = {
     "season": lambda state, event: SEASONS[event.wording],
     "hour": lambda state, event: HOURS[event.wording],
     "person": lambda state, event: name(event.who),
-    "place": tell_place, "too": lambda state, event: TOO[event.wording],
-    "lies": tell_spot, "has": tell_spot, "thing": tell_thing, "want": tell_want,
+    "place": tell_place, "too": tell_too,
+    "lies": tell_spot, "knows": tell_spot, "has": tell_spot, "thing": tell_thing, "want": tell_want,
     "reason": tell_reason, "go": tell_go, "take": tell_take, "put": tell_put, "give": tell_give,
     "ask": tell_ask, "beg": tell_beg, "tell": tell_tell, "promise": tell_promise,
     "remember": tell_remember, "greet": tell_greet,

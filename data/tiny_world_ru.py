@@ -1,112 +1,267 @@
-"""The small world told in English.
+"""The small world told in Russian: cases, genders and agreement come from tables, not from rules.
 
-Every table has as many wordings as `world.WORDINGS` says. A person is named once and then
-is "he" or "she" as long as the sentences are about the same one: a rule, not a choice.
-Read before: world.py.  Read next: tiny_world_ru.py.
+Every table has as many wordings as `world.WORDINGS` says. Where a form depends on gender it is
+written out for each: she, he (and it, for things).
+Read before: world.py, tiny_world_en.py.  Read next: tiny_world.py.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from data.world import GIRLS, Event, Language, State, knows_answer, misses, sights
 
-WEATHER = ("windy", "quiet", "sunny", "grey", "misty", "bright", "cool", "fine", "long",
-           "rainy", "lovely", "cloudy")
-SEASONS = ("spring", "summer", "autumn", "winter")
-HOURS = ("morning", "day", "evening")
 
-AT = {"garden": "in the garden", "kitchen": "in the kitchen", "attic": "in the attic",
-      "barn": "in the barn", "cellar": "in the cellar", "porch": "on the porch",
-      "river": "by the river", "meadow": "in the meadow"}
+@dataclass(frozen=True)
+class Name:
+    """A person's name: кто, у кого, кому, кого."""
+    nominative: str
+    genitive: str
+    dative: str
+    accusative: str
 
-BEING = ("was", "was playing", "was sitting", "was resting")
-TOO = ("was there too.", "was there as well.")
-LYING = ("there was", "lay", "somebody had left")
-HOLDING = ("had", "was holding")
-WANTING = ("needed", "wanted", "was looking for")
-GOING = ("went", "ran", "walked", "hurried", "rushed", "skipped", "strolled", "tiptoed")
-TAKING = ("took", "picked up", "grabbed", "carefully lifted")
-PUTTING = ("put", "laid", "set")
-GIVING = ("gave", "handed", "gladly gave", "brought")
-REMEMBERING = ("remembered that", "suddenly remembered that", "had not forgotten that")
-FULFILLING = ("At last {} could {}.", "Now {} could {}.", "{} was glad to {}.",
-              "{} began to {}.")
+
+@dataclass(frozen=True)
+class Noun:
+    """A thing: что, вижу что, с чем. All of them are inanimate."""
+    gender: int  # 0 she, 1 he, 2 it: the place of its form in every table below
+    nominative: str
+    accusative: str
+    instrumental: str
+
+
+@dataclass(frozen=True)
+class Adjective:
+    """A look, in the genders of `Noun`: она, он, оно. Masculine and neuter accusatives are
+    nominatives, because things are inanimate."""
+    nominative: tuple[str, str, str]
+    accusative: tuple[str, str, str]
+    instrumental: tuple[str, str, str]
+
+
+NAMES = {
+    "anna": Name("Аня", "Ани", "Ане", "Аню"),
+    "vera": Name("Вера", "Веры", "Вере", "Веру"),
+    "kate": Name("Катя", "Кати", "Кате", "Катю"),
+    "nina": Name("Нина", "Нины", "Нине", "Нину"),
+    "mary": Name("Маша", "Маши", "Маше", "Машу"),
+    "alice": Name("Алиса", "Алисы", "Алисе", "Алису"),
+    "peter": Name("Петя", "Пети", "Пете", "Петю"),
+    "mike": Name("Миша", "Миши", "Мише", "Мишу"),
+    "nick": Name("Коля", "Коли", "Коле", "Колю"),
+    "max": Name("Максим", "Максима", "Максиму", "Максима"),
+    "anton": Name("Антон", "Антона", "Антону", "Антона"),
+    "leo": Name("Лёва", "Лёвы", "Лёве", "Лёву"),
+}
+NOUNS = {
+    "ball": Noun(1, "мяч", "мяч", "мячом"),
+    "book": Noun(0, "книга", "книгу", "книгой"),
+    "drum": Noun(1, "барабан", "барабан", "барабаном"),
+    "lamp": Noun(0, "лампа", "лампу", "лампой"),
+    "cup": Noun(0, "чашка", "чашку", "чашкой"),
+    "hat": Noun(0, "шляпа", "шляпу", "шляпой"),
+    "basket": Noun(0, "корзинка", "корзинку", "корзинкой"),
+    "doll": Noun(0, "кукла", "куклу", "куклой"),
+    "boat": Noun(1, "кораблик", "кораблик", "корабликом"),
+    "umbrella": Noun(1, "зонтик", "зонтик", "зонтиком"),
+    "blanket": Noun(2, "одеяло", "одеяло", "одеялом"),
+    "bell": Noun(1, "колокольчик", "колокольчик", "колокольчиком"),
+    "bucket": Noun(2, "ведёрко", "ведёрко", "ведёрком"),
+    "mirror": Noun(2, "зеркало", "зеркало", "зеркалом"),
+    "rope": Noun(0, "верёвка", "верёвку", "верёвкой"),
+    "pencil": Noun(1, "карандаш", "карандаш", "карандашом"),
+}
+ADJECTIVES = {
+    "red": Adjective(("красная", "красный", "красное"), ("красную", "красный", "красное"),
+                     ("красной", "красным", "красным")),
+    "blue": Adjective(("синяя", "синий", "синее"), ("синюю", "синий", "синее"),
+                      ("синей", "синим", "синим")),
+    "green": Adjective(("зелёная", "зелёный", "зелёное"), ("зелёную", "зелёный", "зелёное"),
+                       ("зелёной", "зелёным", "зелёным")),
+    "yellow": Adjective(("жёлтая", "жёлтый", "жёлтое"), ("жёлтую", "жёлтый", "жёлтое"),
+                        ("жёлтой", "жёлтым", "жёлтым")),
+    "white": Adjective(("белая", "белый", "белое"), ("белую", "белый", "белое"),
+                       ("белой", "белым", "белым")),
+    "old": Adjective(("старая", "старый", "старое"), ("старую", "старый", "старое"),
+                     ("старой", "старым", "старым")),
+    "new": Adjective(("новая", "новый", "новое"), ("новую", "новый", "новое"),
+                     ("новой", "новым", "новым")),
+    "big": Adjective(("большая", "большой", "большое"), ("большую", "большой", "большое"),
+                     ("большой", "большим", "большим")),
+    "little": Adjective(("маленькая", "маленький", "маленькое"),
+                        ("маленькую", "маленький", "маленькое"),
+                        ("маленькой", "маленьким", "маленьким")),
+    "pretty": Adjective(("красивая", "красивый", "красивое"),
+                        ("красивую", "красивый", "красивое"),
+                        ("красивой", "красивым", "красивым")),
+}
+AT = {"garden": "в саду", "kitchen": "на кухне", "attic": "на чердаке", "barn": "в сарае",
+      "cellar": "в подвале", "porch": "на крыльце", "river": "у реки", "meadow": "на лугу"}
+TO = {"garden": "в сад", "kitchen": "на кухню", "attic": "на чердак", "barn": "в сарай",
+      "cellar": "в подвал", "porch": "на крыльцо", "river": "к реке", "meadow": "на луг"}
+
+WEATHER = ("ветреным", "тихим", "солнечным", "серым", "туманным", "ясным", "прохладным",
+           "погожим", "долгим", "дождливым", "чудесным", "пасмурным", "безветренным", "свежим",
+           "обычным", "славным")
+SEASONS = ("весенним", "летним", "осенним", "зимним")
+HOURS = ("утром", "днём", "вечером")
+
+# Of persons: she, he.
+Forms = tuple[str, str]
+BEING: tuple[Forms, ...] = (
+    ("была", "был"), ("играла", "играл"), ("сидела", "сидел"), ("отдыхала", "отдыхал"),
+    ("мечтала", "мечтал"), ("пела", "пел"), ("танцевала", "танцевал"), ("напевала", "напевал"),
+    ("размышляла", "размышлял"), ("дремала", "дремал"), ("рисовала", "рисовал"),
+    ("читала", "читал"), ("скучала", "скучал"), ("насвистывала", "насвистывал"),
+    ("зевала", "зевал"), ("гуляла", "гулял"))
+TOO: tuple[Forms, ...] = (
+    ("была там же.", "был там же."), ("тоже была там.", "тоже был там."),
+    ("составляла {} компанию.", "составлял {} компанию."))
+GOING: tuple[Forms, ...] = (
+    ("пошла", "пошёл"), ("побежала", "побежал"), ("отправилась", "отправился"),
+    ("поспешила", "поспешил"), ("помчалась", "помчался"), ("поскакала", "поскакал"),
+    ("побрела", "побрёл"), ("прокралась", "прокрался"), ("пришла", "пришёл"),
+    ("зашагала", "зашагал"), ("прибежала", "прибежал"), ("направилась", "направился"))
+TAKING: tuple[Forms, ...] = (
+    ("взяла", "взял"), ("подняла", "поднял"), ("схватила", "схватил"),
+    ("осторожно взяла", "осторожно взял"), ("с радостью взяла", "с радостью взял"),
+    ("быстро взяла", "быстро взял"), ("быстро подняла", "быстро поднял"),
+    ("осторожно подняла", "осторожно поднял"))
+PUTTING: tuple[Forms, ...] = (
+    ("положила", "положил"), ("оставила", "оставил"), ("осторожно положила", "осторожно положил"))
+GIVING: tuple[Forms, ...] = (
+    ("дала", "дал"), ("отдала", "отдал"), ("протянула", "протянул"), ("вручила", "вручил"),
+    ("с радостью дала", "с радостью дал"), ("сразу дала", "сразу дал"),
+    ("сразу отдала", "сразу отдал"), ("с радостью вручила", "с радостью вручил"))
+TELLING: tuple[Forms, ...] = (
+    ("сказала", "сказал"), ("объяснила", "объяснил"), ("шепнула", "шепнул"))
+PROMISING: tuple[Forms, ...] = (
+    ("пообещала", "пообещал"), ("дала слово", "дал слово"), ("вызвалась", "вызвался"))
+REMEMBERING: tuple[Forms, ...] = (
+    ("вспомнила", "вспомнил"), ("вдруг вспомнила", "вдруг вспомнил"),
+    ("не забыла", "не забыл"))
+HOPE: tuple[Forms, ...] = (
+    ("вздохнула.", "вздохнул."), ("немного загрустила.", "немного загрустил."),
+    ("крепко задумалась.", "крепко задумался."), ("не сдавалась.", "не сдавался."),
+    ("нахмурилась.", "нахмурился."), ("не теряла надежды.", "не терял надежды."),
+    ("сосчитала до десяти.", "сосчитал до десяти."),
+    ("посмотрела на небо.", "посмотрел на небо."),
+    ("всё думала об этом.", "всё думал об этом."),
+    ("покачала головой.", "покачал головой."),
+    ("набралась терпения.", "набрался терпения."),
+    ("надеялась на удачу.", "надеялся на удачу."))
+JOY: tuple[Forms, ...] = (
+    ("улыбнулась.", "улыбнулся."), ("засмеялась.", "засмеялся."),
+    ("замурлыкала песенку.", "замурлыкал песенку."), ("очень обрадовалась.", "очень обрадовался."),
+    ("захлопала в ладоши.", "захлопал в ладоши."), ("засвистела.", "засвистел."),
+    ("была в хорошем настроении.", "был в хорошем настроении."),
+    ("немного потанцевала.", "немного потанцевал."),
+    ("запрыгала от радости.", "запрыгал от радости."),
+    ("подмигнула кошке.", "подмигнул кошке."), ("расхрабрилась.", "расхрабрился."),
+    ("сияла от счастья.", "сиял от счастья."))
+
+FULFILLING: tuple[Forms, ...] = (
+    ("Наконец {} смогла {}.", "Наконец {} смог {}."),
+    ("Теперь {} могла {}.", "Теперь {} мог {}."),
+    ("{} была рада {}.", "{} был рад {}."),
+    ("{} тут же решила {}.", "{} тут же решил {}."),
+    ("И вот {} собралась {}.", "И вот {} собрался {}."),
+    ("Как же {} мечтала {}!", "Как же {} мечтал {}!"))
 
 REASONS = {
-    "ball": ("to play with the dog", "to play outside", "to learn a new game"),
-    "book": ("to read about the sea", "to read a fairy tale", "to look at the pictures"),
-    "drum": ("to play a march", "to make some noise", "to play in the band"),
-    "lamp": ("to read in bed", "to light the stairs", "to sit up late"),
-    "cup": ("to drink some tea", "to drink warm milk", "to pick berries"),
-    "hat": ("to look like a sailor", "to hide from the sun", "to show magic tricks"),
-    "basket": ("to gather apples", "to pick mushrooms", "to pack a picnic"),
-    "doll": ("to play at school", "to play house", "to sew a dress for it"),
-    "boat": ("to play at pirates", "to sail it on the pond", "to play captain"),
-    "umbrella": ("to walk in the rain", "to stay dry", "to dance in the puddles"),
-    "blanket": ("to build a tent", "to keep warm", "to lie on the grass"),
-    "bell": ("to call everyone to supper", "to play at school", "to ring for the cat"),
-    "bucket": ("to water the flowers", "to build a castle of sand", "to fetch some water"),
-    "mirror": ("to catch sunbeams", "to make faces", "to comb the cat"),
-    "rope": ("to make a swing", "to skip outside", "to climb a tree"),
-    "pencil": ("to draw a horse", "to write a letter", "to draw a map"),
+    "ball": ("поиграть с собакой", "поиграть во дворе", "научиться новой игре"),
+    "book": ("почитать про море", "почитать сказку", "посмотреть картинки"),
+    "drum": ("сыграть марш", "немного пошуметь", "выступить с оркестром"),
+    "lamp": ("почитать перед сном", "осветить лестницу", "заглянуть под кровать"),
+    "cup": ("выпить чаю", "выпить тёплого молока", "набрать ягод"),
+    "hat": ("нарядиться моряком", "спрятаться от солнца", "показать фокус"),
+    "basket": ("набрать яблок", "набрать грибов", "устроить пикник"),
+    "doll": ("поиграть в школу", "поиграть в гости", "сшить ей платье"),
+    "boat": ("поиграть в пиратов", "пустить его по ручью", "поиграть в капитана"),
+    "umbrella": ("погулять под дождём", "выйти в дождь", "потанцевать в лужах"),
+    "blanket": ("построить шалаш", "согреться", "полежать на траве"),
+    "bell": ("позвать всех к ужину", "поиграть в школу", "позвать кошку"),
+    "bucket": ("полить цветы", "построить замок из песка", "принести воды"),
+    "mirror": ("пустить солнечного зайчика", "скорчить рожицу", "причесать кошку"),
+    "rope": ("сделать качели", "попрыгать во дворе", "залезть на дерево"),
+    "pencil": ("нарисовать лошадь", "написать письмо", "нарисовать карту"),
 }
 
 SCENERY = (
-    "Somewhere a dog barked.", "A bird was singing.", "A clock struck.", "Far away a train whistled.",
-    "A cat ran past.", "The wind played in the trees.", "A cloud hid the sun.",
-    "Somebody laughed far away.", "A leaf fell from a tree.", "It smelled of warm bread.",
-    "A mouse looked out and hid again.", "Two crows began to quarrel.", "A door banged somewhere.",
-    "An old horse went by.", "For a while it was very quiet.", "The sun came out again.",
-    "A small bird sat down on the roof.", "The roosters were calling.",
-    "Music came from the village.", "The cat yawned.", "The dog was chasing its tail.",
-    "A squirrel jumped from tree to tree.", "Grandmother was humming a song.",
-    "Grandfather was chopping wood.", "The neighbours were baking pies.",
-    "Smoke rose over the roofs.", "It smelled of pine trees.", "A cow mooed.",
+    "Где-то залаяла собака.", "Запела птица.", "Пробили часы.", "Вдали загудел поезд.",
+    "Мимо пробежала кошка.", "Ветер качал деревья.", "Облако закрыло солнце.",
+    "Вдалеке кто-то засмеялся.", "С дерева упала шишка.", "Пахло тёплым хлебом.",
+    "Выглянула мышка и снова спряталась.", "Две вороны затеяли ссору.", "Где-то хлопнула дверь.",
+    "Мимо прошла старая лошадь.", "На минуту стало очень тихо.", "Снова выглянуло солнце.",
+    "Маленькая птичка села на крышу.", "Кричали петухи.", "Из деревни доносилась музыка.",
+    "Кошка зевнула.", "Собака гонялась за своим хвостом.", "Белка прыгала с дерева на дерево.",
+    "Бабушка напевала песню.", "Дедушка колол дрова.", "Соседи пекли пироги.",
+    "Над крышами поднимался дым.", "Пахло соснами.", "Замычала корова.",
+    "Два мальчика запускали змея.", "Гусь зашипел на кошку.", "Кто-то играл на скрипке.",
+    "Воробьи клевали крошки.", "Собака уснула.", "По дороге проехала телега.",
+    "Мимо проехал почтальон.", "Курица снесла яйцо.", "По небу плыли белые облака.",
+    "В деревне зазвонил колокол.", "Паук чинил паутину.", "Стало немного теплее.",
 )
-HOPE = ("sighed.", "was a little sad.", "thought hard.", "did not give up.", "frowned.",
-        "was full of hope.", "counted to ten.", "looked at the sky.", "kept thinking about it.",
-        "shook {} head.")
-JOY = ("smiled.", "laughed.", "hummed a song.", "was very happy.", "clapped {} hands.", "whistled.",
-       "was in a good mood.", "danced a little.", "told a joke.", "winked at the cat.")
-EVENING = ("At bedtime", "When the stars came out", "In the end", "At the end of the day",
-           "Before supper", "When it got dark", "When it was time to sleep", "After all that")
-HAPPY = ("It was a good day.", "Everyone was happy.", "What a fine day it was!",
-         "All was well.", "Nobody wanted to go to bed.", "They often talked about that day.",
-         "It is good to have a friend.", "And that is the whole story.")
-SAD = ("Tomorrow they would try again.", "But tomorrow is another day.", "It was a pity.",
-       "Not every wish comes true at once.", "Well, that happens.", "Nobody cried, though.",
-       "Perhaps it would work out tomorrow.", "Some stories end like that.")
+EVENING = ("Перед сном", "Когда зажглись звёзды,", "В конце концов", "К концу дня",
+           "Перед ужином", "Когда стемнело,", "Когда пришла пора спать,", "После всего этого",
+           "Когда взошла луна,", "В ту ночь")
+HAPPY = ("Это был хороший день.", "Все были счастливы.", "Какой чудесный вышел день!",
+         "Всё было хорошо.", "Никому не хотелось спать.", "Об этом дне потом часто вспоминали.",
+         "Хорошо, когда есть друг.", "Вот и вся история.", "Спалось всем сладко.",
+         "Кто бы мог подумать!", "Бывают же удачные дни.", "Даже кошка была довольна.")
+SAD = ("Завтра можно попробовать ещё раз.", "Но завтра будет новый день.", "Было немного жаль.",
+       "Не всякое желание сбывается сразу.", "Что ж, так бывает.", "Никто не плакал.",
+       "Может быть, завтра повезёт.", "Бывают и такие истории.", "В другой раз повезёт больше.",
+       "Но никто не унывал.")
+
+WAS = ("была", "был", "было")
+LAY = ("лежала", "лежал", "лежало")
+WAS_NEEDED = ("была нужна", "был нужен", "было нужно")
+NEEDED = ("нужна", "нужен", "нужно")
+VANISHED = ("пропала", "пропал", "пропало")
+IT = ("она", "он", "оно")
+
+
+def gender(person: str) -> int:
+    """0 she, 1 he: the place of a person's form in every table."""
+    return person not in GIRLS
 
 
 def name(person: str) -> str:
-    """The name, always in full."""
-    return person.capitalize()
+    """Кто."""
+    return NAMES[person].nominative
 
 
 def subject(state: State, person: str) -> str:
     """Whom a sentence is about: a pronoun if the last one was about the same person."""
-    if person != state.subject:
-        return name(person)
-    return "She" if person in GIRLS else "He"
+    return name(person) if person != state.subject else ("Она", "Он")[gender(person)]
 
 
-def pick(person: str, girl: str, boy: str) -> str:
-    """The word that goes with a girl or with a boy."""
-    return girl if person in GIRLS else boy
+def to_subject(state: State, person: str) -> str:
+    """The same in the dative: кому."""
+    return NAMES[person].dative if person != state.subject else ("Ей", "Ему")[gender(person)]
 
 
-def full(state: State, thing: str) -> str:
-    """The thing with its look."""
-    return f"the {state.looks[thing]} {thing}"
+def nominative(state: State, thing: str) -> str:
+    """Красная чашка."""
+    noun = NOUNS[thing]
+    return f"{ADJECTIVES[state.looks[thing]].nominative[noun.gender]} {noun.nominative}"
 
 
-def to(place: str) -> str:
-    """The way to a place."""
-    return f"to the {place}"
+def accusative(state: State, thing: str) -> str:
+    """Красную чашку."""
+    noun = NOUNS[thing]
+    return f"{ADJECTIVES[state.looks[thing]].accusative[noun.gender]} {noun.accusative}"
 
 
-def a(words: str) -> str:
-    """The indefinite article."""
-    return f"an {words}" if words[0] in "aeiou" else f"a {words}"
+def holding(state: State, person: str) -> str:
+    """С красной чашкой и со старым мячом; nothing for empty hands."""
+    phrases = []
+    for thing in state.held(person):
+        noun, look = NOUNS[thing], state.looks[thing]
+        preposition = "со" if look == "old" else "с"
+        adjective = ADJECTIVES[look].instrumental[noun.gender]
+        phrases.append(f"{preposition} {adjective} {noun.instrumental}")
+    return " " + " и ".join(phrases) if phrases else ""
 
 
 def capital(text: str) -> str:
@@ -115,156 +270,187 @@ def capital(text: str) -> str:
 
 
 def tell_place(state: State, event: Event) -> str:
-    return f"{BEING[event.wording]} {AT[event.where]}."
+    return f"{BEING[event.wording][gender(event.who)]} {AT[event.where]}."
 
 
-def tell_spot(state: State, event: Event) -> str:
-    if event.kind == "lies":
-        return f"{capital(AT[event.where])} {LYING[event.wording]}"
-    return f"{name(event.where)} {HOLDING[event.wording]}"
+def tell_too(state: State, event: Event) -> str:
+    company = ("ей", "ему")[gender(state.people[0])]
+    return TOO[event.wording][gender(event.who)].format(company)
+
+
+def tell_lies(state: State, event: Event) -> str:
+    place = AT[event.where]
+    return (capital(place), f"Где-то {place}", f"Кто-то оставил {place}")[event.wording]
+
+
+def tell_knows(state: State, event: Event) -> str:
+    she, place = gender(event.who) == 0, AT[event.where]
+    if event.wording == 0:
+        return f"{name(event.who)} {'знала' if she else 'знал'}, что {place}"
+    return f"{name(event.who)} {'видела' if she else 'видел'} {place}"
+
+
+def tell_has(state: State, event: Event) -> str:
+    held = ("держала", "держал")[gender(event.where)]
+    return (f"У {NAMES[event.where].genitive}", f"{name(event.where)} {held} в руках")[event.wording]
 
 
 def tell_thing(state: State, event: Event) -> str:
-    return a(f"{event.look} {event.what}.")
+    """The words before it ask for a verb and the nominative, or for the accusative."""
+    noun, look = NOUNS[event.what], ADJECTIVES[event.look]
+    verbs = {("lies", 0): WAS, ("lies", 1): LAY, ("has", 0): WAS, ("knows", 0): ("есть",) * 3}
+    verb = verbs.get((state.spot.kind, state.spot.wording))
+    if verb is None:
+        return f"{look.accusative[noun.gender]} {noun.accusative}."
+    return f"{verb[noun.gender]} {look.nominative[noun.gender]} {noun.nominative}."
 
 
 def tell_want(state: State, event: Event) -> str:
-    return f"{subject(state, event.who)} {WANTING[event.wording]} the {event.what}"
+    noun, who = NOUNS[event.what], subject(state, event.who)
+    needing = f"{to_subject(state, event.who)} {WAS_NEEDED[noun.gender]} {noun.nominative},"
+    wishing = f"{to_subject(state, event.who)} хотелось найти {noun.accusative},"
+    seeking = f"{who} {('искала', 'искал')[gender(event.who)]} {noun.accusative},"
+    dreaming = f"{who} {('мечтала', 'мечтал')[gender(event.who)]} найти {noun.accusative},"
+    return (needing, wishing, seeking, dreaming)[event.wording]
 
 
 def tell_reason(state: State, event: Event) -> str:
-    return REASONS[state.wishes[state.lead].what][event.wording] + "."
+    return f"чтобы {REASONS[state.wishes[state.lead].what][event.wording]}."
 
 
 def tell_go(state: State, event: Event) -> str:
     other, things = sights(state, event)
-    seen = [full(state, thing) for thing in things]
+    seen = [accusative(state, thing) for thing in things]
     if other:
-        held = [full(state, thing) for thing in state.held(other)]
-        seen.insert(0, " with ".join([name(other), " and ".join(held)]) if held else name(other))
-    way = f"{subject(state, event.who)} {GOING[event.wording]} {to(event.where)}"
+        seen.insert(0, NAMES[other].accusative + holding(state, other))
+    way = f"{subject(state, event.who)} {GOING[event.wording][gender(event.who)]} {TO[event.where]}"
     missing = misses(state, event)
+    gone = ""
+    if missing:
+        noun = NOUNS[missing]
+        gone = f"{noun.nominative} куда-то {VANISHED[noun.gender]}."
     if missing and not seen:
-        return f"{way}, but the {missing} was gone."
+        return f"{way}, но {gone}"
     if not seen:
-        return f"{way}, but nobody was there."
-    gone = f" The {missing} was gone." if missing else ""
-    return f"{way} and saw {' and '.join(seen)} there.{gone}"
+        return f"{way}, но там никого не было."
+    saw = f"{way} и {('увидела', 'увидел')[gender(event.who)]} там {' и '.join(seen)}."
+    return f"{saw} {capital(gone)}" if missing else saw
 
 
 def tell_take(state: State, event: Event) -> str:
-    return f"{subject(state, event.who)} {TAKING[event.wording]} {full(state, event.what)}."
+    took = TAKING[event.wording][gender(event.who)]
+    return f"{subject(state, event.who)} {took} {NOUNS[event.what].accusative}."
 
 
 def tell_put(state: State, event: Event) -> str:
-    down = f"{PUTTING[event.wording]} the {event.what} down {AT[event.where]}."
-    return f"{subject(state, event.who)} {down}"
+    put = PUTTING[event.wording][gender(event.who)]
+    return f"{subject(state, event.who)} {put} {NOUNS[event.what].accusative} {AT[event.where]}."
 
 
 def tell_give(state: State, event: Event) -> str:
-    given = f"{GIVING[event.wording]} {name(event.where)} the {event.what}."
-    return f'{subject(state, event.who)} {given} "Thank you!" said {name(event.where)}.'
+    gave, receiver = GIVING[event.wording][gender(event.who)], NAMES[event.where]
+    thanks = f"«Спасибо!» — {('сказала', 'сказал')[gender(event.where)]} {receiver.nominative}."
+    thing = NOUNS[event.what].accusative
+    return f"{subject(state, event.who)} {gave} {receiver.dative} {thing}. {thanks}"
 
 
 def tell_ask(state: State, event: Event) -> str:
-    question = (f"Where is the {event.what}?", f"Have you seen the {event.what}?",
-                f"Do you know where the {event.what} is?")[event.wording]
-    place = knows_answer(state, event)
-    answer = f"It is {AT[place]}" if place else "I do not know"
-    return f'"{question}" asked {name(event.who)}. "{answer}," said {name(event.where)}.'
+    noun, place = NOUNS[event.what], knows_answer(state, event)
+    seen = ("видела", "видел")[gender(event.where)]
+    question = (f"Где {noun.nominative}?", f"Ты не {seen} {noun.accusative}?",
+                f"Ты знаешь, где {noun.nominative}?")[event.wording]
+    answer = f"{capital(IT[noun.gender])} {AT[place]}" if place else "Не знаю"
+    asked = f"{('спросила', 'спросил')[gender(event.who)]} {name(event.who)}"
+    answered = f"{('ответила', 'ответил')[gender(event.where)]} {name(event.where)}"
+    return f"«{question}» — {asked}. «{answer}», — {answered}."
 
 
 def tell_beg(state: State, event: Event) -> str:
-    request = (f"May I have the {event.what}?", f"Please give me the {event.what}!",
-               f"I need the {event.what}.")[event.wording]
-    said = "asked" if request.endswith("?") else "said"
-    return f'"{request}" {said} {name(event.who)}.'.replace('."', ',"')
+    noun, she = NOUNS[event.what], gender(event.who) == 0
+    who, asked = name(event.who), "попросила" if she else "попросил"
+    return (f"«Можно мне взять {noun.accusative}?» — {'спросила' if she else 'спросил'} {who}.",
+            f"«Дай мне, пожалуйста, {noun.accusative}!» — {asked} {who}.",
+            f"«Мне {NEEDED[noun.gender]} {noun.nominative}», — {'сказала' if she else 'сказал'} {who}.",
+            )[event.wording]
 
 
 def tell_tell(state: State, event: Event) -> str:
+    said = f"{TELLING[event.wording][gender(event.who)]} {NAMES[event.where].dative}"
     place = AT[state.believed_place(event.who, event.what)]
-    hint = (f"told {name(event.where)} that the {event.what} was {place}.",
-            f"let {name(event.where)} know that the {event.what} was {place}.",
-            f"said that the {event.what} was {place}.")[event.wording]
-    return f"{subject(state, event.who)} {hint}"
+    return f"{subject(state, event.who)} {said}, что {NOUNS[event.what].nominative} {place}."
 
 
 def tell_promise(state: State, event: Event) -> str:
-    bring = f"bring {name(event.where)} the {event.what}."
-    verb = ("promised to", "gave {} word to", "firmly promised to")[event.wording]
-    verb = verb.format(pick(event.who, "her", "his"))
-    return f"{subject(state, event.who)} {verb} {bring}"
+    promised = PROMISING[event.wording][gender(event.who)]
+    gift = f"{NAMES[event.where].dative} {NOUNS[event.what].accusative}"
+    return f"{subject(state, event.who)} {promised} принести {gift}."
 
 
 def tell_remember(state: State, event: Event) -> str:
-    memory = f"{REMEMBERING[event.wording]} the {event.what} was {AT[event.where]}."
-    return f"{subject(state, event.who)} {memory}"
+    remembered = REMEMBERING[event.wording][gender(event.who)]
+    thing = f"{NOUNS[event.what].nominative} {AT[event.where]}"
+    return f"{subject(state, event.who)} {remembered}, что {thing}."
 
 
 def tell_greet(state: State, event: Event) -> str:
     friend = name(event.where)
-    words = (f"Hello, {friend}!", f"Good to see you, {friend}!", f"Here you are, {friend}!",
-             f"I was looking for you, {friend}!")[event.wording]
-    return f'"{words}" said {pick(event.who, "she", "he")}.'
+    words = (f"Привет, {friend}!", f"Как хорошо, что ты здесь, {friend}!",
+             f"Вот ты где, {friend}!", f"А я тебя ищу, {friend}!")[event.wording]
+    return f"«{words}» — {('сказала она', 'сказал он')[gender(event.who)]}."
 
 
-def tell_hope(state: State, event: Event) -> str:
-    own = pick(event.who, "her", "his")
-    return f"{subject(state, event.who)} {HOPE[event.wording].format(own)}"
-
-
-def tell_joy(state: State, event: Event) -> str:
-    own = pick(event.who, "her", "his")
-    return f"{subject(state, event.who)} {JOY[event.wording].format(own)}"
+def tell_mood(state: State, event: Event) -> str:
+    moods = HOPE if event.kind == "hope" else JOY
+    return f"{subject(state, event.who)} {moods[event.wording][gender(event.who)]}"
 
 
 def tell_fulfil(state: State, event: Event) -> str:
-    reason = REASONS[event.what][state.wishes[event.who].reason].removeprefix("to ")
-    who = subject(state, event.who)
-    frame = FULFILLING[event.wording]
-    return frame.format(who if frame.startswith("{") or who == name(event.who) else who.lower(),
-                        reason)
+    reason = REASONS[event.what][state.wishes[event.who].reason]
+    who, frame = subject(state, event.who), FULFILLING[event.wording][gender(event.who)]
+    inside = not frame.startswith("{") and who != name(event.who)
+    return frame.format(who.lower() if inside else who, reason)
 
 
 def whereabouts(state: State, person: str, where: str) -> str:
     """Where a person is and with what."""
-    held = " and ".join(full(state, thing) for thing in state.held(person))
-    return f"{name(person)} was {where}" + (f" with {held}" if held else "")
+    return f"{name(person)} {WAS[gender(person)]} {where}{holding(state, person)}"
 
 
 def tell_evening(state: State, event: Event) -> str:
     first, second = state.people
-    there = "there too" if state.together() else AT[state.where[second]]
-    text = (f"{EVENING[event.wording]} {whereabouts(state, first, AT[state.where[first]])}, "
-            f"and {whereabouts(state, second, there)}.")
-    for person, wish in state.wishes.items():
+    joint, place = (", и", "там же") if state.together() else (", а", AT[state.where[second]])
+    text = (f"{EVENING[event.wording]} {whereabouts(state, first, AT[state.where[first]])}"
+            f"{joint} {whereabouts(state, second, place)}.")
+    for wish in state.wishes.values():
         if state.where[wish.what] in AT:
-            text += f" The {wish.what} was still {AT[state.where[wish.what]]}."
+            noun = NOUNS[wish.what]
+            was = f"всё ещё {WAS[noun.gender]} {AT[state.where[wish.what]]}"
+            text += f" {capital(noun.nominative)} {was}."
     for person in state.promises:
-        own = pick(person, "her", "his")
-        text += f" {name(person)} had {'kept' if person in state.kept else 'not kept'} {own} promise."
+        kept = ("сдержала", "сдержал")[gender(person)]
+        late = ("не успела сдержать", "не успел сдержать")[gender(person)]
+        text += f" {name(person)} {kept if person in state.kept else late} слово."
     return text
 
 
 TELLINGS: dict[str, Callable[[State, Event], str]] = {
-    "weather": lambda state, event: f"One {WEATHER[event.wording]}",
+    "weather": lambda state, event: f"Однажды {WEATHER[event.wording]}",
     "season": lambda state, event: SEASONS[event.wording],
     "hour": lambda state, event: HOURS[event.wording],
     "person": lambda state, event: name(event.who),
-    "place": tell_place, "too": lambda state, event: TOO[event.wording],
-    "lies": tell_spot, "has": tell_spot, "thing": tell_thing, "want": tell_want,
-    "reason": tell_reason, "go": tell_go, "take": tell_take, "put": tell_put, "give": tell_give,
-    "ask": tell_ask, "beg": tell_beg, "tell": tell_tell, "promise": tell_promise,
-    "remember": tell_remember, "greet": tell_greet,
-    "scenery": lambda state, event: SCENERY[event.wording],
-    "hope": tell_hope, "joy": tell_joy, "fulfil": tell_fulfil, "evening": tell_evening,
+    "place": tell_place, "too": tell_too, "lies": tell_lies, "knows": tell_knows,
+    "has": tell_has, "thing": tell_thing, "want": tell_want, "reason": tell_reason,
+    "go": tell_go, "take": tell_take, "put": tell_put, "give": tell_give, "ask": tell_ask,
+    "beg": tell_beg, "tell": tell_tell, "promise": tell_promise, "remember": tell_remember,
+    "greet": tell_greet, "scenery": lambda state, event: SCENERY[event.wording],
+    "hope": tell_mood, "joy": tell_mood, "fulfil": tell_fulfil, "evening": tell_evening,
     "happy end": lambda state, event: HAPPY[event.wording],
     "sad end": lambda state, event: SAD[event.wording],
 }
 
 
 def tell(state: State, event: Event) -> str:
-    """What an event sounds like in English, told from the state before it."""
+    """What an event sounds like in Russian, told from the state before it."""
     return TELLINGS[event.kind](state, event)
 
 

@@ -23,20 +23,21 @@ LOOKS = ("red", "blue", "green", "yellow", "white", "old", "new", "big", "little
 # How many wordings each kind of event has. Every language has as many, so that a story
 # costs the same number of bits in each.
 WORDINGS = {
-    "weather": 12, "season": 4, "hour": 3, "place": 4, "too": 2, "lies": 3, "has": 2,
-    "want": 3, "reason": 3, "go": 8, "take": 4, "put": 3, "give": 4, "ask": 3, "beg": 3,
-    "tell": 3, "promise": 3, "remember": 3, "greet": 4, "scenery": 28, "hope": 10, "joy": 10,
-    "fulfil": 4, "evening": 8, "happy end": 8, "sad end": 8,
+    "weather": 16, "season": 4, "hour": 3, "place": 16, "too": 3, "lies": 3, "has": 2,
+    "knows": 2, "want": 4, "reason": 3, "go": 12, "take": 8, "put": 3, "give": 8, "ask": 3,
+    "beg": 3, "tell": 3, "promise": 3, "remember": 3, "greet": 4, "scenery": 40, "hope": 12,
+    "joy": 12, "fulfil": 6, "evening": 10, "happy end": 12, "sad end": 10,
 }
 
-# No telling of an event is longer than this many words and marks. The middle of a story
-# closes before they add up to more than ROOM: the promise that no story exceeds 200.
+# No telling of an event is longer than this many words and marks. The middle of a story closes
+# before it takes more than ROOM, so that no story exceeds 200.
 LENGTH = {
-    "want": 8, "reason": 8, "go": 20, "take": 7, "put": 8, "give": 16, "ask": 18, "beg": 12,
+    "want": 6, "reason": 7, "go": 18, "take": 7, "put": 8, "give": 15, "ask": 22, "beg": 12,
     "tell": 12, "promise": 12, "remember": 11, "greet": 9, "scenery": 8, "hope": 8, "joy": 8,
     "fulfil": 13,
 }
-ROOM = 112
+WAY, SIGHT = 10, 4  # "went to the attic, but nobody was there", "and the red ball"
+ROOM = 108
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ class State:
     subject: str = ""   # whom the last sentence was about: "he" or "she" in the next
     lead: str = ""      # who acted last, and so tends to act next
     arrived: str = ""   # who has just come to the other and may greet
-    hour: int = 0       # the hour of the day it all began
+    spot: Event = Event("")  # the spot just named, for the thing to come
     length: int = 0     # how much of ROOM is used up
 
     def other(self, person: str) -> str:
@@ -157,16 +158,24 @@ def where_they_are(state: State) -> Options:
         return [(1, anywhere("place", person, PLACES))]
     here = state.where[state.people[0]]
     elsewhere = tuple(place for place in PLACES if place != here)
-    return [(1, wordings("too", person, "", here)), (3, anywhere("place", person, elsewhere))]
+    return [(2, wordings("too", person, "", here)), (3, anywhere("place", person, elsewhere))]
 
 
 def where_it_is(state: State) -> Options:
-    """The next thing lies somewhere or is in someone's hands; no two things at one spot."""
+    """The next thing lies somewhere, known or not, or is in someone's hands. No two at one spot."""
     taken = state.where[state.things[0]] if state.things else ""
     free = tuple(place for place in PLACES if place != taken)
     holders = tuple(person for person in state.people if person != taken)
     holding = tuple(event for person in holders for event in wordings("has", "", "", person))
-    return [(3, anywhere("lies", "", free)), (1, holding)]
+    knowing = tuple(event for person in state.people
+                    for event in anywhere("knows", person, far(state, free)))
+    return [(2, anywhere("lies", "", free)), (4, knowing), (2, holding)]
+
+
+def far(state: State, places: tuple[str, ...]) -> tuple[str, ...]:
+    """The places where nobody is."""
+    near = [state.where[person] for person in state.people]
+    return tuple(place for place in places if place not in near)
 
 
 @cache
@@ -190,7 +199,9 @@ def first_wish(state: State) -> Options:
     """Someone wants something out of reach. (Two things at two spots: there always is a pair.)"""
     pairs = [(person, thing) for person in state.people for thing in state.things
              if out_of_reach(state, person, thing)]
-    return [(1, tuple(event for pair in pairs for event in wordings("want", *pair)))]
+    asking = [pair for pair in pairs if pair not in state.beliefs]  # hears of it from the other
+    chosen = asking or pairs
+    return [(1, tuple(event for pair in chosen for event in wordings("want", *pair)))]
 
 
 # --- The middle: people go after their wishes ------------------------------------------------
@@ -222,15 +233,15 @@ def talking(state: State, person: str, other: str) -> Options:
     if goal and state.where[goal] == other and ("beg", person) not in state.done:
         options.append((12, wordings("beg", person, goal, other)))
     if goal and (person, goal) not in state.beliefs and ("ask", person) not in state.done:
-        options.append((14, wordings("ask", person, goal, other)))
+        options.append((20, wordings("ask", person, goal, other)))
     known = state.believed_place(person, theirs) if theirs else ""
     if known and known != state.where[person]:
         if (other, theirs) not in state.beliefs:
-            options.append((6, wordings("tell", person, theirs, other)))
+            options.append((10, wordings("tell", person, theirs, other)))
         if not state.promises and state.beliefs[person, theirs] in PLACES:
-            options.append((8, wordings("promise", person, theirs, other)))
+            options.append((16, wordings("promise", person, theirs, other)))
     if state.arrived == person and "greet" not in state.done:
-        options.append((5, wordings("greet", person, "", other)))
+        options.append((16, wordings("greet", person, "", other)))
     return options
 
 
@@ -280,9 +291,9 @@ def musing(state: State) -> Options:
         if state.beliefs[person, goal] in PLACES:
             options.append((4, wordings("remember", person, goal, target)))
     if "mused" not in state.done:
-        feeling = "hope" if state.wanted(person) else "joy"
-        options.append((5, unused(state, wordings(feeling, person))))
-        options.append((5, unused(state, wordings("scenery"))))
+        pining = goal and out_of_reach(state, person, goal)
+        options.append((16, unused(state, wordings("hope" if pining else "joy", person))))
+        options.append((24, unused(state, wordings("scenery"))))
     return options
 
 
@@ -293,25 +304,26 @@ def unused(state: State, events: tuple[Event, ...]) -> tuple[Event, ...]:
 
 def wish_of_the_other(state: State) -> Options:
     """The second person may, early on, want the second thing."""
+    if len(state.wishes) > 1:
+        return []
     person = state.other(next(iter(state.wishes)))
     (thing,) = (thing for thing in state.things if thing != state.wishes[state.other(person)].what)
-    if state.length > 36 or not out_of_reach(state, person, thing):
+    if not out_of_reach(state, person, thing):
         return []
-    return [(10, wordings("want", person, thing))]
+    return [(16, wordings("want", person, thing))]
 
 
 def closing(state: State) -> Options:
     """The story may end when all is well, and when it has gone on for long."""
     wishes = state.wishes.values()
     if all(wish.fulfilled for wish in wishes):
-        return [(20, wordings("evening"))]
-    return [(3, wordings("evening"))] if state.length > ROOM // 2 else []
+        return [(40, wordings("evening"))]
+    waiting = any(out_of_reach(state, person, wish.what) for person, wish in state.wishes.items())
+    return [(3, wordings("evening"))] if waiting and state.length > ROOM // 2 else []
 
 
 def middle(state: State) -> Options:
     """All that can happen once the story is under way."""
-    if state.length > ROOM - max(LENGTH.values()):
-        return [(1, wordings("evening"))]
     options = closing(state)
     for person in state.people:
         other, pace = state.other(person), 4 if person == state.lead else 1
@@ -319,11 +331,13 @@ def middle(state: State) -> Options:
         if state.together():
             choices += talking(state, person, other)
         options += [(weight * pace, events) for weight, events in choices]
-    if len(state.wishes) == 1:
+    if state.length < ROOM // 2:
         options += wish_of_the_other(state)
-    if options or state.lead:
+    if state.length < ROOM - 40:
         options += musing(state)
-    return options or [(1, wordings("evening"))]
+    left = ROOM - state.length
+    fitting = [option for option in options if LENGTH.get(option[1][0].kind, 0) <= left]
+    return fitting or [(1, wordings("evening"))]
 
 
 def last_words(state: State) -> Options:
@@ -378,6 +392,16 @@ def knows_answer(state: State, event: Event) -> str:
     return state.believed_place(event.where, event.what)
 
 
+def cost(state: State, event: Event) -> int:
+    """How many words and marks it takes at most to tell an event of the middle."""
+    length = LENGTH[event.kind]
+    if event.kind != "go":
+        return length
+    other, things = sights(state, event)
+    seen = len(things) + (len(state.held(other)) if other else 0)
+    return WAY + SIGHT * (seen + bool(misses(state, event)))
+
+
 def do_go(state: State, event: Event) -> None:
     """Who stays behind knows where the other went."""
     other, things = sights(state, event)
@@ -407,7 +431,7 @@ def do_give(state: State, event: Event) -> None:
     state.where[event.what] = event.where
     if state.promises.get(event.who) == event.what:
         state.kept.add(event.who)
-    state.subject = event.where
+    state.subject = state.lead = event.where
 
 
 def do_ask(state: State, event: Event) -> None:
@@ -415,6 +439,7 @@ def do_ask(state: State, event: Event) -> None:
     state.done.add(("ask", event.who))
     if answer := knows_answer(state, event):
         state.beliefs[event.who, event.what] = answer
+        state.lead = event.where
     state.subject = event.where
 
 
@@ -452,7 +477,7 @@ ACTS: dict[str, Callable[[State, Event], None]] = {
 
 def act(state: State, event: Event) -> None:
     """Any event of the middle."""
-    state.length += LENGTH[event.kind]
+    state.length += cost(state, event)
     state.done.discard("mused")
     state.arrived = ""
     state.subject = event.who
@@ -489,9 +514,17 @@ def settle(state: State, event: Event) -> None:
 def place_thing(state: State, event: Event) -> None:
     """The thing is at the spot named before."""
     state.things.append(event.what)
-    state.where[event.what] = state.where.pop("spot")
+    state.where[event.what] = state.spot.where
     state.looks[event.what] = event.look
+    if state.spot.kind == "knows":
+        state.beliefs[state.spot.who, event.what] = state.spot.where
     state.stage = "spot" if len(state.things) == 1 else "want"
+
+
+def name_spot(state: State, event: Event) -> None:
+    """Where the next thing is, and who knows."""
+    state.spot = event
+    state.stage = "thing"
 
 
 def happen(state: State, event: Event) -> None:
@@ -510,11 +543,9 @@ def happen(state: State, event: Event) -> None:
     elif kind == "person":
         state.people.append(event.who)
         state.stage = "place"
-    elif kind in ("lies", "has"):
-        state.where["spot"] = event.where
-        state.stage = "thing"
+    elif kind in ("lies", "knows", "has"):
+        name_spot(state, event)
     else:
-        state.hour = event.wording if kind == "hour" else state.hour
         state.stage = NEXT.get(kind, "over")
 
 
