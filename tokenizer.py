@@ -42,9 +42,7 @@ class Tokenizer:
             f"the vocabulary has no {END_OF_TEXT}; take one of the GPT-2 family, or train your own",
         )
         library.add_special_tokens([END_OF_TEXT])
-        library.encode_special_tokens = (
-            True  # else a user could type the end of the text
-        )
+        library.encode_special_tokens = True  # else a user could type the end of the text
         library.no_truncation()  # a foreign tokenizer.json may carry both
         library.no_padding()
         self._library = library
@@ -82,9 +80,7 @@ class Tokenizer:
         seen: set[str] = set()
         for text in texts:
             seen.update(text)
-        vocabulary = {
-            token: id for id, token in enumerate([END_OF_TEXT, *sorted(seen)])
-        }
+        vocabulary = {token: id for id, token in enumerate([END_OF_TEXT, *sorted(seen)])}
         library = Library(models.WordLevel(vocabulary))
         library.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
         library.decoder = decoders.Fuse()
@@ -98,13 +94,9 @@ class Tokenizer:
         """
         files = vocabulary_files(folder)
         if len(files) == 1:
-            return _open(
-                files[0], lambda: Library.from_str(files[0].read_text(encoding="utf-8"))
-            )
+            return _open(files[0], lambda: Library.from_str(files[0].read_text(encoding="utf-8")))
         vocabulary, merges = map(str, files)
-        return _open(
-            files[0], lambda: _byte_level(models.BPE.from_file(vocabulary, merges))
-        )
+        return _open(files[0], lambda: _byte_level(models.BPE.from_file(vocabulary, merges)))
 
     @classmethod
     def load(cls, run_dir: str | Path) -> "Tokenizer":
@@ -170,9 +162,7 @@ class Tokenizer:
     def _look_up(self, text: str) -> list[int]:
         """encode for characters: one numpy look-up, 40 times as fast as the library's way."""
         assert self._ids_of_characters is not None
-        codes = np.frombuffer(
-            text.encode("utf-32-le", errors="surrogatepass"), dtype="<u4"
-        )
+        codes = np.frombuffer(text.encode("utf-32-le", errors="surrogatepass"), dtype="<u4")
         ids = self._ids_of_characters[codes]
         if len(ids) and ids.min() < 0:
             raise UnseenCharacter(text, int(np.argmax(ids < 0)), self.vocab_size - 1)
@@ -202,14 +192,14 @@ class UnseenCharacter(ValueError):
     """A character tokenizer met a character that it has no id for."""
 
     def __init__(
-        self, text: str, position: int, n_known: int, where: str = "the text"
+        self, text: str, index: int, n_known: int, start: int = 0, where: str = "the text"
     ) -> None:
-        self.text, self.position, self.n_known = text, position, n_known
-        character = text[position]
+        """text[index] is the character; the text begins at character start of `where`."""
+        self.text, self.index, self.n_known = text, index, n_known
         super().__init__(
-            f"{character!r} (U+{ord(character):04X}) at position {position} of {where} is not among "
-            f"the {n_known} characters of this tokenizer; leave it out, or train on a text that "
-            "has it, or with --data.tokenizer bpe, which can write any text"
+            f"{text[index]!r} (U+{ord(text[index]):04X}) at position {start + index} of {where} "
+            f"is not among the {n_known} characters of this tokenizer; leave it out, or train on "
+            "a text that has it, or with --data.tokenizer bpe, which can write any text"
         )
 
 
@@ -243,9 +233,7 @@ BYTE_OF_CHARACTER = _bytes_by_character()
 def _byte_level(model: models.BPE) -> Library:
     """A library tokenizer with GPT-2's word pattern and alphabet."""
     library = Library(model)
-    library.pre_tokenizer = pre_tokenizers.ByteLevel(
-        add_prefix_space=False, use_regex=True
-    )
+    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     library.decoder = decoders.ByteLevel()
     return library
 
@@ -270,9 +258,7 @@ def _open(file: Path, read: Callable[[], Library]) -> Tokenizer:
     except OSError:
         raise
     except Exception as error:  # noqa: BLE001  the library raises nothing more specific
-        raise ValueError(
-            f"{file} is not a vocabulary: {error}; copy it once more"
-        ) from None
+        raise ValueError(f"{file} is not a vocabulary: {error}; copy it once more") from None
     require(
         isinstance(library.decoder, decoders.ByteLevel | decoders.Fuse),
         f"{file} is neither byte-level BPE nor one of characters; take GPT-2's",

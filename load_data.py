@@ -1,0 +1,531 @@
+"""The data: text becomes files of tokens, and token files become batches.
+
+    <|endoftext|> document <|endoftext|> document ... <|endoftext|>      one stream a split
+    tokens  = stream[s     : s + T]
+    targets = stream[s + 1 : s + T + 1]                                  one window
+
+The stream stands in a file of 16-bit numbers that is mapped into memory, never read whole, as in
+nanoGPT. It is made once and found again by a hash of everything that it was made from.
+Read before: tokenizer.py.  Read next: generation.py.
+"""
+
+import codecs
+import glob
+import hashlib
+import io
+import json
+import random
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cfg_gpt2 import DataConfig, require
+from data.tiny_world import LANGUAGES, corpus, floor_bits_per_byte
+from loss import IGNORE_INDEX
+from tokenizer import Tokenizer, UnseenCharacter, vocabulary_files
+
+Report = Callable[[int, int, str], None]  # (bytes done, bytes in all, what is being done)
+
+FORMAT = 1  # of the token files; raised when the same text would give other files
+META_FILE = "meta.json"
+SPLITS = ("train", "validation")
+SUFFIXES = (".txt", ".md")
+PIECE = 1 << 16  # bytes of a file that are decoded, and then encoded, at a time
+BATCH = 1 << 21  # characters encoded at a time, on all cores
+LONGEST_WORD = 1 << 20  # characters; a longer one is cut, to bound memory
+SAMPLE = 32_000_000  # bytes of training text that bpe learns its merges from
+SAMPLE_STORIES = 4_000  # the same for a built-in world, where the first stories are a fair sample
+MANY = 20  # files; from here on whole files are kept for validation
+WORLD_STORIES, MOST_VALIDATION_STORIES = 40_000, 1_000
+
+
+@dataclass(frozen=True)
+class Split:
+    """The tokens of one split and the size of its text."""
+
+    tokens: np.ndarray  # uint16 or uint32, mapped from a file
+    n_bytes: int  # UTF-8 bytes of the text; end-of-text tokens stand for none
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A text, ready to be learned."""
+
+    tokenizer: Tokenizer
+    train: Split
+    validation: Split
+    floor_bits_per_byte: float | None  # what no model can beat; known for the built-in worlds
+
+
+def load_corpus(config: DataConfig, report: Report | None = None) -> Corpus:
+    """The token files of a text, made where config.cache_dir does not have them yet.
+
+    Raises FileNotFoundError for a missing path or vocabulary; ValueError for a text that is
+    empty, too short to be split or no UTF-8; OSError where the files cannot be written.
+    """
+    source = open_source(config)
+    vocabulary = [] if config.tokenizer in ("bpe", "char") else vocabulary_files(config.tokenizer)
+    made_from = {
+        "format": FORMAT,
+        "source": source.identity,
+        "tokenizer": config.tokenizer if not vocabulary else [stamp(file) for file in vocabulary],
+        "vocab_size": (config.vocab_size or 1024) if config.tokenizer == "bpe" else None,
+    }
+    key = hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:16]
+    cache = Path(config.cache_dir).expanduser()
+    if not (cache / key / META_FILE).is_file():
+        make(cache, key, source, config, report or (lambda done, total, what: None))
+    return open_corpus(cache / key)
+
+
+def open_corpus(folder: Path) -> Corpus:
+    """Maps the files that make has written."""
+    meta = json.loads((folder / META_FILE).read_text(encoding="utf-8"))
+    train, validation = (
+        Split(np.memmap(folder / f"{split}.bin", meta["dtype"], mode="r"), meta["n_bytes"][split])
+        for split in SPLITS
+    )
+    return Corpus(Tokenizer.load(folder), train, validation, meta["floor_bits_per_byte"])
+
+
+def make(cache: Path, key: str, source: "Source", config: DataConfig, report: Report) -> None:
+    """Writes all files of a corpus aside and then renames their folder to cache/key."""
+    cache.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{key}-", dir=cache) as aside:
+            folder = Path(aside, key)
+            folder.mkdir()
+            tokenizer = make_tokenizer(source, config, report)
+            tokenizer.save(folder)
+            n_bytes = {
+                split: write_tokens(folder / f"{split}.bin", source, split, tokenizer, report)
+                for split in SPLITS
+            }
+            meta = {
+                "dtype": token_type(tokenizer).name,
+                "n_bytes": n_bytes,
+                "floor_bits_per_byte": source.floor(),
+                "source": source.identity,
+            }
+            text = json.dumps(meta, ensure_ascii=False, indent=2)
+            (folder / META_FILE).write_text(text + "\n", encoding="utf-8")
+            try:
+                folder.rename(cache / key)
+            except OSError:  # another run was faster and has made the same files
+                if not (cache / key / META_FILE).is_file():
+                    raise
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(
+            error.errno,
+            f"{error.strerror} for token files; free some, or choose another --data.cache-dir than",
+            str(cache),
+        ) from None
+
+
+def make_tokenizer(source: "Source", config: DataConfig, report: Report) -> Tokenizer:
+    """The tokenizer that the settings ask for.
+
+    bpe learns from the training split only, from about 32 MB spread evenly over it. char takes
+    the characters of both splits: an alphabet tells nothing about the validation text.
+    """
+    if config.tokenizer == "bpe":
+        pieces = watched(source.sample(), SAMPLE, "training the tokenizer", report)
+        return Tokenizer.train((piece.text for piece in pieces), config.vocab_size or 1024)
+    if config.tokenizer == "char":
+        both = chain.from_iterable(map(source.pieces, SPLITS))
+        pieces = watched(both, sum(map(source.n_bytes, SPLITS)), "collecting characters", report)
+        return Tokenizer.characters(piece.text for piece in pieces)
+    return Tokenizer.from_gpt2(config.tokenizer)
+
+
+def token_type(tokenizer: Tokenizer) -> np.dtype:
+    """Two bytes a token where they suffice."""
+    return np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32)
+
+
+def write_tokens(
+    file: Path, source: "Source", split: str, tokenizer: Tokenizer, report: Report
+) -> int:
+    """Writes the tokens of a split; returns how many UTF-8 bytes its text has."""
+    dtype = token_type(tokenizer)
+    border = np.array([tokenizer.end_of_text], dtype).tobytes()
+    what = f"tokenizing the {split} text"
+    n_bytes = 0
+    with file.open("wb") as out:
+        pieces = watched(source.pieces(split), source.n_bytes(split), what, report)
+        for batch in batches(pieces):
+            try:
+                encoded = tokenizer.encode_batch([piece.text for piece in batch])
+            except UnseenCharacter as error:
+                piece = next(piece for piece in batch if piece.text is error.text)
+                where = f"the {split} text of {piece.document}"
+                raise UnseenCharacter(
+                    error.text, error.index, error.n_known, piece.start, where
+                ) from None
+            for piece, ids in zip(batch, encoded, strict=True):
+                out.write((b"" if piece.start else border) + np.array(ids, dtype).tobytes())
+                n_bytes += len(piece.text.encode())
+        out.write(border)
+    require(
+        n_bytes > 0,
+        f"the {split} split is empty; give more text or another --data.validation-share",
+    )
+    return n_bytes
+
+
+# Where text comes from ----------------------------------------------------------------------
+
+
+class Piece(NamedTuple):
+    """A stretch of a document; a document begins with its piece that starts at 0."""
+
+    document: str
+    start: int  # in characters
+    text: str
+
+
+class Source(Protocol):
+    """What load_corpus asks of a text. identity says, in JSON, what the tokens depend on."""
+
+    identity: list
+
+    def n_bytes(self, split: str) -> int: ...
+    def pieces(self, split: str) -> Iterator[Piece]: ...
+    def sample(self) -> Iterator[Piece]: ...
+    def floor(self) -> float | None: ...
+
+
+class World:
+    """A built-in world: every story is a document, and the floor is known."""
+
+    def __init__(self, name: str, stories: int | None, validation_share: float | None) -> None:
+        self.language = LANGUAGES[name]
+        self.n_train = stories or WORLD_STORIES
+        n_validation = round(self.n_train * (validation_share or 0.05))
+        if validation_share is None:
+            n_validation = min(n_validation, MOST_VALIDATION_STORIES)
+        self.n_validation = max(1, n_validation)
+        code = b"".join(
+            file.read_bytes() for file in sorted(Path(__file__).with_name("data").glob("*.py"))
+        )
+        self.identity = [name, self.n_train, self.n_validation, hashlib.sha256(code).hexdigest()]
+
+    def n_bytes(self, split: str) -> int:
+        """Estimated from a hundred stories; only the progress bar needs it."""
+        n_stories = self.n_train if split == "train" else self.n_validation
+        told = corpus(self.language, 0, 100)[1]
+        return n_stories * sum(len(story.text.encode()) for story in told) // len(told)
+
+    def pieces(self, split: str) -> Iterator[Piece]:
+        """The stories of a split."""
+        train, validation = corpus(self.language, self.n_train, self.n_validation)
+        for number, story in enumerate(train if split == "train" else validation):
+            yield Piece(f"story {number}", 0, story.text)
+
+    def sample(self) -> Iterator[Piece]:
+        """The first stories of the training split."""
+        return islice(self.pieces("train"), SAMPLE_STORIES)
+
+    def floor(self) -> float:
+        """Bits per byte of the validation stories under the world's own probabilities."""
+        return floor_bits_per_byte(corpus(self.language, 0, self.n_validation)[1])
+
+
+class Span(NamedTuple):
+    """The part of a file, in bytes, that belongs to a split."""
+
+    path: Path
+    start: int
+    stop: int
+
+
+class Texts:
+    """The user's files: each is a document."""
+
+    def __init__(self, paths: Iterable[str], validation_share: float) -> None:
+        files = list(dict.fromkeys(file.resolve() for path in paths for file in expand(path)))
+        for file in files:
+            require(file.stat().st_size > 0, f"{file} is empty; give it some text or leave it out")
+        self.spans = split_files(files, validation_share)
+        self.identity = [[stamp(file) for file in files], validation_share]
+
+    def n_bytes(self, split: str) -> int:
+        """The size of a split's files, or parts of files."""
+        return sum(span.stop - span.start for span in self.spans[split])
+
+    def pieces(self, split: str) -> Iterator[Piece]:
+        """The text of a split, document by document."""
+        for span in self.spans[split]:
+            start = 0
+            for text in read_span(span):
+                yield Piece(str(span.path), start, text)
+                start += len(text)
+
+    def sample(self) -> Iterator[Piece]:
+        """About SAMPLE bytes of the training split, evenly spread over all of it."""
+        share = min(1.0, SAMPLE / max(1, self.n_bytes("train")))
+        seen = kept = 0
+        for piece in self.pieces("train"):
+            seen += len(piece.text)
+            if kept + len(piece.text) <= seen * share:
+                kept += len(piece.text)
+                yield piece
+
+    def floor(self) -> None:
+        """Nobody knows it for a text that people wrote."""
+
+
+def open_source(config: DataConfig) -> Source:
+    """What config.path names. A built-in world goes before a file of the same name."""
+    worlds = [path for path in config.path if path in LANGUAGES]
+    if not worlds:
+        require(
+            config.stories is None,
+            f"--data.stories {config.stories} is for {' and '.join(LANGUAGES)}; leave it out, "
+            f"{config.path[0]} is read whole",
+        )
+        return Texts(config.path, config.validation_share or 0.1)
+    require(
+        len(config.path) == 1,
+        f"--data.path {worlds[0]} stands alone, for its floor holds for nothing else; "
+        f"leave out the others, or write ./{worlds[0]} for a file of that name",
+    )
+    return World(worlds[0], config.stories, config.validation_share)
+
+
+def expand(path: str) -> list[Path]:
+    """The files that a path of the command line names: a file, those in a folder, or a glob's."""
+    named = Path(path).expanduser()
+    if named.is_file():
+        return [named]
+    if named.is_dir():
+        found = [file for file in sorted(named.rglob("*")) if is_text(file.relative_to(named))]
+        if not found:
+            raise FileNotFoundError(
+                f"{path} has no {' or '.join('*' + suffix for suffix in SUFFIXES)} in it or in its "
+                "folders; name the files themselves, or a glob"
+            )
+        return [file for file in found if file.is_file()]
+    matches = sorted(glob.glob(str(named), recursive=True))
+    if not matches:
+        raise FileNotFoundError(
+            f"{path} does not exist; name a text file, a folder, a glob, or {' or '.join(LANGUAGES)}"
+        )
+    return [file for match in matches for file in expand(match)]
+
+
+def is_text(path: Path) -> bool:
+    """Whether a folder's file is meant; hidden files and folders are not."""
+    hidden = any(part.startswith(".") for part in path.parts)
+    return path.suffix.lower() in SUFFIXES and not hidden
+
+
+def stamp(file: Path) -> list:
+    """What changes when a file does."""
+    status = file.stat()
+    return [str(file.resolve()), status.st_size, status.st_mtime_ns]
+
+
+def split_files(files: list[Path], share: float) -> dict[str, list[Span]]:
+    """Both splits. Many files: some whole ones, drawn at random. Few: the end of each."""
+    sizes = {file: file.stat().st_size for file in files}
+    if len(files) < MANY:
+        borders = {file: text_border(file, int(sizes[file] * (1 - share))) for file in files}
+        return {
+            "train": [Span(file, 0, borders[file]) for file in files],
+            "validation": [Span(file, borders[file], sizes[file]) for file in files],
+        }
+    drawn = random.Random(0).sample(files, len(files))
+    wanted, n_held_out = share * sum(sizes.values()), 0
+    held_out: set[Path] = set()
+    for file in drawn[:-1]:  # one is left to train on, whatever the share
+        if n_held_out >= wanted:
+            break
+        held_out.add(file)
+        n_held_out += sizes[file]
+    whole = {file: Span(file, 0, size) for file, size in sizes.items()}
+    return {
+        "train": [whole[file] for file in files if file not in held_out],
+        "validation": [whole[file] for file in files if file in held_out],
+    }
+
+
+def text_border(file: Path, offset: int) -> int:
+    """The first offset from here on that lies neither in a character nor in a CRLF."""
+    before = min(offset, 1)
+    with file.open("rb") as text:
+        text.seek(offset - before)
+        seen = text.read(5)
+    at = before
+    while at < len(seen) and (seen[at] & 0xC0 == 0x80 or seen[at - 1 : at + 1] == b"\r\n"):
+        at += 1
+    return offset - before + at
+
+
+def read_span(span: Span) -> Iterator[str]:
+    """The text of a span in pieces of about PIECE bytes, without BOM, line ends as newlines.
+
+    Encoding the pieces gives the tokens of the whole. They end after a character that is not
+    white space and before a space or newline, and GPT-2's pattern makes no word across that
+    border: a word may begin with white space, never end with it after something else.
+    """
+    encoding = "utf-8" if span.start else "utf-8-sig"
+    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(encoding)(), True)
+    held, here = "", span.start
+    with span.path.open("rb") as file:
+        file.seek(here)
+        while here < span.stop:
+            data = file.read(min(PIECE, span.stop - here))
+            require(len(data) > 0, f"{span.path} has become shorter; start again")
+            if b"\0" in data:
+                raise not_utf8(span.path, here + data.index(b"\0"))
+            here += len(data)
+            try:
+                held += decoder.decode(data, final=here == span.stop)
+            except UnicodeDecodeError as error:
+                raise not_utf8(span.path, here - len(error.object) + error.start) from None
+            cut = len(held) if here == span.stop else word_border(held)
+            if cut:
+                yield held[:cut]
+                held = held[cut:]
+
+
+_UP_TO_LAST_WORD = re.compile(r".*\S(?=[ \n])", re.DOTALL)
+
+
+def word_border(text: str) -> int:
+    """The last place before white space and after something else; 0 where there is none."""
+    found = _UP_TO_LAST_WORD.match(text)
+    if found:
+        return found.end()
+    return len(text) if len(text) > LONGEST_WORD else 0
+
+
+def not_utf8(path: Path, offset: int) -> ValueError:
+    """Says where a file is no UTF-8 text, and what it may be."""
+    with path.open("rb") as file:
+        head = file.read(2)
+        file.seek(offset)
+        byte = file.read(1)
+    utf16 = byte == b"\0" or head in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    return ValueError(
+        f"{path} is not UTF-8 text: byte 0x{byte.hex()} at offset {offset}; if it is "
+        f"{'UTF-16' if utf16 else 'CP1251'}, convert it with "
+        f"iconv -f {'UTF-16' if utf16 else 'CP1251'} -t UTF-8 {path.name} > utf8.txt"
+    )
+
+
+def watched(pieces: Iterable[Piece], total: int, what: str, report: Report) -> Iterator[Piece]:
+    """The same pieces, while report is told how far they have come."""
+    done = 0
+    for piece in pieces:
+        report(min(done, total), total, what)
+        yield piece
+        done += len(piece.text.encode())
+    report(total, total, what)
+
+
+def batches(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
+    """Pieces of about BATCH characters together."""
+    batch: list[Piece] = []
+    size = 0
+    for piece in pieces:
+        batch.append(piece)
+        size += len(piece.text)
+        if size >= BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+# From token files to batches ----------------------------------------------------------------
+
+
+class Windows:
+    """The windows of a split in an endless random order, in which a position is one number.
+
+    Epoch e cuts the N tokens into n = (N - 1) // T windows after a random phase, and reads each
+    once, in random order: a pure function of the seed and e. To resume is to remember a number.
+    """
+
+    def __init__(self, split: Split, context_length: int, seed: int) -> None:
+        n_tokens = len(split.tokens)
+        require(
+            n_tokens > context_length,
+            f"the training text has {n_tokens} tokens, but a window of --model.context-length "
+            f"{context_length} needs {context_length + 1}; give more text, or try "
+            f"--model.context-length {max(1, n_tokens - 1)}",
+        )
+        self.tokens, self.context_length, self.seed = split.tokens, context_length, seed
+        self.n_windows, self.spare = divmod(n_tokens - 1, context_length)
+        self._epoch, self._starts = -1, torch.empty(0, dtype=torch.int64)
+
+    def batch(self, first: int, count: int) -> tuple[Tensor, Tensor]:
+        """Windows number first, first + 1, ...: tokens and targets, (count, T) each, int64."""
+        starts = [self.start(number) for number in range(first, first + count)]
+        rows = [self.tokens[start : start + self.context_length + 1] for start in starts]
+        windows = torch.from_numpy(np.stack(rows).astype(np.int64))  # (count, T + 1)
+        return windows[:, :-1].contiguous(), windows[:, 1:].contiguous()
+
+    def start(self, number: int) -> int:
+        """Where in the stream a window begins."""
+        epoch, rank = divmod(number, self.n_windows)
+        if epoch != self._epoch:
+            words = np.random.SeedSequence((self.seed % 2**64, epoch)).generate_state(1, np.uint64)
+            generator = torch.Generator().manual_seed(int(words[0]))
+            phase = torch.randint(self.spare + 1, (), generator=generator)
+            order = torch.randperm(self.n_windows, generator=generator)
+            self._epoch, self._starts = epoch, phase + order * self.context_length
+        return int(self._starts[rank])
+
+
+def evaluation_batches(
+    split: Split, context_length: int, batch_size: int, end_of_text: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Windows that have every target of a split exactly once: (B, T), (B, T) int64.
+
+    A window ends at the last document border that it can reach, and the rest is padding with
+    targets IGNORE_INDEX: a document that fits is read whole, from its start. Were it cut, the
+    model would pay for a past that it cannot see, and the loss could not be held against the
+    floor. One long text has no borders inside and gives full windows, end to end.
+    """
+    spans = evaluation_spans(split.tokens, context_length, end_of_text)
+    while rows := list(islice(spans, batch_size)):
+        tokens = torch.full((len(rows), context_length), end_of_text)
+        targets = torch.full((len(rows), context_length), IGNORE_INDEX)
+        for row, (start, stop) in enumerate(rows):
+            stretch = torch.from_numpy(split.tokens[start : stop + 1].astype(np.int64))
+            tokens[row, : stop - start] = stretch[:-1]
+            targets[row, : stop - start] = stretch[1:]
+        yield tokens, targets
+
+
+def evaluation_spans(
+    tokens: np.ndarray, context_length: int, end_of_text: int
+) -> Iterator[tuple[int, int]]:
+    """From the token that is read first to the target that comes last, window by window."""
+    step = 1 << 24  # tokens looked at together, so that memory stays bounded
+    starts = range(0, len(tokens), step)
+    found = [
+        start + np.flatnonzero(tokens[start : start + step] == end_of_text) for start in starts
+    ]
+    borders = np.concatenate(found)
+    start, last = 0, len(tokens) - 1
+    while start < last:
+        stop = min(start + context_length, last)
+        n_before = int(np.searchsorted(borders, stop, side="right"))
+        if n_before and borders[n_before - 1] > start:
+            stop = int(borders[n_before - 1])
+        yield start, stop
+        start = stop
