@@ -1,0 +1,324 @@
+"""The front door: `python main.py` trains; the table below names the other commands.
+
+Settings come from, in this order, each overriding the one before: the defaults, --preset,
+--config FILE (or the run that --resume names), the flags.
+Read before: trainer.py.  Read next: whichever folder you need.
+"""
+
+import importlib
+import io
+import re
+import sys
+from contextlib import redirect_stderr
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+import tyro
+from rich.console import Console
+
+from cfg_gpt2 import (
+    DEFAULT_PRESET,
+    PRESETS,
+    DataConfig,
+    GPT2Config,
+    RunConfig,
+    TrainConfig,
+    preset,
+    read_config,
+    require,
+    write_config,
+    write_whole,
+)
+from data.tiny_world import LANGUAGES, read_story
+from generation import SamplingConfig, generate, stream
+from gpt2 import GPT2Model
+from load_data import Corpus, load_corpus
+from tokenizer import Tokenizer
+from trainer import Trainer
+from training.progress import Bar
+from training.runtime import choose_runtime
+
+COMMANDS = {
+    "train": ("main:train", "train a model, on the embedded corpus or on your own text"),
+    "generate": ("main:write", "let a trained model go on with a prompt"),
+}
+N_SAMPLES = 10
+INTERRUPTED = 130  # the exit status that shells give to Ctrl-C
+
+Settings = TypeVar("Settings")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainCommand:
+    """Train a GPT-2. Without any flag: a small one, on the embedded corpus, in a few minutes."""
+
+    preset: str = DEFAULT_PRESET
+    """tiny, shakespeare-char, book, gpt2, gpt2-medium, gpt2-large or gpt2-xl."""
+    config: Path | None = None  # a config.json, such as another run's
+    out: Path | None = None  # the new run's directory; None: runs/ and the preset's name
+    resume: Path | None = None  # a run directory to go on with, exactly where it stopped
+    model: GPT2Config = field(default_factory=GPT2Config)
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateCommand(SamplingConfig):
+    """Let a trained model write, token by token."""
+
+    run: tyro.conf.Positional[Path]  # a run directory, such as runs/tiny
+    prompt: str = ""  # the text to go on with; empty: a new document
+    samples: int = 1  # texts to write, with seeds seed, seed + 1, ...
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.samples >= 1, f"--samples {self.samples} must be 1 or more")
+
+
+def main(arguments: list[str]) -> int:
+    """Runs a command -> the exit status."""
+    if arguments[:1] in (["--help"], ["-h"]):
+        Console().print(overview(), highlight=False, markup=False)
+        return 0
+    name = "train"
+    if arguments and not arguments[0].startswith("-"):
+        name, *arguments = arguments
+    try:
+        require(name in COMMANDS, f"{name} is no command; choose one of {', '.join(COMMANDS)}")
+        module, function = COMMANDS[name][0].split(":")
+        here = sys.modules[__name__] if module == "main" else importlib.import_module(module)
+        return getattr(here, function)(arguments)
+    except (ValueError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+
+
+def overview() -> str:
+    """One line a command."""
+    lines = [f"  python main.py {name:10} {COMMANDS[name][1]}" for name in COMMANDS]
+    return "\n".join(
+        [
+            "GPT-2 from scratch. Without a command: train.",
+            "",
+            *lines,
+            "",
+            "python main.py COMMAND --help lists the command's settings.",
+        ]
+    )
+
+
+def parse(command: type[Settings], name: str, arguments: list[str], default: Settings | None) -> Settings:
+    """The settings of a command from its flags; a wrong flag ends as one plain sentence."""
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            return tyro.cli(command, prog=f"main.py {name}", args=arguments, default=default)
+    except SystemExit as stopped:
+        if stopped.code in (0, None):
+            raise
+    raise ValueError(sentence(said.getvalue(), f"python main.py {name} --help")) from None
+
+
+def sentence(box: str, help_command: str) -> str:
+    """tyro's framed message as one line: what is wrong, and the flag that may have been meant."""
+    lines = [line.strip(" │╭╮╰╯─") for line in box.splitlines()[1:]]
+    end = next((i for i, line in enumerate(lines) if not line), len(lines))
+    message = " ".join(lines[:end]).removesuffix(".")
+    message = re.sub(r"^Error parsing (model|data|train|)[:\s]+", "", message)
+    if "Perhaps you meant:" in lines:
+        message += "; perhaps you meant " + lines[lines.index("Perhaps you meant:") + 1].split()[0]
+    return f"{message}; see {help_command}"
+
+
+# train --------------------------------------------------------------------------------------
+
+
+def train(arguments: list[str]) -> int:
+    """`python main.py train`: a corpus, a model, the loop, and a look at what came out."""
+    console = Console()
+    command = read_train_command(arguments)
+    runtime = choose_runtime(command.train)
+    console.print(f"device    {runtime.describe()}", highlight=False)
+    corpus = corpus_with_bar(command.data, console)
+    config = RunConfig(
+        model=replace(command.model, vocab_size=corpus.tokenizer.vocab_size),
+        data=command.data,
+        train=command.train,
+    )
+    run_dir = command.resume or new_run_dir(command)
+    torch.manual_seed(config.train.seed)
+    model = GPT2Model(config.model)
+    trainer = Trainer(model, corpus, config, run_dir, runtime, console)
+    if command.resume:
+        trainer.resume()
+    run_dir.mkdir(parents=True, exist_ok=True)
+    write_config(run_dir, config)
+    corpus.tokenizer.save(run_dir)
+    describe(console, config, corpus, model, run_dir)
+    if not trainer.train():
+        console.print(
+            f"Stopped after step {trainer.step} and saved. "
+            f"Go on with: python main.py train --resume {run_dir}",
+            highlight=False,
+        )
+        return INTERRUPTED
+    show_samples(console, model, corpus, config, run_dir)
+    console.print(
+        f"\nThe curve is in {run_dir / 'loss.png'}. Next, let it write:\n"
+        f'  python main.py generate {run_dir} --prompt "{opening(config)}"',
+        highlight=False,
+    )
+    return 0
+
+
+def read_train_command(arguments: list[str]) -> TrainCommand:
+    """Flags over --resume's settings or --config over --preset over defaults."""
+
+    def first(flag: str) -> str | None:
+        for i, argument in enumerate(arguments):
+            if argument == flag and i + 1 < len(arguments):
+                return arguments[i + 1]
+            if argument.startswith(flag + "="):
+                return argument.removeprefix(flag + "=")
+        return None
+
+    name, config_file, resumed = first("--preset"), first("--config"), first("--resume")
+    chosen = [flag for flag in ("--preset", "--config", "--resume") if first(flag)]
+    require(len(chosen) <= 1, f"{' and '.join(chosen)} exclude each other; choose one")
+    base = preset(name or DEFAULT_PRESET)
+    if config_file or resumed:
+        base = read_config(Path(config_file or resumed or ""))
+    default = TrainCommand(model=base.model, data=base.data, train=base.train)
+    command = parse(TrainCommand, "train", arguments, default)
+    if resumed:
+        require(command.out is None, "--out and --resume exclude each other; choose one")
+        unchanged = (command.model, command.data) == (base.model, base.data)
+        require(unchanged, f"--resume {resumed} keeps its model and data; change --train.* only")
+    return command
+
+
+def new_run_dir(command: TrainCommand) -> Path:
+    """--out, or the first free one of runs/tiny, runs/tiny-2, ...
+
+    Raises ValueError where --out already holds a run.
+    """
+    if command.out:
+        require(
+            not (command.out / "config.json").exists(),
+            f"--out {command.out} already holds a run; go on with it by --resume {command.out}, "
+            "or name another directory",
+        )
+        return command.out
+    name = command.preset
+    if command.preset == DEFAULT_PRESET and command.data.path[0] in LANGUAGES:
+        name = command.data.path[0]
+    numbers = (Path("runs", name if n == 1 else f"{name}-{n}") for n in range(1, 1_000_000))
+    return next(path for path in numbers if not path.exists())
+
+
+def corpus_with_bar(config: DataConfig, console: Console) -> Corpus:
+    """Loads the data, with a bar for each part of the work that there is."""
+    bars: dict[str, Bar] = {}
+
+    def report(done: int, total: int, what: str) -> None:
+        if what not in bars:
+            for bar in bars.values():
+                bar.progress.stop()
+            bars[what] = Bar(console, what, total).__enter__()
+        bars[what].move(done, f"{done / 1e6:.1f} MB")
+
+    try:
+        return load_corpus(config, report)
+    finally:
+        for bar in bars.values():
+            bar.progress.stop()
+
+
+def describe(
+    console: Console, config: RunConfig, corpus: Corpus, model: GPT2Model, run_dir: Path
+) -> None:
+    """What is going to be trained, on what, and where it goes."""
+    sizes, steps = config.model, config.train
+    n_tokens, n_bytes = len(corpus.train.tokens), corpus.train.n_bytes
+    floor = corpus.floor_bits_per_byte
+    lines = [
+        f"data      {', '.join(config.data.path)}: {n_tokens:,} tokens of {n_bytes / n_tokens:.1f} "
+        f"bytes to learn from, {len(corpus.validation.tokens):,} to be measured on"
+        + (f"; floor {floor:.4f} bits per byte" if floor is not None else ""),
+        f"model     {model.n_parameters():,} parameters: {sizes.n_layer} blocks, {sizes.n_head} "
+        f"heads, {sizes.n_embd} wide, context {sizes.context_length}, {sizes.vocab_size:,} tokens",
+        f"training  {steps.max_steps:,} steps of {steps.batch_size} x {sizes.context_length} "
+        f"tokens, {steps.max_steps * steps.batch_size * sizes.context_length / n_tokens:.1f} "
+        "times through the text",
+        f"run       {run_dir}",
+    ]
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def show_samples(
+    console: Console, model: GPT2Model, corpus: Corpus, config: RunConfig, run_dir: Path
+) -> None:
+    """Writes samples.txt, prints three of them, and lets the world judge its own stories."""
+    end = corpus.tokenizer.end_of_text
+    sampling = SamplingConfig(
+        max_new_tokens=config.model.context_length, temperature=0.8, top_p=0.95, seed=config.train.seed
+    )
+    model.eval()
+    rows = generate(model, [[end]] * N_SAMPLES, sampling, stop_token=end)
+    texts = [corpus.tokenizer.decode(row) for row in rows]
+    together = "\n\n".join(texts) + "\n"
+    write_whole(run_dir / "samples.txt", lambda p: p.write_text(together, encoding="utf-8"))
+    console.print(f"\nThree of {N_SAMPLES} samples in {run_dir / 'samples.txt'}:", highlight=False)
+    for text in texts[:3]:
+        console.print(f"\n  {text}", highlight=False, markup=False)
+    world = LANGUAGES.get(config.data.path[0])
+    if world:
+        wrong = []
+        for text in texts:
+            try:
+                read_story(text, world)
+            except ValueError as error:
+                wrong.append(str(error))
+        console.print(
+            f"\n{N_SAMPLES - len(wrong)} of {N_SAMPLES} stories are possible in {world.name}"
+            + (f"; the first misfit: {wrong[0]}" if wrong else ""),
+            highlight=False,
+            markup=False,
+        )
+
+
+def opening(config: RunConfig) -> str:
+    """The beginning of a prompt that suits the data."""
+    return {"tiny-world": "One", "tiny-world-ru": "Однажды"}.get(config.data.path[0], "The")
+
+
+# generate -----------------------------------------------------------------------------------
+
+
+def write(arguments: list[str]) -> int:
+    """`python main.py generate RUN`: streams one text, or several one after the other."""
+    command = parse(GenerateCommand, "generate", arguments, None)
+    model = GPT2Model.load(command.run)
+    tokenizer = Tokenizer.load(command.run)
+    model.to(choose_runtime(TrainConfig()).device)
+    prompt = tokenizer.encode(command.prompt) or [tokenizer.end_of_text]
+    for number in range(command.samples):
+        if number:
+            print("\n")
+        print(command.prompt, end="", flush=True)
+        text = tokenizer.decode_stream()
+        seeded = replace(command, seed=command.seed + number)
+        for token in stream(model, prompt, seeded, stop_token=tokenizer.end_of_text):
+            print(text.step(token), end="", flush=True)
+        print(text.finish())
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)

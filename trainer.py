@@ -1,0 +1,230 @@
+"""The training loop: read a batch, measure the surprise, walk down the gradient, again.
+
+    gradient = sum over micro-batches of d(sum of losses) / (count of targets in all of them)
+
+The count is divided by once, after the last micro-batch, so a step is the same however it is
+cut into micro-batches.
+Read before: generation.py and training/.  Read next: main.py.
+"""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from cfg_gpt2 import RunConfig
+from gpt2 import GPT2Model
+from load_data import Corpus, Split, Windows, evaluation_batches
+from loss import bits_per_byte, next_token_loss, perplexity
+from training.checkpoint import load_checkpoint, save_checkpoint
+from training.optimizer import make_optimizer
+from training.progress import Bar, Metrics, MetricsLog, draw_losses
+from training.runtime import Runtime
+from training.schedule import learning_rate
+
+Batch = tuple[Tensor, Tensor]  # tokens and targets, both (B, T)
+LossFunction = Callable[[GPT2Model, Batch], tuple[Tensor, Tensor, Metrics]]
+
+
+def language_model_loss(model: GPT2Model, batch: Batch) -> tuple[Tensor, Tensor, Metrics]:
+    """-> the summed loss in nats, the count of targets, and nothing else to log."""
+    tokens, targets = batch
+    return *next_token_loss(model(tokens), targets), {}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What the model pays for the whole validation split."""
+
+    nats_per_token: float
+    bits_per_byte: float
+
+    def describe(self, floor: float | None) -> str:
+        """One line, with the distance to the floor where it is known."""
+        line = (
+            f"validation {self.nats_per_token:.4f} nats a token, "
+            f"{self.bits_per_byte:.4f} bits per byte, "
+            f"perplexity {perplexity(self.nats_per_token):.2f}"
+        )
+        if floor is None:
+            return line
+        return f"{line}; {100 * (self.bits_per_byte / floor - 1):.1f}% above the floor {floor:.4f}"
+
+
+class Trainer:
+    """Trains a model on a corpus and leaves everything in the run directory."""
+
+    def __init__(
+        self,
+        model: GPT2Model,
+        corpus: Corpus,
+        config: RunConfig,
+        run_dir: Path,
+        runtime: Runtime,
+        console: Console,
+        loss_fn: LossFunction = language_model_loss,
+    ) -> None:
+        self.model = model.to(runtime.device)
+        self.corpus = corpus
+        self.model_config, self.config = config.model, config.train
+        self.run_dir, self.runtime, self.console = run_dir, runtime, console
+        self.loss_fn = loss_fn
+        context_length = config.model.context_length
+        self.windows = Windows(corpus.train, context_length, self.config.seed)
+        self.tokens_per_step = self.config.batch_size * context_length
+        self.optimizer = make_optimizer(model, self.config)
+        self.log = MetricsLog(run_dir)
+        self.step = 0  # optimizer steps that are done
+        self.seconds = 0.0  # spent in earlier sessions of this run
+        self.evaluation: Evaluation | None = None
+
+    def resume(self) -> None:
+        """Goes back to the newest checkpoint: weights, optimizer, random states, step, log."""
+        self.step, self.seconds = load_checkpoint(self.run_dir, self.model, self.optimizer)
+        self.log.keep_until(self.step)
+
+    def train(self) -> bool:
+        """Runs until max_steps -> True, or until Ctrl-C -> False; the run is saved either way."""
+        started = time.monotonic() - self.seconds
+        bar = Bar(self.console, "training", self.config.max_steps, done=self.step)
+        with bar, stop_signal() as stop:
+            if self.step == 0:
+                self.report(bar, {"step": 0, "tokens": 0, "seconds": 0.0} | self.evaluate())
+            while self.step < self.config.max_steps and not stop.requested:
+                metrics = self.take_step()
+                self.step += 1
+                finished = self.step == self.config.max_steps
+                if finished or self.step % self.config.eval_every == 0:
+                    metrics |= self.evaluate()
+                self.seconds = time.monotonic() - started
+                metrics["seconds"] = round(self.seconds, 3)
+                self.report(bar, metrics)
+                if finished or stop.requested or self.step % self.config.eval_every == 0:
+                    self.save()
+        return self.step >= self.config.max_steps
+
+    def take_step(self) -> Metrics:
+        """One optimizer step on the next batch_size windows -> what was measured."""
+        started = time.perf_counter()
+        self.model.train()
+        rate = learning_rate(self.step, self.config)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        nats, count = 0.0, 0
+        extra: Metrics = {}
+        for batch in self.micro_batches():
+            with self.runtime.autocast():
+                total, n_targets, extra = self.loss_fn(self.model, batch)
+            total.backward()
+            nats, count = nats + total.item(), count + int(n_targets)
+        grad_norm = self.scale_gradients(count)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        seconds = time.perf_counter() - started
+        return {
+            "step": self.step + 1,
+            "train_loss": nats / count,
+            "train_bits_per_byte": self.train_bits_per_byte(nats / count),
+            "learning_rate": rate,
+            "grad_norm": grad_norm,
+            "tokens": (self.step + 1) * self.tokens_per_step,
+            "tokens_per_second": round(self.tokens_per_step / seconds, 1),
+        } | extra
+
+    def micro_batches(self) -> Iterator[Batch]:
+        """The windows of this step, in portions that fit into memory."""
+        size = self.config.micro_batch or self.config.batch_size
+        for done in range(0, self.config.batch_size, size):
+            first = self.step * self.config.batch_size + done
+            yield self.on_device(
+                self.windows.batch(first, min(size, self.config.batch_size - done))
+            )
+
+    def scale_gradients(self, count: int) -> float:
+        """Divides the summed gradients by the count of targets and clips them -> their norm."""
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients).item() / count
+        limit = self.config.grad_clip
+        clip = min(1.0, limit / norm) if limit and norm else 1.0
+        torch._foreach_mul_(gradients, clip / count)
+        return norm
+
+    @torch.inference_mode()
+    def evaluate(self) -> Metrics:
+        """The loss over the whole validation split, every document read from its start."""
+        self.model.eval()
+        nats, count = 0.0, 0
+        split = self.corpus.validation
+        for batch in evaluation_batches(
+            split,
+            self.model_config.context_length,
+            self.config.micro_batch or self.config.batch_size,
+            self.corpus.tokenizer.end_of_text,
+        ):
+            with self.runtime.autocast():
+                total, n_targets, _ = self.loss_fn(self.model, self.on_device(batch))
+            nats, count = nats + total.item(), count + int(n_targets)
+        self.evaluation = Evaluation(nats / count, bits_per_byte(nats, split.n_bytes))
+        metrics = {
+            "val_loss": self.evaluation.nats_per_token,
+            "val_bits_per_byte": self.evaluation.bits_per_byte,
+        }
+        if self.corpus.floor_bits_per_byte is not None:
+            metrics["floor_bits_per_byte"] = self.corpus.floor_bits_per_byte
+        return metrics
+
+    def report(self, bar: Bar, metrics: Metrics) -> None:
+        """To metrics.jsonl, to the bar and, after an evaluation, to the screen."""
+        self.log.append(metrics)
+        if "train_loss" in metrics:
+            speed = f"{metrics['tokens_per_second']:,.0f} tokens/s"
+            bits = f"{metrics['train_bits_per_byte']:.3f} bits per byte"
+            bar.move(self.step, f"loss {metrics['train_loss']:.3f} ({bits})  {speed}")
+        if "val_loss" in metrics and self.evaluation:
+            line = self.evaluation.describe(self.corpus.floor_bits_per_byte)
+            bar.say(f"step {self.step:>5}  {line}")
+
+    def save(self) -> None:
+        """The checkpoint to go on from, the weights to use, the picture to look at."""
+        save_checkpoint(self.run_dir, self.step, self.seconds, self.model, self.optimizer)
+        self.model.save(self.run_dir)
+        draw_losses(self.run_dir, title=f"{self.run_dir.name}: {self.model.n_parameters():,} parameters")
+
+    def train_bits_per_byte(self, nats_per_token: float) -> float:
+        """The training loss in bits per byte, at the training split's tokens per byte."""
+        split: Split = self.corpus.train
+        return bits_per_byte(nats_per_token * (len(split.tokens) - 1), split.n_bytes)
+
+    def on_device(self, batch: Batch) -> Batch:
+        tokens, targets = batch
+        return tokens.to(self.runtime.device), targets.to(self.runtime.device)
+
+
+@dataclass
+class StopSignal:
+    """Whether the user has asked to stop after this step."""
+
+    requested: bool = False
+
+
+@contextmanager
+def stop_signal() -> Iterator[StopSignal]:
+    """Inside this context the first Ctrl-C asks to stop, the second one stops at once."""
+    stop = StopSignal()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        stop.requested = True
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
