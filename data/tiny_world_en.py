@@ -22,10 +22,11 @@ BEING = ("was", "was playing", "was sitting", "was resting", "was dreaming", "wa
          "was dancing", "was humming", "was thinking", "was dozing", "was drawing", "was reading",
          "was waiting", "was whistling", "was yawning", "was smiling")
 TOO = ("was there too.", "was there as well.", "kept {} company.")
-KNOWING = ("knew that", "remembered that")
+KNOWING = ("had seen", "had left", "had hidden")
 LYING = ("there was", "lay", "somebody had left")
 HOLDING = ("had", "was holding")
-WANTING = ("needed", "wanted", "was looking for", "wished for")
+WANTING = ("needed", "wanted", "wished for", "hoped to get")
+STARTS = ("", "Then ", "Soon ")
 GOING = ("went", "ran", "walked", "hurried", "rushed", "skipped", "strolled", "tiptoed",
          "wandered", "marched", "raced", "came")
 TAKING = ("took", "picked up", "grabbed", "carefully took", "gladly took", "quickly took",
@@ -45,7 +46,7 @@ REASONS = {
     "cup": ("to drink some tea", "to drink warm milk", "to pick berries"),
     "hat": ("to look like a sailor", "to hide from the sun", "to show magic tricks"),
     "basket": ("to gather apples", "to pick mushrooms", "to pack a picnic"),
-    "doll": ("to play at school", "to play house", "to sew a dress for it"),
+    "doll": ("to play at school", "to play house", "to sew a dress"),
     "boat": ("to play at pirates", "to sail it on the pond", "to play captain"),
     "umbrella": ("to walk in the rain", "to stay dry", "to dance in the puddles"),
     "blanket": ("to build a tent", "to keep warm", "to lie on the grass"),
@@ -67,12 +68,12 @@ SCENERY = (
     "A squirrel jumped from tree to tree.", "Grandmother was humming a song.",
     "Grandfather was chopping wood.", "The neighbours were baking pies.",
     "Smoke rose over the roofs.", "It smelled of pine trees.", "A cow mooed.",
-    "Two boys were flying a kite.", "A goose hissed at the cat.", "Someone was playing the fiddle.",
-    "Sparrows were pecking crumbs.", "The dog fell asleep.", "A cart rolled down the road.",
-    "The postman rode by.", "A hen laid an egg.", "White clouds were sailing by.",
-    "A bell rang in the village.", "A spider was mending its web.", "It grew a little warmer.",
+    "Two boys were flying a kite.", "Someone was playing the fiddle.",
+    "Sparrows were pecking crumbs.", "The dog fell asleep.",
+    "A hen laid an egg.", "White clouds were sailing by.",
+    "A bell rang in the village.", "It grew a little warmer.",
 )
-HOPE = ("sighed.", "was a little sad.", "thought hard.", "did not give up.", "frowned.",
+HOPE = ("sighed.", "was a little sad.", "thought hard.", "stayed cheerful.", "frowned.",
         "was full of hope.", "counted to ten.", "looked at the sky.", "kept thinking about it.",
         "shook {} head.", "took a deep breath.", "hoped for some luck.")
 JOY = ("smiled.", "laughed.", "hummed a song.", "was very happy.", "clapped {} hands.", "whistled.",
@@ -104,6 +105,11 @@ def subject(state: State, person: str) -> str:
     return "She" if person in GIRLS else "He"
 
 
+def inside(state: State, person: str) -> str:
+    """The same within a sentence."""
+    return subject(state, person).lower() if person == state.subject else name(person)
+
+
 def pick(person: str, girl: str, boy: str) -> str:
     """The word that goes with a girl or with a boy."""
     return girl if person in GIRLS else boy
@@ -112,11 +118,6 @@ def pick(person: str, girl: str, boy: str) -> str:
 def full(state: State, thing: str) -> str:
     """The thing with its look."""
     return f"the {state.looks[thing]} {thing}"
-
-
-def to(place: str) -> str:
-    """The way to a place."""
-    return f"to the {place}"
 
 
 def a(words: str) -> str:
@@ -141,8 +142,9 @@ def tell_spot(state: State, event: Event) -> str:
     if event.kind == "lies":
         return f"{capital(AT[event.where])} {LYING[event.wording]}"
     if event.kind == "knows":
-        return f"{name(event.who)} {KNOWING[event.wording]} {AT[event.where]} there was"
-    return f"{name(event.where)} {HOLDING[event.wording]}"
+        who = inside(state, event.who)
+        return f"{capital(AT[event.where])} {who} {KNOWING[event.wording]}"
+    return f"{subject(state, event.where)} {HOLDING[event.wording]}"
 
 
 def tell_thing(state: State, event: Event) -> str:
@@ -163,7 +165,9 @@ def tell_go(state: State, event: Event) -> str:
     if other:
         held = [full(state, thing) for thing in state.held(other)]
         seen.insert(0, " with ".join([name(other), " and ".join(held)]) if held else name(other))
-    way = f"{subject(state, event.who)} {GOING[event.wording]} {to(event.where)}"
+    start, going = divmod(event.wording, len(GOING))
+    who = inside(state, event.who) if start else subject(state, event.who)
+    way = f"{STARTS[start]}{who} {GOING[going]} to the {event.where}"
     missing = misses(state, event)
     if missing and not seen:
         return f"{way}, but the {missing} was gone."
@@ -191,7 +195,8 @@ def tell_ask(state: State, event: Event) -> str:
     question = (f"Where is the {event.what}?", f"Have you seen the {event.what}?",
                 f"Do you know where the {event.what} is?")[event.wording]
     place = knows_answer(state, event)
-    answer = f"It is {AT[place]}" if place else "I do not know"
+    unknown = ("I do not know", "No, I have not", "I have no idea")[event.wording]
+    answer = f"It is {AT[place]}" if place else unknown
     return f'"{question}" asked {name(event.who)}. "{answer}," said {name(event.where)}.'
 
 
@@ -241,10 +246,9 @@ def tell_joy(state: State, event: Event) -> str:
 
 def tell_fulfil(state: State, event: Event) -> str:
     reason = REASONS[event.what][state.wishes[event.who].reason].removeprefix("to ")
-    who = subject(state, event.who)
     frame = FULFILLING[event.wording]
-    return frame.format(who if frame.startswith("{") or who == name(event.who) else who.lower(),
-                        reason)
+    who = subject(state, event.who) if frame.startswith("{") else inside(state, event.who)
+    return frame.format(who, reason)
 
 
 def whereabouts(state: State, person: str, where: str) -> str:

@@ -112,10 +112,13 @@ BEING: tuple[Forms, ...] = (
     ("мечтала", "мечтал"), ("пела", "пел"), ("танцевала", "танцевал"), ("напевала", "напевал"),
     ("размышляла", "размышлял"), ("дремала", "дремал"), ("рисовала", "рисовал"),
     ("читала", "читал"), ("скучала", "скучал"), ("насвистывала", "насвистывал"),
-    ("зевала", "зевал"), ("гуляла", "гулял"))
+    ("зевала", "зевал"), ("улыбалась", "улыбался"))
 TOO: tuple[Forms, ...] = (
     ("была там же.", "был там же."), ("тоже была там.", "тоже был там."),
     ("составляла {} компанию.", "составлял {} компанию."))
+KNOWING: tuple[Forms, ...] = (
+    ("видела", "видел"), ("оставила", "оставил"), ("спрятала", "спрятал"))
+STARTS = ("", "Потом ", "Вскоре ")
 GOING: tuple[Forms, ...] = (
     ("пошла", "пошёл"), ("побежала", "побежал"), ("отправилась", "отправился"),
     ("поспешила", "поспешил"), ("помчалась", "помчался"), ("поскакала", "поскакал"),
@@ -141,7 +144,7 @@ REMEMBERING: tuple[Forms, ...] = (
     ("не забыла", "не забыл"))
 HOPE: tuple[Forms, ...] = (
     ("вздохнула.", "вздохнул."), ("немного загрустила.", "немного загрустил."),
-    ("крепко задумалась.", "крепко задумался."), ("не сдавалась.", "не сдавался."),
+    ("крепко задумалась.", "крепко задумался."), ("не унывала.", "не унывал."),
     ("нахмурилась.", "нахмурился."), ("не теряла надежды.", "не терял надежды."),
     ("сосчитала до десяти.", "сосчитал до десяти."),
     ("посмотрела на небо.", "посмотрел на небо."),
@@ -175,7 +178,7 @@ REASONS = {
     "cup": ("выпить чаю", "выпить тёплого молока", "набрать ягод"),
     "hat": ("нарядиться моряком", "спрятаться от солнца", "показать фокус"),
     "basket": ("набрать яблок", "набрать грибов", "устроить пикник"),
-    "doll": ("поиграть в школу", "поиграть в гости", "сшить ей платье"),
+    "doll": ("поиграть в школу", "поиграть в гости", "поучиться шить"),
     "boat": ("поиграть в пиратов", "пустить его по ручью", "поиграть в капитана"),
     "umbrella": ("погулять под дождём", "выйти в дождь", "потанцевать в лужах"),
     "blanket": ("построить шалаш", "согреться", "полежать на траве"),
@@ -196,10 +199,10 @@ SCENERY = (
     "Кошка зевнула.", "Собака гонялась за своим хвостом.", "Белка прыгала с дерева на дерево.",
     "Бабушка напевала песню.", "Дедушка колол дрова.", "Соседи пекли пироги.",
     "Над крышами поднимался дым.", "Пахло соснами.", "Замычала корова.",
-    "Два мальчика запускали змея.", "Гусь зашипел на кошку.", "Кто-то играл на скрипке.",
-    "Воробьи клевали крошки.", "Собака уснула.", "По дороге проехала телега.",
-    "Мимо проехал почтальон.", "Курица снесла яйцо.", "По небу плыли белые облака.",
-    "В деревне зазвонил колокол.", "Паук чинил паутину.", "Стало немного теплее.",
+    "Два мальчика запускали змея.", "Кто-то играл на скрипке.",
+    "Воробьи клевали крошки.", "Собака уснула.", 
+    "Курица снесла яйцо.", "По небу плыли белые облака.",
+    "В деревне зазвонил колокол.", "Стало немного теплее.",
 )
 EVENING = ("Перед сном", "Когда зажглись звёзды,", "В конце концов", "К концу дня",
            "Перед ужином", "Когда стемнело,", "Когда пришла пора спать,", "После всего этого",
@@ -216,6 +219,7 @@ SAD = ("Завтра можно попробовать ещё раз.", "Но з
 WAS = ("была", "был", "было")
 LAY = ("лежала", "лежал", "лежало")
 WAS_NEEDED = ("была нужна", "был нужен", "было нужно")
+BECAME_NEEDED = ("понадобилась", "понадобился", "понадобилось")
 NEEDED = ("нужна", "нужен", "нужно")
 VANISHED = ("пропала", "пропал", "пропало")
 IT = ("она", "он", "оно")
@@ -234,6 +238,11 @@ def name(person: str) -> str:
 def subject(state: State, person: str) -> str:
     """Whom a sentence is about: a pronoun if the last one was about the same person."""
     return name(person) if person != state.subject else ("Она", "Он")[gender(person)]
+
+
+def inside(state: State, person: str) -> str:
+    """The same within a sentence."""
+    return subject(state, person).lower() if person == state.subject else name(person)
 
 
 def to_subject(state: State, person: str) -> str:
@@ -284,21 +293,21 @@ def tell_lies(state: State, event: Event) -> str:
 
 
 def tell_knows(state: State, event: Event) -> str:
-    she, place = gender(event.who) == 0, AT[event.where]
-    if event.wording == 0:
-        return f"{name(event.who)} {'знала' if she else 'знал'}, что {place}"
-    return f"{name(event.who)} {'видела' if she else 'видел'} {place}"
+    return f"{subject(state, event.who)} {KNOWING[event.wording][gender(event.who)]} {AT[event.where]}"
 
 
 def tell_has(state: State, event: Event) -> str:
     held = ("держала", "держал")[gender(event.where)]
-    return (f"У {NAMES[event.where].genitive}", f"{name(event.where)} {held} в руках")[event.wording]
+    owner = NAMES[event.where].genitive
+    if event.where == state.subject:
+        owner = ("неё", "него")[gender(event.where)]
+    return (f"У {owner}", f"{subject(state, event.where)} {held} в руках")[event.wording]
 
 
 def tell_thing(state: State, event: Event) -> str:
     """The words before it ask for a verb and the nominative, or for the accusative."""
     noun, look = NOUNS[event.what], ADJECTIVES[event.look]
-    verbs = {("lies", 0): WAS, ("lies", 1): LAY, ("has", 0): WAS, ("knows", 0): ("есть",) * 3}
+    verbs = {("lies", 0): WAS, ("lies", 1): LAY, ("has", 0): WAS}
     verb = verbs.get((state.spot.kind, state.spot.wording))
     if verb is None:
         return f"{look.accusative[noun.gender]} {noun.accusative}."
@@ -306,12 +315,12 @@ def tell_thing(state: State, event: Event) -> str:
 
 
 def tell_want(state: State, event: Event) -> str:
-    noun, who = NOUNS[event.what], subject(state, event.who)
-    needing = f"{to_subject(state, event.who)} {WAS_NEEDED[noun.gender]} {noun.nominative},"
-    wishing = f"{to_subject(state, event.who)} хотелось найти {noun.accusative},"
-    seeking = f"{who} {('искала', 'искал')[gender(event.who)]} {noun.accusative},"
-    dreaming = f"{who} {('мечтала', 'мечтал')[gender(event.who)]} найти {noun.accusative},"
-    return (needing, wishing, seeking, dreaming)[event.wording]
+    noun, who = NOUNS[event.what], to_subject(state, event.who)
+    wanted = ("хотела", "хотел")[gender(event.who)]
+    return (f"{who} {WAS_NEEDED[noun.gender]} {noun.nominative},",
+            f"{who} {BECAME_NEEDED[noun.gender]} {noun.nominative},",
+            f"{who} хотелось взять {noun.accusative},",
+            f"{subject(state, event.who)} {wanted} взять {noun.accusative},")[event.wording]
 
 
 def tell_reason(state: State, event: Event) -> str:
@@ -323,7 +332,9 @@ def tell_go(state: State, event: Event) -> str:
     seen = [accusative(state, thing) for thing in things]
     if other:
         seen.insert(0, NAMES[other].accusative + holding(state, other))
-    way = f"{subject(state, event.who)} {GOING[event.wording][gender(event.who)]} {TO[event.where]}"
+    start, going = divmod(event.wording, len(GOING))
+    who = inside(state, event.who) if start else subject(state, event.who)
+    way = f"{STARTS[start]}{who} {GOING[going][gender(event.who)]} {TO[event.where]}"
     missing = misses(state, event)
     gone = ""
     if missing:
@@ -359,7 +370,8 @@ def tell_ask(state: State, event: Event) -> str:
     seen = ("видела", "видел")[gender(event.where)]
     question = (f"Где {noun.nominative}?", f"Ты не {seen} {noun.accusative}?",
                 f"Ты знаешь, где {noun.nominative}?")[event.wording]
-    answer = f"{capital(IT[noun.gender])} {AT[place]}" if place else "Не знаю"
+    unknown = ("Не знаю", f"Нет, не {seen}", "Понятия не имею")[event.wording]
+    answer = f"{capital(IT[noun.gender])} {AT[place]}" if place else unknown
     asked = f"{('спросила', 'спросил')[gender(event.who)]} {name(event.who)}"
     answered = f"{('ответила', 'ответил')[gender(event.where)]} {name(event.where)}"
     return f"«{question}» — {asked}. «{answer}», — {answered}."
@@ -394,7 +406,7 @@ def tell_remember(state: State, event: Event) -> str:
 
 def tell_greet(state: State, event: Event) -> str:
     friend = name(event.where)
-    words = (f"Привет, {friend}!", f"Как хорошо, что ты здесь, {friend}!",
+    words = (f"Привет, {friend}!", f"Как хорошо, {friend}!",
              f"Вот ты где, {friend}!", f"А я тебя ищу, {friend}!")[event.wording]
     return f"«{words}» — {('сказала она', 'сказал он')[gender(event.who)]}."
 
@@ -406,9 +418,9 @@ def tell_mood(state: State, event: Event) -> str:
 
 def tell_fulfil(state: State, event: Event) -> str:
     reason = REASONS[event.what][state.wishes[event.who].reason]
-    who, frame = subject(state, event.who), FULFILLING[event.wording][gender(event.who)]
-    inside = not frame.startswith("{") and who != name(event.who)
-    return frame.format(who.lower() if inside else who, reason)
+    frame = FULFILLING[event.wording][gender(event.who)]
+    who = subject(state, event.who) if frame.startswith("{") else inside(state, event.who)
+    return frame.format(who, reason)
 
 
 def whereabouts(state: State, person: str, where: str) -> str:
