@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -38,13 +38,13 @@ FORMAT = 1  # of the token files; raised when the same text would give other fil
 META_FILE = "meta.json"
 SPLITS = ("train", "validation")
 SUFFIXES = (".txt", ".md")
+VOCAB_SIZE = 1024
 PIECE = 1 << 16  # bytes of a file that are decoded, and then encoded, at a time
 BATCH = 1 << 21  # characters encoded at a time, on all cores
 LONGEST_WORD = 1 << 20  # characters; a longer one is cut, to bound memory
 SAMPLE = 32_000_000  # bytes of training text that bpe learns its merges from
 SAMPLE_STORIES = 4_000  # the same for a built-in world, where the first stories are a fair sample
 MANY = 20  # files; from here on whole files are kept for validation
-WORLD_STORIES, MOST_VALIDATION_STORIES = 40_000, 1_000
 
 
 @dataclass(frozen=True)
@@ -72,114 +72,86 @@ def load_corpus(config: DataConfig, report: Report | None = None) -> Corpus:
     empty, too short to be split or no UTF-8; OSError where the files cannot be written.
     """
     source = open_source(config)
-    vocabulary = [] if config.tokenizer in ("bpe", "char") else vocabulary_files(config.tokenizer)
-    made_from = {
-        "format": FORMAT,
-        "source": source.identity,
-        "tokenizer": config.tokenizer if not vocabulary else [stamp(file) for file in vocabulary],
-        "vocab_size": (config.vocab_size or 1024) if config.tokenizer == "bpe" else None,
-    }
-    key = hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:16]
+    ready = [] if config.tokenizer in ("bpe", "char") else vocabulary_files(config.tokenizer)
+    vocabulary = [config.tokenizer, config.vocab_size or VOCAB_SIZE, *map(stamp, ready)]
+    made_from = json.dumps([FORMAT, source.identity, vocabulary])
+    key = hashlib.sha256(made_from.encode()).hexdigest()[:16]
     cache = Path(config.cache_dir).expanduser()
     if not (cache / key / META_FILE).is_file():
-        make(cache, key, source, config, report or (lambda done, total, what: None))
-    return open_corpus(cache / key)
-
-
-def open_corpus(folder: Path) -> Corpus:
-    """Maps the files that make has written."""
-    meta = json.loads((folder / META_FILE).read_text(encoding="utf-8"))
+        try:
+            make(cache, key, source, config, report or (lambda done, total, what: None))
+        except OSError as error:
+            error.filename = error.filename or str(cache)  # a full disk does not say which
+            raise
+    meta = json.loads((cache / key / META_FILE).read_text(encoding="utf-8"))
     train, validation = (
-        Split(np.memmap(folder / f"{split}.bin", meta["dtype"], mode="r"), meta["n_bytes"][split])
+        Split(np.memmap(cache / key / f"{split}.bin", meta["dtype"], "r"), meta["n_bytes"][split])
         for split in SPLITS
     )
-    return Corpus(Tokenizer.load(folder), train, validation, meta["floor_bits_per_byte"])
+    return Corpus(Tokenizer.load(cache / key), train, validation, meta["floor_bits_per_byte"])
 
 
 def make(cache: Path, key: str, source: "Source", config: DataConfig, report: Report) -> None:
     """Writes all files of a corpus aside and then renames their folder to cache/key."""
     cache.mkdir(parents=True, exist_ok=True)
-    try:
-        with tempfile.TemporaryDirectory(prefix=f".{key}-", dir=cache) as aside:
-            folder = Path(aside, key)
-            folder.mkdir()
-            tokenizer = make_tokenizer(source, config, report)
-            tokenizer.save(folder)
-            n_bytes = {
-                split: write_tokens(folder / f"{split}.bin", source, split, tokenizer, report)
-                for split in SPLITS
-            }
-            meta = {
-                "dtype": token_type(tokenizer).name,
-                "n_bytes": n_bytes,
-                "floor_bits_per_byte": source.floor(),
-                "source": source.identity,
-            }
-            text = json.dumps(meta, ensure_ascii=False, indent=2)
-            (folder / META_FILE).write_text(text + "\n", encoding="utf-8")
-            try:
-                folder.rename(cache / key)
-            except OSError:  # another run was faster and has made the same files
-                if not (cache / key / META_FILE).is_file():
-                    raise
-    except OSError as error:
-        if error.filename is not None:
-            raise
-        raise OSError(
-            error.errno,
-            f"{error.strerror} for token files; free some, or choose another --data.cache-dir than",
-            str(cache),
-        ) from None
+    with tempfile.TemporaryDirectory(prefix=f".{key}-", dir=cache) as aside:
+        folder = Path(aside, key)
+        folder.mkdir()
+        tokenizer = make_tokenizer(source, config, report)
+        tokenizer.save(folder)
+        dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32)
+        n_bytes = {}
+        for split in SPLITS:
+            file = folder / f"{split}.bin"
+            n_bytes[split] = write_tokens(file, dtype, source, split, tokenizer, report)
+        meta = {"dtype": dtype.name, "n_bytes": n_bytes, "floor_bits_per_byte": source.floor()}
+        text = json.dumps({**meta, "source": source.identity}, ensure_ascii=False, indent=2)
+        (folder / META_FILE).write_text(text + "\n", encoding="utf-8")
+        try:
+            folder.rename(cache / key)
+        except OSError:  # a run beside this one was faster and has made the same files
+            if not (cache / key / META_FILE).is_file():
+                raise
 
 
 def make_tokenizer(source: "Source", config: DataConfig, report: Report) -> Tokenizer:
     """The tokenizer that the settings ask for.
 
-    bpe learns from the training split only, from about 32 MB spread evenly over it. char takes
+    bpe learns from the training split only, from at most 32 MB spread evenly over it. char takes
     the characters of both splits: an alphabet tells nothing about the validation text.
     """
+    if config.tokenizer not in ("bpe", "char"):
+        return Tokenizer.from_gpt2(config.tokenizer)
     if config.tokenizer == "bpe":
-        pieces = watched(source.sample(), SAMPLE, "training the tokenizer", report)
-        return Tokenizer.train((piece.text for piece in pieces), config.vocab_size or 1024)
-    if config.tokenizer == "char":
-        both = chain.from_iterable(map(source.pieces, SPLITS))
-        pieces = watched(both, sum(map(source.n_bytes, SPLITS)), "collecting characters", report)
-        return Tokenizer.characters(piece.text for piece in pieces)
-    return Tokenizer.from_gpt2(config.tokenizer)
-
-
-def token_type(tokenizer: Tokenizer) -> np.dtype:
-    """Two bytes a token where they suffice."""
-    return np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32)
+        pieces, total = source.sample(), min(SAMPLE, source.n_bytes("train"))
+        batched = batches(pieces, total, "training the tokenizer", report)
+        texts = (piece.text for batch in batched for piece in batch)
+        return Tokenizer.train(texts, config.vocab_size or VOCAB_SIZE)
+    pieces, total = chain(*map(source.pieces, SPLITS)), sum(map(source.n_bytes, SPLITS))
+    batched = batches(pieces, total, "collecting the characters", report)
+    return Tokenizer.characters(piece.text for batch in batched for piece in batch)
 
 
 def write_tokens(
-    file: Path, source: "Source", split: str, tokenizer: Tokenizer, report: Report
+    file: Path, dtype: np.dtype, source: "Source", split: str, tokenizer: Tokenizer, report: Report
 ) -> int:
     """Writes the tokens of a split; returns how many UTF-8 bytes its text has."""
-    dtype = token_type(tokenizer)
     border = np.array([tokenizer.end_of_text], dtype).tobytes()
-    what = f"tokenizing the {split} text"
+    total, what = source.n_bytes(split), f"tokenizing the {split} text"
     n_bytes = 0
     with file.open("wb") as out:
-        pieces = watched(source.pieces(split), source.n_bytes(split), what, report)
-        for batch in batches(pieces):
+        for batch in batches(source.pieces(split), total, what, report):
             try:
                 encoded = tokenizer.encode_batch([piece.text for piece in batch])
             except UnseenCharacter as error:
                 piece = next(piece for piece in batch if piece.text is error.text)
-                where = f"the {split} text of {piece.document}"
-                raise UnseenCharacter(
-                    error.text, error.index, error.n_known, piece.start, where
-                ) from None
+                raise error.within(piece.start, f"the {split} text of {piece.document}") from None
             for piece, ids in zip(batch, encoded, strict=True):
                 out.write((b"" if piece.start else border) + np.array(ids, dtype).tobytes())
                 n_bytes += len(piece.text.encode())
         out.write(border)
-    require(
-        n_bytes > 0,
-        f"the {split} split is empty; give more text or another --data.validation-share",
-    )
+    wrong = f"the {split} split is empty; give more text, or another --data.validation-share"
+    require(n_bytes > 0, wrong)
     return n_bytes
 
 
@@ -194,37 +166,23 @@ class Piece(NamedTuple):
     text: str
 
 
-class Source(Protocol):
-    """What load_corpus asks of a text. identity says, in JSON, what the tokens depend on."""
-
-    identity: list
-
-    def n_bytes(self, split: str) -> int: ...
-    def pieces(self, split: str) -> Iterator[Piece]: ...
-    def sample(self) -> Iterator[Piece]: ...
-    def floor(self) -> float | None: ...
-
-
 class World:
     """A built-in world: every story is a document, and the floor is known."""
 
-    def __init__(self, name: str, stories: int | None, validation_share: float | None) -> None:
+    def __init__(self, name: str, config: DataConfig) -> None:
         self.language = LANGUAGES[name]
-        self.n_train = stories or WORLD_STORIES
-        n_validation = round(self.n_train * (validation_share or 0.05))
-        if validation_share is None:
-            n_validation = min(n_validation, MOST_VALIDATION_STORIES)
-        self.n_validation = max(1, n_validation)
-        code = b"".join(
-            file.read_bytes() for file in sorted(Path(__file__).with_name("data").glob("*.py"))
-        )
-        self.identity = [name, self.n_train, self.n_validation, hashlib.sha256(code).hexdigest()]
+        self.n_train = config.stories or 40_000
+        most = None if config.validation_share else 1000  # enough for the floor, and soon read
+        n_validation = round(self.n_train * (config.validation_share or 0.05))
+        self.n_validation = max(1, min(n_validation, most or n_validation))
+        code = [file.read_bytes() for file in sorted(Path(__file__).with_name("data").glob("*.py"))]
+        made_by = hashlib.sha256(b"".join(code)).hexdigest()
+        self.identity = [name, self.n_train, self.n_validation, made_by]
 
     def n_bytes(self, split: str) -> int:
-        """Estimated from a hundred stories; only the progress bar needs it."""
-        n_stories = self.n_train if split == "train" else self.n_validation
-        told = corpus(self.language, 0, 100)[1]
-        return n_stories * sum(len(story.text.encode()) for story in told) // len(told)
+        """Estimated from a hundred stories, for the progress bar."""
+        n_bytes = sum(len(story.text.encode()) for story in corpus(self.language, 0, 100)[1])
+        return n_bytes * (self.n_train if split == "train" else self.n_validation) // 100
 
     def pieces(self, split: str) -> Iterator[Piece]:
         """The stories of a split."""
@@ -236,7 +194,7 @@ class World:
         """The first stories of the training split."""
         return islice(self.pieces("train"), SAMPLE_STORIES)
 
-    def floor(self) -> float:
+    def floor(self) -> float | None:
         """Bits per byte of the validation stories under the world's own probabilities."""
         return floor_bits_per_byte(corpus(self.language, 0, self.n_validation)[1])
 
@@ -252,15 +210,17 @@ class Span(NamedTuple):
 class Texts:
     """The user's files: each is a document."""
 
-    def __init__(self, paths: Iterable[str], validation_share: float) -> None:
-        files = list(dict.fromkeys(file.resolve() for path in paths for file in expand(path)))
-        for file in files:
-            require(file.stat().st_size > 0, f"{file} is empty; give it some text or leave it out")
-        self.spans = split_files(files, validation_share)
-        self.identity = [[stamp(file) for file in files], validation_share]
+    def __init__(self, config: DataConfig) -> None:
+        named = [file.resolve() for path in config.path for file in expand(path)]
+        files = {file: file.stat().st_size for file in named}  # each once
+        for file, size in files.items():
+            require(size > 0, f"{file} is empty; give it some text, or leave it out")
+        share = config.validation_share or 0.1
+        self.spans = split_files(files, share)
+        self.identity = [share, *map(stamp, files)]
 
     def n_bytes(self, split: str) -> int:
-        """The size of a split's files, or parts of files."""
+        """The size of the files, or parts of files, of a split."""
         return sum(span.stop - span.start for span in self.spans[split])
 
     def pieces(self, split: str) -> Iterator[Piece]:
@@ -272,7 +232,7 @@ class Texts:
                 start += len(text)
 
     def sample(self) -> Iterator[Piece]:
-        """About SAMPLE bytes of the training split, evenly spread over all of it."""
+        """At most SAMPLE bytes of the training split, evenly spread over it."""
         share = min(1.0, SAMPLE / max(1, self.n_bytes("train")))
         seen = kept = 0
         for piece in self.pieces("train"):
@@ -281,53 +241,47 @@ class Texts:
                 kept += len(piece.text)
                 yield piece
 
-    def floor(self) -> None:
+    def floor(self) -> float | None:
         """Nobody knows it for a text that people wrote."""
+        return None
+
+
+Source = World | Texts
 
 
 def open_source(config: DataConfig) -> Source:
     """What config.path names. A built-in world goes before a file of the same name."""
     worlds = [path for path in config.path if path in LANGUAGES]
     if not worlds:
-        require(
-            config.stories is None,
-            f"--data.stories {config.stories} is for {' and '.join(LANGUAGES)}; leave it out, "
-            f"{config.path[0]} is read whole",
-        )
-        return Texts(config.path, config.validation_share or 0.1)
-    require(
-        len(config.path) == 1,
-        f"--data.path {worlds[0]} stands alone, for its floor holds for nothing else; "
-        f"leave out the others, or write ./{worlds[0]} for a file of that name",
-    )
-    return World(worlds[0], config.stories, config.validation_share)
+        wrong = f"--data.stories {config.stories} is for {' and '.join(LANGUAGES)}; leave it out"
+        require(config.stories is None, f"{wrong}, {config.path[0]} is read whole")
+        return Texts(config)
+    wrong = f"--data.path {worlds[0]} stands alone, for its floor holds for nothing else; "
+    require(len(config.path) == 1, f"{wrong}write ./{worlds[0]} for a file of that name")
+    return World(worlds[0], config)
 
 
 def expand(path: str) -> list[Path]:
-    """The files that a path of the command line names: a file, those in a folder, or a glob's."""
+    """The files that a path of the command line names: a file, a glob's, or those in a folder.
+
+    A folder means its .txt and .md files at any depth, without hidden ones.
+    """
     named = Path(path).expanduser()
     if named.is_file():
         return [named]
     if named.is_dir():
-        found = [file for file in sorted(named.rglob("*")) if is_text(file.relative_to(named))]
-        if not found:
-            raise FileNotFoundError(
-                f"{path} has no {' or '.join('*' + suffix for suffix in SUFFIXES)} in it or in its "
-                "folders; name the files themselves, or a glob"
-            )
-        return [file for file in found if file.is_file()]
+        files = [file for file in sorted(named.rglob("*")) if file.suffix.lower() in SUFFIXES]
+        inside = {file: "/" + file.relative_to(named).as_posix() for file in files}
+        files = [file for file in files if file.is_file() and "/." not in inside[file]]
+        if not files:
+            kinds = " or ".join(f"*{suffix}" for suffix in SUFFIXES)
+            raise FileNotFoundError(f"{path} has no {kinds} at any depth; name files or a glob")
+        return files
     matches = sorted(glob.glob(str(named), recursive=True))
     if not matches:
-        raise FileNotFoundError(
-            f"{path} does not exist; name a text file, a folder, a glob, or {' or '.join(LANGUAGES)}"
-        )
+        known = ", ".join(LANGUAGES)
+        raise FileNotFoundError(f"{path} does not exist; name text files, folders, globs, {known}")
     return [file for match in matches for file in expand(match)]
-
-
-def is_text(path: Path) -> bool:
-    """Whether a folder's file is meant; hidden files and folders are not."""
-    hidden = any(part.startswith(".") for part in path.parts)
-    return path.suffix.lower() in SUFFIXES and not hidden
 
 
 def stamp(file: Path) -> list:
@@ -336,40 +290,30 @@ def stamp(file: Path) -> list:
     return [str(file.resolve()), status.st_size, status.st_mtime_ns]
 
 
-def split_files(files: list[Path], share: float) -> dict[str, list[Span]]:
-    """Both splits. Many files: some whole ones, drawn at random. Few: the end of each."""
-    sizes = {file: file.stat().st_size for file in files}
+def split_files(files: dict[Path, int], share: float) -> dict[str, list[Span]]:
+    """Both splits of files with sizes. Many: some whole ones, at random. Few: the end of each."""
     if len(files) < MANY:
-        borders = {file: text_border(file, int(sizes[file] * (1 - share))) for file in files}
-        return {
-            "train": [Span(file, 0, borders[file]) for file in files],
-            "validation": [Span(file, borders[file], sizes[file]) for file in files],
-        }
-    drawn = random.Random(0).sample(files, len(files))
-    wanted, n_held_out = share * sum(sizes.values()), 0
-    held_out: set[Path] = set()
-    for file in drawn[:-1]:  # one is left to train on, whatever the share
-        if n_held_out >= wanted:
-            break
-        held_out.add(file)
-        n_held_out += sizes[file]
-    whole = {file: Span(file, 0, size) for file, size in sizes.items()}
+        cuts = {file: character_at(file, int(size * (1 - share))) for file, size in files.items()}
+    else:
+        cuts = dict(files)  # all of a file is for training, or nothing
+        wanted = share * sum(files.values())
+        for file in random.Random(0).sample(list(files), len(files) - 1):  # one stays, always
+            if wanted > 0:
+                wanted -= files[file]
+                cuts[file] = 0
     return {
-        "train": [whole[file] for file in files if file not in held_out],
-        "validation": [whole[file] for file in files if file in held_out],
-    }
+        "train": [Span(file, 0, cut) for file, cut in cuts.items() if cut > 0],
+        "validation": [Span(file, cuts[file], size) for file, size in files.items()
+                       if cuts[file] < size],
+    }  # fmt: skip
 
 
-def text_border(file: Path, offset: int) -> int:
-    """The first offset from here on that lies neither in a character nor in a CRLF."""
-    before = min(offset, 1)
+def character_at(file: Path, offset: int) -> int:
+    """The first offset from here on at which a character begins."""
     with file.open("rb") as text:
-        text.seek(offset - before)
-        seen = text.read(5)
-    at = before
-    while at < len(seen) and (seen[at] & 0xC0 == 0x80 or seen[at - 1 : at + 1] == b"\r\n"):
-        at += 1
-    return offset - before + at
+        text.seek(offset)
+        rest = text.read(3)
+    return offset + len(rest) - len(rest.lstrip(bytes(range(0x80, 0xC0))))
 
 
 def read_span(span: Span) -> Iterator[str]:
@@ -377,7 +321,7 @@ def read_span(span: Span) -> Iterator[str]:
 
     Encoding the pieces gives the tokens of the whole. They end after a character that is not
     white space and before a space or newline, and GPT-2's pattern makes no word across that
-    border: a word may begin with white space, never end with it after something else.
+    border: a word may begin with white space, but after anything else it has none.
     """
     encoding = "utf-8" if span.start else "utf-8-sig"
     decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(encoding)(), True)
@@ -404,9 +348,8 @@ _UP_TO_LAST_WORD = re.compile(r".*\S(?=[ \n])", re.DOTALL)
 
 
 def word_border(text: str) -> int:
-    """The last place before white space and after something else; 0 where there is none."""
-    found = _UP_TO_LAST_WORD.match(text)
-    if found:
+    """The last place after something else and before white space; 0 where there is none."""
+    if found := _UP_TO_LAST_WORD.match(text):
         return found.end()
     return len(text) if len(text) > LONGEST_WORD else 0
 
@@ -418,35 +361,30 @@ def not_utf8(path: Path, offset: int) -> ValueError:
         file.seek(offset)
         byte = file.read(1)
     utf16 = byte == b"\0" or head in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    likely = "UTF-16" if utf16 else "CP1251"
     return ValueError(
-        f"{path} is not UTF-8 text: byte 0x{byte.hex()} at offset {offset}; if it is "
-        f"{'UTF-16' if utf16 else 'CP1251'}, convert it with "
-        f"iconv -f {'UTF-16' if utf16 else 'CP1251'} -t UTF-8 {path.name} > utf8.txt"
+        f"{path} is not UTF-8 text: byte 0x{byte.hex()} at offset {offset}; if it is {likely}, "
+        f"convert it with iconv -f {likely} -t UTF-8 {path.name} > utf8.txt"
     )
 
 
-def watched(pieces: Iterable[Piece], total: int, what: str, report: Report) -> Iterator[Piece]:
-    """The same pieces, while report is told how far they have come."""
-    done = 0
-    for piece in pieces:
-        report(min(done, total), total, what)
-        yield piece
-        done += len(piece.text.encode())
-    report(total, total, what)
-
-
-def batches(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
-    """Pieces of about BATCH characters together."""
+def batches(
+    pieces: Iterable[Piece], total: int, what: str, report: Report
+) -> Iterator[list[Piece]]:
+    """Pieces of about BATCH characters together, while report is told how far they have come."""
+    done = size = 0
     batch: list[Piece] = []
-    size = 0
+    report(0, total, what)
     for piece in pieces:
         batch.append(piece)
         size += len(piece.text)
+        done += len(piece.text.encode())
         if size >= BATCH:
             yield batch
+            report(min(done, total), total, what)
             batch, size = [], 0
-    if batch:
-        yield batch
+    yield batch
+    report(total, total, what)
 
 
 # From token files to batches ----------------------------------------------------------------
@@ -516,16 +454,15 @@ def evaluation_spans(
 ) -> Iterator[tuple[int, int]]:
     """From the token that is read first to the target that comes last, window by window."""
     step = 1 << 24  # tokens looked at together, so that memory stays bounded
-    starts = range(0, len(tokens), step)
-    found = [
-        start + np.flatnonzero(tokens[start : start + step] == end_of_text) for start in starts
-    ]
-    borders = np.concatenate(found)
+    parts = range(0, len(tokens), step)
+    borders = np.concatenate(
+        [part + np.flatnonzero(tokens[part : part + step] == end_of_text) for part in parts]
+    )
     start, last = 0, len(tokens) - 1
     while start < last:
         stop = min(start + context_length, last)
-        n_before = int(np.searchsorted(borders, stop, side="right"))
-        if n_before and borders[n_before - 1] > start:
-            stop = int(borders[n_before - 1])
+        n_reached = int(np.searchsorted(borders, stop, side="right"))
+        if n_reached and borders[n_reached - 1] > start:
+            stop = int(borders[n_reached - 1])
         yield start, stop
         start = stop

@@ -21,11 +21,7 @@ from cfg_gpt2 import require, write_whole
 
 END_OF_TEXT = "<|endoftext|>"
 TOKENIZER_FILE = "tokenizer.json"
-VOCABULARIES = (
-    (TOKENIZER_FILE,),
-    ("vocab.json", "merges.txt"),
-    ("encoder.json", "vocab.bpe"),
-)
+VOCABULARIES = ((TOKENIZER_FILE,), ("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 
 
 class Tokenizer:
@@ -194,13 +190,16 @@ class UnseenCharacter(ValueError):
     def __init__(
         self, text: str, index: int, n_known: int, start: int = 0, where: str = "the text"
     ) -> None:
-        """text[index] is the character; the text begins at character start of `where`."""
         self.text, self.index, self.n_known = text, index, n_known
         super().__init__(
             f"{text[index]!r} (U+{ord(text[index]):04X}) at position {start + index} of {where} "
             f"is not among the {n_known} characters of this tokenizer; leave it out, or train on "
             "a text that has it, or with --data.tokenizer bpe, which can write any text"
         )
+
+    def within(self, start: int, where: str) -> "UnseenCharacter":
+        """The same, of a text that begins at character `start` of a larger one."""
+        return UnseenCharacter(self.text, self.index, self.n_known, start, where)
 
 
 def vocabulary_files(folder: str | Path) -> list[Path]:
@@ -270,7 +269,7 @@ def _open(file: Path, read: Callable[[], Library]) -> Tokenizer:
 
 
 def _refuse_surrogates(text: str) -> None:
-    """The library cannot take half a UTF-16 pair; a terminal makes one of a byte that is no UTF-8."""
+    """The library takes no surrogates; Python makes one of a typed byte that is no UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
