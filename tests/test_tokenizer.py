@@ -46,7 +46,6 @@ def tiktoken_of(folder: Path) -> tiktoken.Encoding:
 
 def tiktoken_gpt2() -> tiktoken.Encoding:
     """tiktoken built from the published files, without the network."""
-    shown = gpt2_alphabet()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TIKTOKEN_CACHE_DIR", "")  # no copies of the files elsewhere
         ranks = data_gym_to_mergeable_bpe_ranks(
@@ -197,12 +196,12 @@ def test_end_of_text_stays_text_after_loading_too(tmp_path):
     assert TRAINED.end_of_text not in Tokenizer.load(tmp_path).encode(END_OF_TEXT)
 
 
-def test_training_is_deterministic_and_vocab_size_is_a_ceiling(tmp_path):
-    again = Tokenizer.train(iter([ENGLISH, RUSSIAN]), 400)
+def test_training_is_deterministic_and_vocab_size_is_a_ceiling():
+    again = Tokenizer.train(iter([ENGLISH, RUSSIAN]), 350)
     assert again._library.to_str() == TRAINED._library.to_str()
     assert TRAINED.vocab_size == 350
     assert Tokenizer.train(["ab"], 1000).vocab_size == 257
-    assert Tokenizer.train([], 257).decode(range(1, 257)) is not None
+    assert Tokenizer.train([], 1000).vocab_size == 257
 
 
 def test_training_merges_the_most_frequent_pair_first():
