@@ -1,1 +1,1 @@
-"""The embedded corpus: a small world that tells its own stories and knows how surprising each one is."""
+"""The embedded corpus: a small world that tells stories and knows what each one is worth."""

@@ -1,7 +1,7 @@
 """tiny-world: stories of a small world, and how many bits each of them is worth.
 
     bits(story) = sum over its events of -log2 P(event | state)
-    floor       = sum of bits / sum of bytes        no model has a lower expected loss (Shannon 1948)
+    floor       = sum of bits / sum of bytes    no model has a lower expected loss (Shannon 1948)
 
 One walk through the world, in two directions: `tell_story` draws the next event and says it,
 `read_story` finds the one event that the text says. Both get the same events, state and bits.

@@ -32,8 +32,8 @@ GOING = ("went", "ran", "walked", "hurried", "rushed", "skipped", "strolled", "t
 TAKING = ("took", "picked up", "grabbed", "carefully took", "gladly took", "quickly took",
           "quickly picked up", "carefully picked up")
 PUTTING = ("put", "laid", "set")
-GIVING = ("gave", "handed", "gladly gave", "passed", "gladly handed", "at once gave",
-          "at once handed", "carefully passed")
+GIVING = ("gave", "handed", "gladly gave", "passed", "gladly handed", "kindly gave",
+          "kindly handed", "carefully passed")
 REMEMBERING = ("remembered that", "suddenly remembered that", "had not forgotten that")
 FULFILLING = ("At last {} could {}.", "Now {} could {}.", "{} was glad to {}.",
               "{} began to {}.", "At once {} started to {}.", "How {} had longed to {}!")
@@ -47,19 +47,20 @@ REASONS = {
     "hat": ("to look like a sailor", "to hide from the sun", "to show magic tricks"),
     "basket": ("to gather apples", "to pick mushrooms", "to pack a picnic"),
     "doll": ("to play at school", "to play house", "to sew a dress"),
-    "boat": ("to play at pirates", "to sail it on the pond", "to play captain"),
+    "boat": ("to play at pirates", "to sail on the pond", "to play captain"),
     "umbrella": ("to walk in the rain", "to stay dry", "to dance in the puddles"),
     "blanket": ("to build a tent", "to keep warm", "to lie on the grass"),
     "bell": ("to call everyone to supper", "to play at school", "to ring for the cat"),
-    "bucket": ("to water the flowers", "to build a castle of sand", "to fetch some water"),
+    "bucket": ("to water the flowers", "to build a sand castle", "to fetch some water"),
     "mirror": ("to catch sunbeams", "to make faces", "to comb the cat"),
     "rope": ("to make a swing", "to skip outside", "to climb a tree"),
     "pencil": ("to draw a horse", "to write a letter", "to draw a map"),
 }
 
 SCENERY = (
-    "Somewhere a dog barked.", "A bird was singing.", "A clock struck.", "Far away a train whistled.",
-    "A cat ran past.", "The wind played in the trees.", "A cloud hid the sun.",
+    "Somewhere a dog barked.", "A bird was singing.", "A clock struck.",
+    "Far away a train whistled.", "A cat ran past.",
+    "The wind played in the trees.", "A cloud hid the sun.",
     "Somebody laughed far away.", "A pine cone fell from a tree.", "It smelled of warm bread.",
     "A mouse looked out and hid again.", "Two crows began to quarrel.", "A door banged somewhere.",
     "An old horse went by.", "For a while it was very quiet.", "The sun came out again.",
@@ -80,17 +81,17 @@ JOY = ("smiled.", "laughed.", "hummed a song.", "was very happy.", "clapped {} h
        "was in a good mood.", "danced a little.", "jumped for joy.", "winked at the cat.",
        "felt brave.", "had a good feeling.")
 EVENING = ("At bedtime", "When the stars came out,", "In the end", "At the end of the day",
-           "Before supper", "When it got dark,", "When it was time to sleep,", "After all that",
+           "Before supper", "When it got dark,", "When night fell,", "After all that",
            "When the moon rose,", "That night")
 HAPPY = ("It was a good day.", "Everyone was happy.", "What a fine day it was!",
          "All was well.", "Nobody wanted to go to bed.", "They often talked about that day.",
-         "It is good to have a friend.", "And that is the whole story.",
+         "It is good to have friends.", "And that is the whole story.",
          "They all slept well.", "Who would have thought it!", "Good things do happen.",
          "The cat was pleased too.")
 SAD = ("Tomorrow they would try again.", "But tomorrow is another day.", "It was a pity.",
-       "Not every wish comes true at once.", "Well, that happens.", "Nobody cried.",
+       "Not every wish comes true.", "Well, that happens.", "Nobody cried.",
        "Perhaps it would work out tomorrow.", "Some stories end like that.",
-       "Next time they would be luckier.", "They were not very sad about it.")
+       "Next time they would be luckier.", "They were not sad for long.")
 
 
 def name(person: str) -> str:
@@ -172,7 +173,7 @@ def tell_go(state: State, event: Event) -> str:
     if missing and not seen:
         return f"{way}, but the {missing} was gone."
     if not seen:
-        return f"{way}, but nobody was there."
+        return f"{way}, but found nobody."
     gone = f" The {missing} was gone." if missing else ""
     return f"{way} and saw {' and '.join(seen)} there.{gone}"
 
@@ -193,10 +194,10 @@ def tell_give(state: State, event: Event) -> str:
 
 def tell_ask(state: State, event: Event) -> str:
     question = (f"Where is the {event.what}?", f"Have you seen the {event.what}?",
-                f"Do you know where the {event.what} is?")[event.wording]
+                f"Who has seen the {event.what}?")[event.wording]
     place = knows_answer(state, event)
-    unknown = ("I do not know", "No, I have not", "I have no idea")[event.wording]
-    answer = f"It is {AT[place]}" if place else unknown
+    unknown = ("I do not know", "I have not", "Not I")[event.wording]
+    answer = capital(AT[place]) if place else unknown
     return f'"{question}" asked {name(event.who)}. "{answer}," said {name(event.where)}.'
 
 
@@ -262,12 +263,12 @@ def tell_evening(state: State, event: Event) -> str:
     there = "there too" if state.together() else AT[state.where[second]]
     text = (f"{EVENING[event.wording]} {whereabouts(state, first, AT[state.where[first]])}, "
             f"and {whereabouts(state, second, there)}.")
-    for person, wish in state.wishes.items():
+    for wish in state.wishes.values():
         if state.where[wish.what] in AT:
             text += f" The {wish.what} was still {AT[state.where[wish.what]]}."
     for person in state.promises:
-        own = pick(person, "her", "his")
-        text += f" {name(person)} had {'kept' if person in state.kept else 'not kept'} {own} promise."
+        kept = "had kept" if person in state.kept else "had not kept"
+        text += f" {name(person)} {kept} {pick(person, 'her', 'his')} promise."
     return text
 
 

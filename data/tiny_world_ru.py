@@ -216,6 +216,7 @@ SAD = ("Завтра можно попробовать ещё раз.", "Но з
        "Может быть, завтра повезёт.", "Бывают и такие истории.", "В другой раз повезёт больше.",
        "Но никто не унывал.")
 
+SAID = ("сказала", "сказал")
 WAS = ("была", "был", "было")
 LAY = ("лежала", "лежал", "лежало")
 WAS_NEEDED = ("была нужна", "был нужен", "было нужно")
@@ -293,7 +294,8 @@ def tell_lies(state: State, event: Event) -> str:
 
 
 def tell_knows(state: State, event: Event) -> str:
-    return f"{subject(state, event.who)} {KNOWING[event.wording][gender(event.who)]} {AT[event.where]}"
+    knew = KNOWING[event.wording][gender(event.who)]
+    return f"{subject(state, event.who)} {knew} {AT[event.where]}"
 
 
 def tell_has(state: State, event: Event) -> str:
@@ -343,7 +345,7 @@ def tell_go(state: State, event: Event) -> str:
     if missing and not seen:
         return f"{way}, но {gone}"
     if not seen:
-        return f"{way}, но там никого не было."
+        return f"{way}, но там было пусто."
     saw = f"{way} и {('увидела', 'увидел')[gender(event.who)]} там {' и '.join(seen)}."
     return f"{saw} {capital(gone)}" if missing else saw
 
@@ -360,7 +362,7 @@ def tell_put(state: State, event: Event) -> str:
 
 def tell_give(state: State, event: Event) -> str:
     gave, receiver = GIVING[event.wording][gender(event.who)], NAMES[event.where]
-    thanks = f"«Спасибо!» — {('сказала', 'сказал')[gender(event.where)]} {receiver.nominative}."
+    thanks = f"«Спасибо!» — {SAID[gender(event.where)]} {receiver.nominative}."
     thing = NOUNS[event.what].accusative
     return f"{subject(state, event.who)} {gave} {receiver.dative} {thing}. {thanks}"
 
@@ -369,8 +371,8 @@ def tell_ask(state: State, event: Event) -> str:
     noun, place = NOUNS[event.what], knows_answer(state, event)
     seen = ("видела", "видел")[gender(event.where)]
     question = (f"Где {noun.nominative}?", f"Ты не {seen} {noun.accusative}?",
-                f"Ты знаешь, где {noun.nominative}?")[event.wording]
-    unknown = ("Не знаю", f"Нет, не {seen}", "Понятия не имею")[event.wording]
+                f"Кто видел {noun.accusative}?")[event.wording]
+    unknown = ("Не знаю", f"Я не {seen}", "Только не я")[event.wording]
     answer = f"{capital(IT[noun.gender])} {AT[place]}" if place else unknown
     asked = f"{('спросила', 'спросил')[gender(event.who)]} {name(event.who)}"
     answered = f"{('ответила', 'ответил')[gender(event.where)]} {name(event.where)}"
@@ -378,11 +380,11 @@ def tell_ask(state: State, event: Event) -> str:
 
 
 def tell_beg(state: State, event: Event) -> str:
-    noun, she = NOUNS[event.what], gender(event.who) == 0
-    who, asked = name(event.who), "попросила" if she else "попросил"
-    return (f"«Можно мне взять {noun.accusative}?» — {'спросила' if she else 'спросил'} {who}.",
-            f"«Дай мне, пожалуйста, {noun.accusative}!» — {asked} {who}.",
-            f"«Мне {NEEDED[noun.gender]} {noun.nominative}», — {'сказала' if she else 'сказал'} {who}.",
+    noun, form = NOUNS[event.what], gender(event.who)
+    asked, begged = ("спросила", "спросил")[form], ("попросила", "попросил")[form]
+    return (f"«Можно мне взять {noun.accusative}?» — {asked} {name(event.who)}.",
+            f"«Дай мне, пожалуйста, {noun.accusative}!» — {begged} {name(event.who)}.",
+            f"«Мне {NEEDED[noun.gender]} {noun.nominative}», — {SAID[form]} {name(event.who)}.",
             )[event.wording]
 
 

@@ -1,8 +1,8 @@
 """A small world without a language: what is so, what can happen next, and how likely it is.
 
-    P(event | state) = weight(kind) / sum of weights of the possible kinds / number of events of that kind
+    P(event | state) = weight(kind) / sum of weights of possible kinds / number of its events
 
-`possible(state)` lists the kinds of event that can happen now, each with its weight and its events;
+`possible(state)` lists the kinds of event that can happen now, each with weight and events;
 `happen(state, event)` makes one of them so. There is no other chance anywhere in the world.
 A story is two people, two things, a wish, and what becomes of it.
 Read next: tiny_world_en.py (how events are told), tiny_world.py (stories drawn and read back).
@@ -30,15 +30,17 @@ WORDINGS = {
 }
 
 # No telling of an event is longer than this many words and marks. The middle of a story closes
-# before it takes more than ROOM. The opening takes at most 38, the closing 51: no story has
+# before it takes more than ROOM. The opening takes at most 38, the closing 50: no story has
 # more than 200.
 LENGTH = {
-    "want": 6, "reason": 7, "go": 20, "take": 7, "put": 9, "give": 16, "ask": 24, "beg": 13,
+    "want": 6, "reason": 6, "go": 19, "take": 7, "put": 9, "give": 15, "ask": 21, "beg": 13,
     "tell": 12, "promise": 10, "remember": 12, "greet": 13, "scenery": 9, "hope": 6, "joy": 7,
-    "fulfil": 11,
+    "fulfil": 10,
 }
-WAY, SIGHT = 12, 4  # "Soon Ben went to the attic and saw Max there.", "and the red ball"
-ROOM = 110
+WAY, SIGHT = 11, 4  # "Soon Ben went to the attic and saw Max there.", "and the red ball"
+ERRAND = 68         # a promise, the way there and back, what is taken, given and used
+MUSING = 44         # leaves room for the wish to come true
+ROOM = 112
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +224,7 @@ def handling(state: State, person: str, other: str) -> Options:
         if thing == state.wanted(other):
             if state.together():
                 options.append((30, wordings("give", person, thing, other)))
-        elif not (thing in goals or wish and thing == wish.what or ("put", thing) in state.done):
+        elif thing not in (*goals, wish and wish.what) and ("put", thing) not in state.done:
             options.append((1, wordings("put", person, thing, here)))
     return options
 
@@ -239,8 +241,8 @@ def talking(state: State, person: str, other: str) -> Options:
     if known and known != state.where[person]:
         if (other, theirs) not in state.beliefs:
             options.append((10, wordings("tell", person, theirs, other)))
-        if not state.promises and state.length < ROOM // 2:
-            options.append((16, wordings("promise", person, theirs, other)))
+        if not state.promises and state.length <= ROOM - ERRAND:
+            options.append((24, wordings("promise", person, theirs, other)))
     brings = theirs and state.where[theirs] == person
     if state.arrived == person and not brings and "greet" not in state.done:
         options.append((16, wordings("greet", person, "", other)))
@@ -250,7 +252,7 @@ def talking(state: State, person: str, other: str) -> Options:
 def going(state: State, person: str, other: str) -> Options:
     """Going where the goal is believed to be; with no such belief, searching."""
     here = state.where[person]
-    if state.fetches(other) or state.lying(here) and state.wanted(person) in state.lying(here):
+    if state.fetches(other) or state.wanted(person) in state.lying(here):
         return []  # one waits for what was promised, or has it at one's feet
     carries = any(thing == state.wanted(other) for thing in state.held(person))
     if carries and state.together():
@@ -336,7 +338,7 @@ def middle(state: State) -> Options:
         options += [(weight * pace, events) for weight, events in choices]
     if state.length < ROOM // 3:
         options += wish_of_the_other(state)
-    if state.length < ROOM - 46:
+    if state.length <= ROOM - MUSING and state.kept.issuperset(state.promises):
         options += musing(state)
     left = ROOM - state.length
     fitting = [option for option in options if LENGTH.get(option[1][0].kind, 0) <= left]
@@ -369,9 +371,9 @@ def notice(state: State, person: str) -> None:
     for what in (other, *state.things):
         spot = state.where[what]
         believed = state.beliefs.get((person, what))
-        if spot == here or spot == person or state.where.get(spot) == here:
+        if spot in (here, person) or state.where.get(spot) == here:
             state.beliefs[person, what] = spot
-        elif believed in (here, person) or believed == other and state.together():
+        elif believed in (here, person) or (believed == other and state.together()):
             del state.beliefs[person, what]
 
 
@@ -387,7 +389,7 @@ def misses(state: State, event: Event) -> str:
     if not goal or state.beliefs.get((event.who, goal)) != event.where:
         return ""
     other, things = sights(state, event)
-    return "" if goal in things or other and state.where[goal] == other else goal
+    return "" if goal in things or (other and state.where[goal] == other) else goal
 
 
 def knows_answer(state: State, event: Event) -> str:
@@ -401,8 +403,8 @@ def cost(state: State, event: Event) -> int:
     if event.kind != "go":
         return length
     other, things = sights(state, event)
-    seen = len(things) + (len(state.held(other)) if other else 0)
-    return WAY + SIGHT * (seen + bool(misses(state, event)))
+    n_seen = len(things) + (len(state.held(other)) if other else 0) + bool(misses(state, event))
+    return WAY + SIGHT * n_seen
 
 
 def do_go(state: State, event: Event) -> None:

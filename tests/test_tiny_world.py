@@ -1,0 +1,446 @@
+"""The small world: what is told is read back, what is wrong is refused, and the odds add up."""
+
+import hashlib
+import math
+import random
+import re
+import subprocess
+import sys
+from functools import cache
+from itertools import islice, pairwise
+from pathlib import Path
+
+import pytest
+
+from data import tiny_world_en, tiny_world_ru
+from data.tiny_world import LANGUAGES, corpus, floor_bits_per_byte, read_story, stories, tell_story
+from data.world import (
+    LENGTH,
+    PEOPLE,
+    PLACES,
+    ROOM,
+    WORDINGS,
+    Event,
+    Language,
+    State,
+    cost,
+    happen,
+    possible,
+)
+
+ENGLISH, RUSSIAN = LANGUAGES["tiny-world"], LANGUAGES["tiny-world-ru"]
+BOTH = pytest.mark.parametrize("language", [ENGLISH, RUSSIAN], ids=LANGUAGES)
+
+# Written by hand, not drawn: the promise is asked for, given and kept.
+HAND_WRITTEN = (
+    "One windy autumn morning Anna was singing in the garden. Peter was on the porch. "
+    "In the attic he had hidden a red ball. In the barn lay an old book. "
+    "Anna needed the ball to play outside. Then she ran to the porch and saw Peter there. "
+    '"Where is the ball?" asked Anna. "In the attic," said Peter. '
+    "He promised to bring Anna the ball. Soon he went to the attic and saw the red ball there. "
+    "He took the ball. He hurried to the porch and saw Anna there. "
+    'He gave Anna the ball. "Thank you!" said Anna. At last she could play outside. '
+    "In the end Anna was on the porch with the red ball, and Peter was there too. "
+    "Peter had kept his promise. It was a good day.")
+PO_RUSSKI = (
+    "Однажды тихим зимним вечером Вера читала на кухне. Миша был на чердаке. "
+    "У него была красная чашка. Кто-то оставил у реки старое зеркало. "
+    "Вере была нужна чашка, чтобы выпить чаю. "
+    "Она поспешила на чердак и увидела там Мишу с красной чашкой. "
+    "«Можно мне взять чашку?» — спросила Вера. Миша дал Вере чашку. «Спасибо!» — сказала Вера. "
+    "Теперь она могла выпить чаю. "
+    "Когда стемнело, Вера была на чердаке с красной чашкой, и Миша был там же. "
+    "Вот и вся история.")
+
+
+def first(language: Language, n_stories: int, split: str = "train") -> list:
+    return list(islice(stories(language, split), n_stories))
+
+
+def walk(language: Language, n_stories: int):
+    """Every state that some stories pass through, and the event that follows."""
+    for story in first(language, n_stories):
+        state = State()
+        for event in story.events:
+            yield state, event
+            happen(state, event)
+
+
+def words(text: str) -> list[str]:
+    return re.findall(r"\w+|[^\w\s]", text)
+
+
+@BOTH
+def test_what_is_told_is_read_back(language):
+    for story in first(language, 300):
+        read = read_story(story.text, language)
+        assert (read.text, read.events, read.state) == (story.text, story.events, story.state)
+        assert read.bits == story.bits
+
+
+@BOTH
+def test_no_possible_telling_begins_another(language):
+    for state, _ in walk(language, 25):
+        tellings = sorted(f"{language.tell(state, event)} "
+                          for _, events in possible(state) for event in events)
+        for left, right in pairwise(tellings):
+            assert not right.startswith(left)  # in sorted order a prefix comes right before
+
+
+@BOTH
+def test_probabilities_add_up_to_one_and_events_are_distinct(language):
+    for state, _ in walk(language, 100):
+        options = possible(state)
+        total = sum(weight for weight, _ in options)
+        assert all(weight > 0 and events for weight, events in options)
+        odds = [weight / total / len(events) for weight, events in options for _ in events]
+        assert math.isclose(sum(odds), 1, rel_tol=1e-12)
+        everything = [event for _, events in options for event in events]
+        assert len(set(everything)) == len(everything)
+
+
+@BOTH
+def test_bits_are_those_of_the_product_of_all_probabilities(language):
+    for story in first(language, 200):
+        state, probability = State(), 1.0
+        for event in story.events:
+            options = possible(state)
+            total = sum(weight for weight, _ in options)
+            (share,) = [weight / total / len(events) for weight, events in options
+                        if event in events]
+            probability *= share  # about 2**-100, far from underflow
+            happen(state, event)
+        assert math.isclose(-math.log2(probability), story.bits, rel_tol=1e-9)
+
+
+def test_draws_come_as_often_as_their_probability_says():
+    # The second person is with the first with weight 2 of 5, whatever was drawn before.
+    counts = {"too": 0, "place": 0}
+    for story in first(ENGLISH, 2000):
+        second = [event for event in story.events if event.kind in counts][1]
+        counts[second.kind] += 1
+    share = counts["too"] / 2000
+    assert abs(share - 2 / 5) < 4 * math.sqrt(0.4 * 0.6 / 2000)  # four standard deviations
+
+
+def test_mean_bits_are_the_entropy_of_the_choices():
+    # Cross-entropy of the draws equals the entropy of the odds along the way, in expectation:
+    # both are averaged over the same stories, and their difference is a martingale.
+    gaps = []
+    for story in first(ENGLISH, 400):
+        state, entropy = State(), 0.0
+        for event in story.events:
+            options = possible(state)
+            total = sum(weight for weight, _ in options)
+            entropy += sum(weight / total * math.log2(total * len(events) / weight)
+                           for weight, events in options)
+            happen(state, event)
+        gaps.append(story.bits - entropy)
+    mean = sum(gaps) / len(gaps)
+    deviation = math.sqrt(sum((gap - mean) ** 2 for gap in gaps) / len(gaps))
+    assert abs(mean) < 4 * deviation / math.sqrt(len(gaps))
+    assert deviation > 1  # otherwise there would be nothing to test
+
+
+def test_a_story_written_by_hand_ends_in_the_state_it_describes():
+    state = read_story(HAND_WRITTEN, ENGLISH).state
+    assert state.where == {"anna": "porch", "peter": "porch", "ball": "anna", "book": "barn"}
+    assert state.looks == {"ball": "red", "book": "old"}
+    assert state.promises == {"peter": "ball"} and state.kept == {"peter"}
+    assert state.wishes["anna"].fulfilled and state.wishes["anna"].what == "ball"
+    assert state.beliefs["peter", "ball"] == "anna"
+    assert ("anna", "book") not in state.beliefs  # nobody has been in the barn
+
+
+def test_a_russian_story_written_by_hand_ends_in_the_state_it_describes():
+    state = read_story(PO_RUSSKI, RUSSIAN).state
+    assert state.where == {"vera": "attic", "mike": "attic", "cup": "vera", "mirror": "river"}
+    assert state.beliefs["mike", "cup"] == "vera" and ("mike", "mirror") not in state.beliefs
+
+
+@pytest.mark.parametrize(("right", "wrong", "where"), [
+    ("Soon he went to the attic", "Soon he went to the barn", "Soon he went to the barn"),
+    ("He took the ball.", "She took the ball.", "She took"),
+    ("He took the ball.", "Peter took the ball.", "Peter took"),
+    ("He took the ball.", "He took the book.", "He took the book"),
+    ('"In the attic,"', '"In the barn,"', '"Where is the ball?"'),
+    ("gave Anna the ball", "gave Peter the ball", "He gave Peter"),
+    ("Anna was on the porch with", "Anna was in the attic with", "In the end"),
+    ("an old book", "a old book", "a old book"),
+    ("had kept his", "had kept her", "In the end"),
+])
+def test_a_change_is_refused_where_it_stands(right, wrong, where):
+    assert HAND_WRITTEN.count(right) == 1
+    text = HAND_WRITTEN.replace(right, wrong)
+    place = text.index(where)
+    with pytest.raises(ValueError, match=rf"\d+ possible .* at character {place},.*") as error:
+        read_story(text, ENGLISH)
+    assert repr(text[place:place + 40]) in str(error.value)
+
+
+@pytest.mark.parametrize(("right", "wrong", "where"), [
+    ("Вера читала на кухне", "Вера читал на кухне", "читал на"),
+    ("была красная чашка", "был красная чашка", "был красная"),
+    ("была красная чашка", "была красный чашка", "была красный"),
+    ("поспешила на чердак", "поспешила на чердаке", "Она поспешила"),
+    ("увидела там Мишу", "увидела там Миша", "Она поспешила"),
+    ("Теперь она", "Теперь он", "Теперь он"),
+    ("Миша дал Вере", "Миша дал Веру", "Миша дал"),
+])
+def test_a_wrong_ending_is_refused_where_it_stands(right, wrong, where):
+    assert PO_RUSSKI.count(right) == 1
+    text = PO_RUSSKI.replace(right, wrong)
+    with pytest.raises(ValueError, match=f"at character {text.index(where)},"):
+        read_story(text, RUSSIAN)
+
+
+@BOTH
+def test_text_that_stops_early_or_goes_on_is_refused(language):
+    for story in first(language, 10):
+        for cut in range(0, len(story.text), 23):
+            with pytest.raises(ValueError, match="at character"):
+                read_story(story.text[:cut], language)
+        sentence = story.text.rindex(" ", 0, story.text.rindex(" "))
+        with pytest.raises(ValueError, match="at character"):
+            read_story(story.text[:sentence], language)
+        for tail in (" ", "\n", " And so on.", "!"):
+            with pytest.raises(ValueError, match="character"):
+                read_story(story.text + tail, language)
+
+
+def test_a_story_that_stops_between_sentences_is_told_so():
+    with pytest.raises(ValueError, match="stops at character 56, but the story is not over"):
+        read_story(HAND_WRITTEN[:56], ENGLISH)
+
+
+@pytest.mark.parametrize(("language", "digest"), [
+    (ENGLISH, "e44463711c14891a"), (RUSSIAN, "07e8b44c2c0962fc")], ids=LANGUAGES)
+def test_the_first_stories_are_the_same_everywhere(language, digest):
+    text = "\n".join(story.text for story in first(language, 100, "validation"))
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == digest
+
+
+def test_stories_do_not_depend_on_the_order_of_hashes():
+    program = ("from itertools import islice; from data.tiny_world import LANGUAGES, stories\n"
+               "for s in islice(stories(LANGUAGES['tiny-world'], 'train'), 50): print(s.text)")
+    told = {subprocess.run([sys.executable, "-c", program], capture_output=True, check=True,
+                           env={"PYTHONHASHSEED": seed},
+                           cwd=Path(__file__).parent.parent).stdout for seed in "12"}
+    assert len(told) == 1
+
+
+@BOTH
+def test_no_validation_story_is_trained_on(language):
+    train, validation = corpus(language, 500, 200)
+    assert {story.text for story in train}.isdisjoint(story.text for story in validation)
+    assert validation == first(language, 200, "validation")
+
+
+def test_a_training_story_that_occurs_in_validation_is_replaced(monkeypatch):
+    shared, *rest = first(ENGLISH, 4)
+    told = {"train": [rest[0], shared, rest[1], rest[2]], "validation": [shared]}
+    monkeypatch.setattr("data.tiny_world.stories", lambda _, split, seed: iter(told[split]))
+    train, validation = corpus(ENGLISH, 3, 1)
+    assert list(train) == rest and validation == [shared]
+
+
+def test_seeds_and_splits_tell_different_stories():
+    texts = {next(stories(ENGLISH, split, seed)).text
+             for split in ("train", "validation") for seed in (0, 1)}
+    assert len(texts) == 4
+    with pytest.raises(ValueError, match=r"'test'.*train, validation"):
+        next(stories(ENGLISH, "test"))
+
+
+@BOTH
+def test_stories_keep_to_their_length(language):
+    told = first(language, 1000)
+    lengths = [len(words(story.text)) for story in told]
+    assert max(lengths) <= 200 and 90 < sum(lengths) / len(lengths) < 140
+    assert all("\n" not in story.text and "  " not in story.text for story in told)
+    assert all(story.text == story.text.strip() for story in told)
+
+
+@BOTH
+def test_no_telling_is_longer_than_its_cost(language):
+    # This is what makes 200 a bound and not an observation: 38 + ROOM + 43 + 7 words.
+    assert 38 + ROOM + 43 + 7 <= 200
+    for state, event in walk(language, 30):
+        options = possible(state) if event.kind in LENGTH else []
+        for known in (known for _, events in options for known in events if known.kind in LENGTH):
+            n_words = len(words(language.tell(state, known)))
+            assert n_words <= cost(state, known) <= LENGTH[known.kind]
+
+
+@BOTH
+def test_opening_and_closing_keep_to_their_length(language):
+    limits = {"evening": 43, "happy end": 7, "sad end": 7}
+    for story in first(language, 500):
+        opening, state = 0, State()
+        for event in story.events:
+            n_words = len(words(language.tell(state, event)))
+            opening += n_words if event.kind not in LENGTH and event.kind not in limits else 0
+            assert n_words <= limits.get(event.kind, 24)
+            happen(state, event)
+        assert opening <= 38
+
+
+def test_both_languages_tell_one_story_with_the_same_bits():
+    for index in range(100):
+        english = tell_story(random.Random(index), ENGLISH)
+        russian = tell_story(random.Random(index), RUSSIAN)
+        assert english.events == russian.events and english.bits == russian.bits
+
+
+def test_every_table_has_as_many_wordings_as_the_world_asks_for():
+    tables = {"WEATHER": "weather", "SEASONS": "season", "HOURS": "hour", "BEING": "place",
+              "TOO": "too", "KNOWING": "knows", "TAKING": "take", "PUTTING": "put",
+              "GIVING": "give", "REMEMBERING": "remember", "SCENERY": "scenery", "HOPE": "hope",
+              "JOY": "joy", "FULFILLING": "fulfil", "EVENING": "evening", "HAPPY": "happy end",
+              "SAD": "sad end"}
+    for language in (tiny_world_en, tiny_world_ru):
+        for table, kind in tables.items():
+            entries = getattr(language, table)
+            assert len(set(entries)) == len(entries) == WORDINGS[kind], (language.__name__, table)
+        assert len(language.GOING) * len(language.STARTS) == WORDINGS["go"]
+        assert all(len(set(reasons)) == 3 for reasons in language.REASONS.values())
+        assert set(language.AT) == set(PLACES)
+
+
+def test_people_act_sensibly():
+    for state, event in walk(ENGLISH, 500):
+        here = state.where.get(event.who, "")
+        if event.kind == "go":
+            assert event.where != here and event.where in PLACES
+        if event.kind == "ask":
+            assert state.where[event.what] not in (here, event.who, event.where)
+            assert (event.who, event.what) not in state.beliefs
+        if event.kind in ("ask", "beg", "tell", "promise", "give", "greet"):
+            assert here == state.where[event.where]
+        if event.kind in ("give", "put", "fulfil"):
+            assert state.where[event.what] == event.who
+        if event.kind == "take":
+            assert state.where[event.what] == here
+        if event.kind in ("tell", "remember"):
+            assert event.where in PEOPLE or event.where != here
+
+
+def test_everyone_knows_what_he_sees_and_has_no_news_of_what_he_does_not():
+    state = read_story(HAND_WRITTEN, ENGLISH).state
+    happen(state, Event("put", "anna", "ball", "porch"))
+    assert state.beliefs["peter", "ball"] == "porch"
+    happen(state, Event("go", "peter", where="barn"))
+    assert state.beliefs["anna", "peter"] == "barn"  # she saw him leave
+    assert state.beliefs["peter", "book"] == "barn"
+    happen(state, Event("take", "anna", "ball"))
+    assert state.beliefs["peter", "ball"] == "porch"  # a false belief
+    happen(state, Event("go", "anna", where="garden"))
+    assert state.beliefs["peter", "anna"] == "porch"
+    happen(state, Event("go", "peter", where="porch"))
+    assert ("peter", "ball") not in state.beliefs and ("peter", "anna") not in state.beliefs
+
+
+def test_who_comes_for_a_thing_that_is_gone_sees_that_it_is_gone():
+    state = read_story(HAND_WRITTEN, ENGLISH).state
+    state.wishes["peter"] = type(state.wishes["anna"])("book")
+    state.beliefs["peter", "book"] = "attic"
+    gone = Event("go", "peter", where="attic")
+    assert ENGLISH.tell(state, gone).endswith("went to the attic, but the book was gone.")
+    assert RUSSIAN.tell(state, gone).endswith("пошёл на чердак, но книга куда-то пропала.")
+
+
+def test_floor_is_all_bits_over_all_bytes():
+    short, long = first(RUSSIAN, 2)
+    n_bytes = len(short.text.encode("utf-8")) + len(long.text.encode("utf-8"))
+    assert floor_bits_per_byte([short, long]) == (short.bits + long.bits) / n_bytes
+    assert len(long.text.encode()) > 1.5 * len(long.text)  # bytes, not characters
+
+
+# --- Russian, checked by a small grammar of its own ------------------------------------------
+
+SHE = ["Аня", "Вера", "Катя", "Нина", "Маша", "Алиса", "Она", "она"]
+HE = ["Петя", "Миша", "Коля", "Максим", "Антон", "Лёва", "Он", "он"]
+FEMININE = ["книга", "лампа", "чашка", "шляпа", "корзинка", "кукла", "верёвка"]
+MASCULINE = ["мяч", "барабан", "кораблик", "зонтик", "колокольчик", "карандаш"]
+NEUTER = ["одеяло", "ведёрко", "зеркало"]
+COLOURS = ["красн", "син", "зелён", "жёлт", "бел", "стар", "нов", "больш", "маленьк", "красив"]
+PAST_SHE = r"\w+(?:ла|лась)"
+PAST_HE = r"\w+(?:[аеёиуыяо]л|лся|ёг)|смог"
+
+
+@cache
+def russian_text() -> str:
+    return "\n".join(story.text for story in first(RUSSIAN, 1500))
+
+
+def test_russian_people_agree_with_their_verbs():
+    text = russian_text()
+    adverbs = r"(?:не|всё|тут же|с радостью|сразу|быстро|осторожно|крепко|немного|вдруг|очень|тоже)"
+    after = rf"(?:{adverbs} )*(\w+)"
+    for names, own, other in ((SHE, PAST_SHE, PAST_HE), (HE, PAST_HE, PAST_SHE)):
+        verbs = re.findall(rf"(?<!\w)(?:{'|'.join(names)}) {after}", text)
+        assert len(verbs) > 5000
+        assert [verb for verb in verbs if re.fullmatch(other, verb)] == []
+        unknown = [verb for verb in verbs if not re.fullmatch(own, verb)]
+        assert set(unknown) <= {"пошёл", "пришёл", "мог", "сказала", "на", "у", "в", "побрёл",
+                                "рад", "рада", "прокрался"}
+
+
+def test_russian_speakers_agree_with_their_verbs():
+    said = re.findall(r"— (\w+) (\w+)\.", russian_text())
+    assert len(said) > 1000
+    for verb, person in said:
+        assert verb.endswith("ла") == (person in SHE) and person in SHE + HE
+
+
+ENDINGS = {  # adjective ending -> noun endings it may stand with, by gender and case
+    "ая": FEMININE, "яя": FEMININE, "ое": NEUTER, "ее": NEUTER,
+    "ый": MASCULINE, "ий": MASCULINE,
+    "ую": [noun[:-1] + "у" for noun in FEMININE], "юю": [noun[:-1] + "у" for noun in FEMININE],
+    "ым": [noun + ("ом") for noun in MASCULINE] + [noun + "м" for noun in NEUTER],
+    "им": [noun + ("ом") for noun in MASCULINE] + [noun + "м" for noun in NEUTER],
+    "ей": [noun[:-1] + "ой" for noun in FEMININE],
+    "ой": [noun[:-1] + "ой" for noun in FEMININE] + MASCULINE,  # красной чашкой, большой мяч
+}
+
+
+def test_russian_adjectives_agree_with_their_nouns():
+    nouns = {noun for group in ENDINGS.values() for noun in group}
+    pairs = re.findall(rf"\b((?:{'|'.join(COLOURS)})\w+) (\w+)", russian_text())
+    pairs = [(adjective, noun) for adjective, noun in pairs if noun in nouns]
+    assert len(pairs) > 5000
+    for adjective, noun in pairs:
+        assert noun in ENDINGS[adjective[-2:]], (adjective, noun)
+        if adjective.endswith("ой") and noun in MASCULINE:
+            assert adjective == "большой"
+
+
+def test_russian_things_agree_with_their_verbs():
+    genders = dict.fromkeys(FEMININE, "ла") | dict.fromkeys(MASCULINE, "л") | dict.fromkeys(
+        NEUTER, "ло")
+    text = russian_text()
+    needed = re.findall(r"(была|был|было) (нужна|нужен|нужно) (\w+)", text)
+    assert len(needed) > 200
+    for was, short, noun in needed:
+        assert (was, short) == {"ла": ("была", "нужна"), "л": ("был", "нужен"),
+                                "ло": ("было", "нужно")}[genders[noun]]
+    placed = re.findall(r"(?:был|лежал)(а|о|) \w+ (\w+)\.", text)
+    placed = [(end, noun) for end, noun in placed if noun in genders]
+    assert len(placed) > 200
+    assert all("л" + end == genders[noun] for end, noun in placed)
+    it = re.findall(r"где (\w+)\?» — \w+ \w+\. «(Она|Он|Оно) ", text, re.IGNORECASE)
+    assert len(it) > 50
+    assert all({"ла": "Она", "л": "Он", "ло": "Оно"}[genders[noun]] == word for noun, word in it)
+
+
+def test_russian_prepositions_take_their_cases():
+    text = russian_text()
+    going = ("в сад", "на кухню", "на чердак", "в сарай", "в подвал", "на крыльцо", "к реке",
+             "на луг")
+    being = ("в саду", "на кухне", "на чердаке", "в сарае", "в подвале", "на крыльце", "у реки",
+             "на лугу")
+    ways = re.findall(r"(\w+ \w+)(?: и увидела? там |, но )", text)
+    assert len(ways) > 1500 and set(ways) == set(going)
+    spots = re.findall(r"(?:была?|всё ещё было?) ((?:в|на|у) \w+)", text)
+    assert set(spots) <= set(being) | {"в хорошем"} and len(spots) > 1500
+    assert "со стар" in text and "с стар" not in text.replace("со стар", "")
