@@ -44,6 +44,7 @@ BATCH = 1 << 21  # characters encoded at a time, on all cores
 LONGEST_WORD = 1 << 20  # characters; a longer one is cut, to bound memory
 SAMPLE = 32_000_000  # bytes of training text that bpe learns its merges from
 SAMPLE_STORIES = 4_000  # the same for a built-in world, where the first stories are a fair sample
+SCAN = 1 << 24  # tokens searched for document borders at a time
 MANY = 20  # files; from here on whole files are kept for validation
 
 
@@ -453,10 +454,9 @@ def evaluation_spans(
     tokens: np.ndarray, context_length: int, end_of_text: int
 ) -> Iterator[tuple[int, int]]:
     """From the token that is read first to the target that comes last, window by window."""
-    step = 1 << 24  # tokens looked at together, so that memory stays bounded
-    parts = range(0, len(tokens), step)
+    parts = range(0, len(tokens), SCAN)
     borders = np.concatenate(
-        [part + np.flatnonzero(tokens[part : part + step] == end_of_text) for part in parts]
+        [part + np.flatnonzero(tokens[part : part + SCAN] == end_of_text) for part in parts]
     )
     start, last = 0, len(tokens) - 1
     while start < last:
