@@ -1,0 +1,41 @@
+import math
+
+import torch
+from torch import nn
+
+from gelu import GELU
+
+# Both sides compute the same formula in fp64; what is left is rounding in the last digits.
+TOLERANCE = {"rtol": 1e-12, "atol": 1e-12}
+
+
+def test_values_and_gradients_are_those_of_torch():
+    x = torch.linspace(-12, 12, 2401, dtype=torch.float64)
+    ours, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+    GELU()(ours).sum().backward()
+    nn.GELU(approximate="tanh")(theirs).sum().backward()
+    torch.testing.assert_close(GELU()(x), nn.GELU(approximate="tanh")(x), **TOLERANCE)
+    torch.testing.assert_close(ours.grad, theirs.grad, **TOLERANCE)
+
+
+def test_known_values():
+    assert GELU()(torch.tensor(0.0)).item() == 0
+    inner = math.sqrt(2 / math.pi) * 1.044715  # at x = 1
+    one = GELU()(torch.tensor(1.0, dtype=torch.float64)).item()
+    assert math.isclose(one, 0.5 * (1 + math.tanh(inner)), rel_tol=1e-12)
+
+
+def test_it_is_the_tanh_form_and_not_the_exact_one():
+    x = torch.linspace(-4, 4, 81, dtype=torch.float64)
+    assert (GELU()(x) - nn.GELU()(x)).abs().max() > 1e-4
+
+
+def test_large_inputs_pass_and_very_negative_ones_are_stopped():
+    x = torch.tensor([-100.0, 100.0])
+    assert torch.equal(GELU()(x), torch.tensor([0.0, 100.0]))
+
+
+def test_shape_and_dtype_stay():
+    x = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(1)).bfloat16()
+    assert GELU()(x).shape == x.shape
+    assert GELU()(x).dtype == torch.bfloat16
