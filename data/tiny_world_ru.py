@@ -408,7 +408,7 @@ def tell_remember(state: State, event: Event) -> str:
 
 def tell_greet(state: State, event: Event) -> str:
     friend = name(event.where)
-    words = (f"Привет, {friend}!", f"Как хорошо, {friend}!",
+    words = (f"Привет, {friend}!", f"Здравствуй, {friend}!",
              f"Вот ты где, {friend}!", f"А я тебя ищу, {friend}!")[event.wording]
     return f"«{words}» — {('сказала она', 'сказал он')[gender(event.who)]}."
 

@@ -75,7 +75,9 @@ class State:
     promises: dict[str, str] = field(default_factory=dict)  # person -> thing to bring the other
     kept: set[str] = field(default_factory=set)             # who kept a promise
     visited: set[tuple[str, str]] = field(default_factory=set)  # (person, place)
-    done: set[Event | str | tuple[str, str]] = field(default_factory=set)  # not to happen twice
+    done: set[str | tuple[str, str]] = field(default_factory=set)  # what is not to happen twice
+    mused: list[Event] = field(default_factory=list)  # the thoughts, moods and sounds so far
+    musing: bool = False  # whether the last event was one of these
     subject: str = ""   # whom the last sentence was about: "he" or "she" in the next
     lead: str = ""      # who acted last, and so tends to act next
     arrived: str = ""   # who has just come to the other and may greet
@@ -233,7 +235,8 @@ def talking(state: State, person: str, other: str) -> Options:
     """What one can say to the other when they are together."""
     options: Options = []
     goal, theirs = state.wanted(person), state.wanted(other)
-    if goal and state.where[goal] == other and ("beg", person) not in state.done:
+    theirs_now = goal and state.where[goal] == other and state.fetches(other) != goal
+    if theirs_now and ("beg", person) not in state.done:
         options.append((12, wordings("beg", person, goal, other)))
     if goal and (person, goal) not in state.beliefs and ("ask", person) not in state.done:
         options.append((20, wordings("ask", person, goal, other)))
@@ -295,16 +298,18 @@ def musing(state: State) -> Options:
     target = state.beliefs.get((person, goal), "")
     if target in PLACES and target != state.where[person] and "remember" not in state.done:
         options.append((4, wordings("remember", person, goal, target)))
-    if "mused" not in state.done:
+    if not state.musing:
         pining = goal and out_of_reach(state, person, goal)
-        options.append((16, unused(state, wordings("hope" if pining else "joy", person))))
-        options.append((24, unused(state, wordings("scenery"))))
+        options.append((16, unused(state, "hope" if pining else "joy", person)))
+        options.append((24, unused(state, "scenery")))
     return options
 
 
-def unused(state: State, events: tuple[Event, ...]) -> tuple[Event, ...]:
-    """Those that have not happened yet."""
-    return tuple(event for event in events if event not in state.done)
+def unused(state: State, kind: str, person: str = "") -> tuple[Event, ...]:
+    """The wordings of a musing that the story has not had yet."""
+    had = [event.wording for event in state.mused if (event.kind, event.who) == (kind, person)]
+    events = wordings(kind, person)
+    return tuple(event for event in events if event.wording not in had) if had else events
 
 
 def wish_of_the_other(state: State) -> Options:
@@ -319,12 +324,10 @@ def wish_of_the_other(state: State) -> Options:
 
 
 def closing(state: State) -> Options:
-    """The story may end when all is well, and when it has gone on for long."""
-    wishes = state.wishes.values()
-    if all(wish.fulfilled for wish in wishes):
+    """When all is well the story may end; otherwise it does when nothing more fits in."""
+    if all(wish.fulfilled for wish in state.wishes.values()):
         return [(40, wordings("evening"))]
-    waiting = any(out_of_reach(state, person, wish.what) for person, wish in state.wishes.items())
-    return [(3, wordings("evening"))] if waiting and state.length > ROOM // 2 else []
+    return []
 
 
 def middle(state: State) -> Options:
@@ -465,7 +468,8 @@ def do_promise(state: State, event: Event) -> None:
 
 def do_muse(state: State, event: Event) -> None:
     """No second musing right after it."""
-    state.done.update((event, "mused"))
+    state.mused.append(event)
+    state.musing = True
 
 
 def do_fulfil(state: State, event: Event) -> None:
@@ -483,7 +487,7 @@ ACTS: dict[str, Callable[[State, Event], None]] = {
 def act(state: State, event: Event) -> None:
     """Any event of the middle."""
     state.length += cost(state, event)
-    state.done.discard("mused")
+    state.musing = False
     state.arrived = ""
     state.subject = event.who
     state.lead = event.who or state.lead
