@@ -55,7 +55,7 @@ class GPT2Config:
         )
         require(
             0 <= self.dropout < 1,
-            f"--model.dropout {self.dropout} must lie from 0 up to, not including, 1; try 0.1",
+            f"--model.dropout {self.dropout} must be at least 0 and below 1; try 0.1",
         )
 
     @property
@@ -149,7 +149,7 @@ class TrainConfig:
         )
         for name in ("beta1", "beta2"):
             value = getattr(self, name)
-            require(0 <= value < 1, f"--train.{name} {value} must lie from 0 up to, not including, 1")
+            require(0 <= value < 1, f"--train.{name} {value} must be at least 0 and below 1")
         require(self.grad_clip >= 0, f"--train.grad-clip {self.grad_clip} must not be negative")
 
 

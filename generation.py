@@ -32,7 +32,9 @@ class SamplingConfig:
     seed: int = 1  # the same seed gives the same text
 
     def __post_init__(self) -> None:
-        require(self.max_new_tokens >= 1, f"--max-new-tokens {self.max_new_tokens} must be 1 or more")
+        require(
+            self.max_new_tokens >= 1, f"--max-new-tokens {self.max_new_tokens} must be 1 or more"
+        )
         require(
             0 <= self.temperature < math.inf,
             f"--temperature {self.temperature} must be 0 (the likeliest token) or more; try 0.8",

@@ -91,7 +91,7 @@ class GPT2Model(nn.Module):
         folder = Path(run_dir)
         folder.mkdir(parents=True, exist_ok=True)
         weights = {n: p.detach().contiguous() for n, p in self.named_parameters()}
-        write_whole(folder / WEIGHTS_FILE, lambda path: save_file(weights, path))
+        write_tensors(folder / WEIGHTS_FILE, weights)
         if not (folder / CONFIG_FILE).exists():
             write_config(folder, RunConfig(model=self.config))
 
@@ -120,3 +120,13 @@ class GPT2Model(nn.Module):
             names = ", ".join(sorted(wanted ^ set(weights))[:3])
             raise ValueError(f"{file} does not fit {CONFIG_FILE}: {names} missing or unknown")
         return model.float().eval()
+
+
+def write_tensors(
+    path: Path, tensors: dict[str, Tensor], header: dict[str, str] | None = None
+) -> None:
+    """Writes a safetensors file, whole or not at all. Raises OSError where it cannot."""
+    try:
+        write_whole(path, lambda part: save_file(tensors, part, metadata=header))
+    except SafetensorError as error:
+        raise OSError(f"{path} cannot be written: {error}; free some space") from None

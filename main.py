@@ -9,8 +9,9 @@ import importlib
 import io
 import re
 import sys
-from contextlib import redirect_stderr
+from contextlib import ExitStack, redirect_stderr
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,7 +21,6 @@ from rich.console import Console
 
 from cfg_gpt2 import (
     DEFAULT_PRESET,
-    PRESETS,
     DataConfig,
     GPT2Config,
     RunConfig,
@@ -37,7 +37,7 @@ from gpt2 import GPT2Model
 from load_data import Corpus, load_corpus
 from tokenizer import Tokenizer
 from trainer import Trainer
-from training.progress import Bar
+from training.progress import Bar, new_console
 from training.runtime import choose_runtime
 
 COMMANDS = {
@@ -80,7 +80,7 @@ class GenerateCommand(SamplingConfig):
 def main(arguments: list[str]) -> int:
     """Runs a command -> the exit status."""
     if arguments[:1] in (["--help"], ["-h"]):
-        Console().print(overview(), highlight=False, markup=False)
+        new_console().print(overview())
         return 0
     name = "train"
     if arguments and not arguments[0].startswith("-"):
@@ -109,12 +109,17 @@ def overview() -> str:
     )
 
 
-def parse(command: type[Settings], name: str, arguments: list[str], default: Settings | None) -> Settings:
+def parse(
+    command: type[Settings], name: str, arguments: list[str], default: Settings | None = None
+) -> Settings:
     """The settings of a command from its flags; a wrong flag ends as one plain sentence."""
     said = io.StringIO()
     try:
         with redirect_stderr(said):
-            return tyro.cli(command, prog=f"main.py {name}", args=arguments, default=default)
+            prog = f"main.py {name}"
+            if default is None:
+                return tyro.cli(command, prog=prog, args=arguments)
+            return tyro.cli(command, prog=prog, args=arguments, default=default)
     except SystemExit as stopped:
         if stopped.code in (0, None):
             raise
@@ -123,9 +128,13 @@ def parse(command: type[Settings], name: str, arguments: list[str], default: Set
 
 def sentence(box: str, help_command: str) -> str:
     """tyro's framed message as one line: what is wrong, and the flag that may have been meant."""
-    lines = [line.strip(" │╭╮╰╯─") for line in box.splitlines()[1:]]
-    end = next((i for i, line in enumerate(lines) if not line), len(lines))
-    message = " ".join(lines[:end]).removesuffix(".")
+    lines = [line.strip(" │╭╮╰╯─") for line in box.splitlines()[1:]]  # the first is a title
+    paragraphs = [
+        list(group)
+        for is_text, group in groupby(lines, key=lambda line: line.strip("-") != "")
+        if is_text
+    ]
+    message = " ".join(paragraphs[0]).removesuffix(".")
     message = re.sub(r"^Error parsing (model|data|train|)[:\s]+", "", message)
     if "Perhaps you meant:" in lines:
         message += "; perhaps you meant " + lines[lines.index("Perhaps you meant:") + 1].split()[0]
@@ -137,17 +146,17 @@ def sentence(box: str, help_command: str) -> str:
 
 def train(arguments: list[str]) -> int:
     """`python main.py train`: a corpus, a model, the loop, and a look at what came out."""
-    console = Console()
+    console = new_console()
     command = read_train_command(arguments)
     runtime = choose_runtime(command.train)
-    console.print(f"device    {runtime.describe()}", highlight=False)
+    console.print(f"device    {runtime.describe()}")
+    run_dir = command.resume or new_run_dir(command)
     corpus = corpus_with_bar(command.data, console)
     config = RunConfig(
         model=replace(command.model, vocab_size=corpus.tokenizer.vocab_size),
         data=command.data,
         train=command.train,
     )
-    run_dir = command.resume or new_run_dir(command)
     torch.manual_seed(config.train.seed)
     model = GPT2Model(config.model)
     trainer = Trainer(model, corpus, config, run_dir, runtime, console)
@@ -161,14 +170,12 @@ def train(arguments: list[str]) -> int:
         console.print(
             f"Stopped after step {trainer.step} and saved. "
             f"Go on with: python main.py train --resume {run_dir}",
-            highlight=False,
         )
         return INTERRUPTED
     show_samples(console, model, corpus, config, run_dir)
     console.print(
         f"\nThe curve is in {run_dir / 'loss.png'}. Next, let it write:\n"
-        f'  python main.py generate {run_dir} --prompt "{opening(config)}"',
-        highlight=False,
+        f'  python main.py generate {run_dir} --prompt "{opening(corpus)}"',
     )
     return 0
 
@@ -221,19 +228,15 @@ def new_run_dir(command: TrainCommand) -> Path:
 def corpus_with_bar(config: DataConfig, console: Console) -> Corpus:
     """Loads the data, with a bar for each part of the work that there is."""
     bars: dict[str, Bar] = {}
+    with ExitStack() as shown:
 
-    def report(done: int, total: int, what: str) -> None:
-        if what not in bars:
-            for bar in bars.values():
-                bar.progress.stop()
-            bars[what] = Bar(console, what, total).__enter__()
-        bars[what].move(done, f"{done / 1e6:.1f} MB")
+        def report(done: int, total: int, what: str) -> None:
+            if what not in bars:
+                shown.close()  # the bar of the part before
+                bars[what] = shown.enter_context(Bar(console, what, total))
+            bars[what].move(done, f"{done / 1e6:.1f} MB")
 
-    try:
         return load_corpus(config, report)
-    finally:
-        for bar in bars.values():
-            bar.progress.stop()
 
 
 def describe(
@@ -255,7 +258,7 @@ def describe(
         f"run       {run_dir}",
     ]
     for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(line)
 
 
 def show_samples(
@@ -264,16 +267,19 @@ def show_samples(
     """Writes samples.txt, prints three of them, and lets the world judge its own stories."""
     end = corpus.tokenizer.end_of_text
     sampling = SamplingConfig(
-        max_new_tokens=config.model.context_length, temperature=0.8, top_p=0.95, seed=config.train.seed
+        max_new_tokens=config.model.context_length,
+        temperature=0.8,
+        top_p=0.95,
+        seed=config.train.seed,
     )
     model.eval()
     rows = generate(model, [[end]] * N_SAMPLES, sampling, stop_token=end)
     texts = [corpus.tokenizer.decode(row) for row in rows]
     together = "\n\n".join(texts) + "\n"
     write_whole(run_dir / "samples.txt", lambda p: p.write_text(together, encoding="utf-8"))
-    console.print(f"\nThree of {N_SAMPLES} samples in {run_dir / 'samples.txt'}:", highlight=False)
+    console.print(f"\nThree of {N_SAMPLES} samples in {run_dir / 'samples.txt'}:")
     for text in texts[:3]:
-        console.print(f"\n  {text}", highlight=False, markup=False)
+        console.print(f"\n  {text}")
     world = LANGUAGES.get(config.data.path[0])
     if world:
         wrong = []
@@ -285,14 +291,14 @@ def show_samples(
         console.print(
             f"\n{N_SAMPLES - len(wrong)} of {N_SAMPLES} stories are possible in {world.name}"
             + (f"; the first misfit: {wrong[0]}" if wrong else ""),
-            highlight=False,
-            markup=False,
         )
 
 
-def opening(config: RunConfig) -> str:
-    """The beginning of a prompt that suits the data."""
-    return {"tiny-world": "One", "tiny-world-ru": "Однажды"}.get(config.data.path[0], "The")
+def opening(corpus: Corpus) -> str:
+    """The first word of the validation text: a prompt that suits the data."""
+    text = corpus.tokenizer.decode(corpus.validation.tokens[1:100].tolist())
+    found = re.search(r"\w+", text)
+    return found.group() if found else ""
 
 
 # generate -----------------------------------------------------------------------------------
@@ -300,14 +306,14 @@ def opening(config: RunConfig) -> str:
 
 def write(arguments: list[str]) -> int:
     """`python main.py generate RUN`: streams one text, or several one after the other."""
-    command = parse(GenerateCommand, "generate", arguments, None)
+    command = parse(GenerateCommand, "generate", arguments)
     model = GPT2Model.load(command.run)
     tokenizer = Tokenizer.load(command.run)
     model.to(choose_runtime(TrainConfig()).device)
     prompt = tokenizer.encode(command.prompt) or [tokenizer.end_of_text]
     for number in range(command.samples):
         if number:
-            print("\n")
+            print()
         print(command.prompt, end="", flush=True)
         text = tokenizer.decode_stream()
         seeded = replace(command, seed=command.seed + number)

@@ -189,13 +189,14 @@ class Trainer:
             bar.move(self.step, f"loss {metrics['train_loss']:.3f} ({bits})  {speed}")
         if "val_loss" in metrics and self.evaluation:
             line = self.evaluation.describe(self.corpus.floor_bits_per_byte)
-            bar.say(f"step {self.step:>5}  {line}")
+            self.console.print(f"step {self.step:>5}  {line}")
 
     def save(self) -> None:
         """The checkpoint to go on from, the weights to use, the picture to look at."""
         save_checkpoint(self.run_dir, self.step, self.seconds, self.model, self.optimizer)
         self.model.save(self.run_dir)
-        draw_losses(self.run_dir, title=f"{self.run_dir.name}: {self.model.n_parameters():,} parameters")
+        size = f"{self.model.n_parameters():,} parameters"
+        draw_losses(self.run_dir, title=f"{self.run_dir.name}: {size}")
 
     def train_bits_per_byte(self, nats_per_token: float) -> float:
         """The training loss in bits per byte, at the training split's tokens per byte."""

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from cfg_gpt2 import write_whole
+from gpt2 import write_tensors
 
 FOLDER = "checkpoints"
 
@@ -29,7 +28,7 @@ def save_checkpoint(
     header = {"step": str(step), "seconds": repr(seconds)}
     path = run_dir / FOLDER / f"step-{step:06d}.safetensors"
     whole = {name: t.cpu().contiguous() for name, t in tensors.items()}
-    write_whole(path, lambda part: save_file(whole, part, metadata=header))
+    write_tensors(path, whole, header)
     for older in set(path.parent.glob("step-*.safetensors")) - {path}:
         older.unlink()
     return path

@@ -1,9 +1,11 @@
 """What a person sees of a run: a progress bar, metrics.jsonl and loss.png."""
 
 import json
+import sys
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import matplotlib
 from rich.console import Console
@@ -15,6 +17,12 @@ PICTURE_FILE = "loss.png"
 QUIET_SECONDS = 15.0  # without a terminal a line of progress is due at most this often
 
 Metrics = dict[str, float]
+
+
+def new_console() -> Console:
+    """Words wrap at the edge of a terminal; in a file or a pipe every line stays whole."""
+    wraps = sys.stdout.isatty()
+    return Console(soft_wrap=not wraps, highlight=False, markup=False, emoji=False)
 
 
 class Percent(ProgressColumn):
@@ -38,7 +46,7 @@ class Bar:
         self.first, self.started = done, time.monotonic()
         self.last_line = self.started
 
-    def __enter__(self) -> "Bar":
+    def __enter__(self) -> Self:
         if self.console.is_terminal:
             self.progress.start()
         return self
@@ -49,7 +57,8 @@ class Bar:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.progress.stop()
+        if self.console.is_terminal:
+            self.progress.stop()
 
     def move(self, done: int, said: str = "") -> None:
         """Shows that `done` of `total` is done, and `said` beside it."""
@@ -59,11 +68,8 @@ class Bar:
         if not self.console.is_terminal and now - self.last_line > QUIET_SECONDS:
             self.last_line = now
             left = (now - self.started) * (self.total - done) / max(1, done - self.first)
-            self.say(f"{self.what} {100 * done / self.total:.0f}%  {said}  {clock(left)} left")
-
-    def say(self, line: str) -> None:
-        """Prints a line above the bar."""
-        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+            share = 100 * done / self.total
+            self.console.print(f"{self.what} {share:.0f}%  {said}  {clock(left)} left")
 
 
 def clock(seconds: float) -> str:
@@ -102,6 +108,7 @@ def draw_losses(run_dir: Path, title: str) -> Path:
     """loss.png: the training and validation curve in bits per byte, and the floor if known."""
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import FormatStrFormatter
 
     lines = MetricsLog(run_dir).read()
     figure, axes = pyplot.subplots(figsize=(8, 4.5), dpi=120, layout="constrained")
@@ -118,8 +125,8 @@ def draw_losses(run_dir: Path, title: str) -> Path:
         label = f"floor, {floor:.4f}: no model can do better"
         axes.axhline(floor, color="#c0392b", linestyle="--", label=label)
     axes.set(title=title, xlabel="optimizer steps", ylabel="bits per byte", yscale="log")
-    axes.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%.3g"))
-    axes.yaxis.set_minor_formatter(matplotlib.ticker.FormatStrFormatter("%.2g"))
+    axes.yaxis.set_major_formatter(FormatStrFormatter("%.3g"))
+    axes.yaxis.set_minor_formatter(FormatStrFormatter("%.2g"))
     axes.grid(alpha=0.25, which="both")
     axes.legend(frameon=False)
     path = run_dir / PICTURE_FILE

@@ -1,0 +1,206 @@
+"""main.py as a person meets it: commands, help, and one clear sentence for whatever is wrong."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import main
+from cfg_gpt2 import PRESETS
+
+ROOT = Path(main.__file__).parent
+SMALL = (
+    "--model.n-layer 1 --model.n-embd 16 --model.n-head 2 --model.context-length 16 "
+    "--train.max-steps 4 --train.batch-size 4 --train.eval-every 2 --train.device cpu"
+).split()
+VERSE = "Мама мыла раму, the cat sat on the mat. " * 40
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder with one text in it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "verse.txt").write_text(VERSE, encoding="utf-8")
+    return tmp_path
+
+
+def trained(folder: Path, *flags: str, out: str = "run") -> Path:
+    status = main.main(
+        ["train", "--data.path", "verse.txt", "--data.tokenizer", "char", "--out", out]
+        + [*SMALL, *flags]
+    )
+    assert status == 0
+    return folder / out
+
+
+def test_a_run_directory_holds_all_that_a_run_is(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trained(folder)
+    names = {path.name for path in run.iterdir()}
+    assert names == {
+        "config.json", "tokenizer.json", "model.safetensors", "metrics.jsonl", "loss.png",
+        "samples.txt", "checkpoints",
+    }  # fmt: skip
+    said = capsys.readouterr().out
+    assert "cpu with" in said and "bits per byte" in said and "main.py generate run" in said
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [0, 1, 2, 3, 4]
+    assert {"val_loss", "val_bits_per_byte"} <= set(lines[-1])
+    assert {"train_loss", "learning_rate", "grad_norm", "tokens", "seconds", "tokens_per_second"} <= (
+        set(lines[-1])
+    )
+
+
+def test_generate_goes_on_with_the_prompt_and_repeats_itself_with_the_same_seed(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained(folder, "--train.max-steps", "60", "--train.learning-rate", "1e-2")
+    capsys.readouterr()
+    texts = []
+    for _ in range(2):
+        flags = ["--prompt", "Мама", "--max-new-tokens", "40", "--samples", "2", "--seed", "5"]
+        assert main.main(["generate", "run", *flags]) == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1]
+    first, second = texts[0].rstrip("\n").split("\n\n")
+    assert first.startswith("Мама") and second.startswith("Мама") and first != second
+
+
+def test_resume_goes_on_to_more_steps(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trained(folder)
+    assert main.main(["train", "--resume", "run", "--train.max-steps", "6"]) == 0
+    lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(7))
+    assert json.loads(Path("run/config.json").read_text())["train"]["max_steps"] == 6
+
+
+def test_a_run_on_the_small_world_says_its_floor_and_judges_its_stories(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--data.path", "tiny-world-ru", "--data.stories", "100"]
+    assert main.main([*flags, *SMALL, "--model.context-length", "32"]) == 0
+    said = capsys.readouterr().out
+    assert "above the floor 0." in said
+    assert "of 10 stories are possible in tiny-world-ru; the first misfit:" in said
+    assert Path("runs/tiny-world-ru/loss.png").exists()
+    assert main.main([*flags, *SMALL]) == 0  # a second run takes a directory of its own
+    assert Path("runs/tiny-world-ru-2/loss.png").exists()
+
+
+def test_settings_of_a_file_go_before_defaults_and_after_flags(folder: Path) -> None:
+    trained(folder, "--train.seed", "7")
+    again = ["train", "--config", "run/config.json", "--train.batch-size", "3", "--out", "two"]
+    assert main.main(again) == 0
+    settings = json.loads(Path("two/config.json").read_text())
+    assert settings["train"]["seed"] == 7
+    assert settings["train"]["batch_size"] == 3
+    assert settings["model"]["n_embd"] == 16
+
+
+WRONG = {
+    "an unknown command": ("trian", "trian is no command; choose one of train, generate"),
+    "an unknown flag": ("train --model.n-hed 5", "--model.n-hed, 5; perhaps you meant --model.n-"),
+    "heads that do not fit": (
+        "--model.n-head 5",
+        "--model.n-embd 128 must be a multiple of --model.n-head 5; try --model.n-embd 130",
+    ),
+    "no number": ("--train.max-steps many", "many"),
+    "a choice that is none": ("--train.device tpu", "tpu"),
+    "an unknown preset": ("--preset gpt5", "--preset gpt5 is unknown; choose one of tiny, "),
+    "a missing file": ("--data.path nothing.txt", "nothing.txt does not exist"),
+    "an empty file": ("--data.path empty.txt", "empty.txt is empty"),
+    "a CP1251 file": ("--data.path cp1251.txt", "cp1251.txt is not UTF-8 text: byte 0xcc at offset 0"),
+    "ten characters": ("--data.path ten.txt --data.tokenizer char", "has 11 tokens, but a window"),
+    "a missing config": ("--config nothing.json", "nothing.json does not exist"),
+    "nothing to resume": ("train --resume nothing", "nothing"),
+    "a run without weights": ("generate weightless", "model.safetensors does not exist"),
+    "truncated weights": ("generate truncated", "model.safetensors cannot be read"),
+    "no run": ("generate nothing", "nothing"),
+    "an unseen character": ("generate run --prompt Zürich", "'Z' (U+005A) at position 0"),
+    "an out that is taken": ("--out run", "--out run already holds a run"),
+    "another model on resume": ("train --resume run --model.n-layer 2", "change --train.* only"),
+    "a temperature below zero": ("generate run --temperature -1", "--temperature -1.0"),
+    "samples below one": ("generate run --samples 0", "--samples 0"),
+}
+
+
+@pytest.fixture(scope="module")
+def mishaps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with everything that the wrong commands name."""
+    folder = tmp_path_factory.mktemp("mishaps")
+    before = Path.cwd()
+    os.chdir(folder)
+    (folder / "verse.txt").write_text(VERSE, encoding="utf-8")
+    (folder / "empty.txt").touch()
+    (folder / "ten.txt").write_text("ten chars.")
+    (folder / "cp1251.txt").write_bytes("Мама мыла раму. ".encode("cp1251") * 50)
+    run = trained(folder)
+    for name in ("weightless", "truncated"):
+        (folder / name).mkdir()
+        for file in ("config.json", "tokenizer.json"):
+            (folder / name / file).write_bytes((run / file).read_bytes())
+    weights = (run / "model.safetensors").read_bytes()
+    (folder / "truncated/model.safetensors").write_bytes(weights[:-1000])
+    os.chdir(before)
+    return folder
+
+
+@pytest.mark.parametrize(("line", "words"), WRONG.values(), ids=WRONG)
+def test_a_wrong_input_ends_with_one_sentence_and_status_2(
+    line: str,
+    words: str,
+    mishaps: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(mishaps)
+    before = contents(mishaps)
+    assert main.main(line.split()) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert words in said
+    assert said.count("\n") == 1 and "Traceback" not in said
+    assert contents(mishaps) == before
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files but the token files of a text that was read, which are whole and stay."""
+    files = (path for path in folder.rglob("*") if path.is_file() and "cache" not in path.parts)
+    return {str(path): path.read_bytes() for path in files}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of files")
+@pytest.mark.parametrize("limit", [400, 4_000])
+def test_a_disk_that_fills_up_leaves_nothing_half_written(folder: Path, limit: int) -> None:
+    limited = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}));"
+        "sys.path.insert(0, sys.argv[1]); import main; sys.exit(main.main(sys.argv[2:]))"
+    )
+    flags = ["--data.path", "verse.txt", "--data.tokenizer", "char", "--out", "run", *SMALL]
+    done = subprocess.run(
+        [sys.executable, "-c", limited, str(ROOT), "train", *flags],
+        capture_output=True, text=True, encoding="utf-8",
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    left = [path.name for path in folder.rglob("*") if ".part" in path.name]
+    assert left == []
+    assert not (folder / "run/model.safetensors").exists()
+
+
+def test_help_has_a_line_a_command_and_names_every_preset(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main.main(["--help"]) == 0
+    said = capsys.readouterr().out
+    assert all(f"python main.py {name}" in said for name in main.COMMANDS)
+    with pytest.raises(SystemExit) as stopped:
+        main.main(["train", "--help"])
+    assert stopped.value.code == 0
+    said = capsys.readouterr().out
+    assert all(name in said for name in PRESETS)

@@ -1,0 +1,236 @@
+"""trainer.py and training/: exact sums, exact resumption, and a loop that leaves what it says."""
+
+import json
+import math
+import os
+import signal
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from cfg_gpt2 import DataConfig, GPT2Config, RunConfig, TrainConfig
+from gpt2 import GPT2Model
+from load_data import Corpus, load_corpus
+from loss import IGNORE_INDEX
+from trainer import Batch, LossFunction, Trainer, language_model_loss
+from training.optimizer import make_optimizer
+from training.progress import MetricsLog
+from training.runtime import Runtime, choose_runtime
+from training.schedule import learning_rate
+
+FP32 = Runtime(torch.device("cpu"), torch.float32)
+TRAIN = TrainConfig(
+    max_steps=6, batch_size=6, learning_rate=1e-2, final_learning_rate=1e-3, warmup_steps=2,
+    eval_every=3, device="cpu", precision="fp32",
+)  # fmt: skip
+VERSE = "The cat sat on the mat and the dog lay on the log; the sun was low. "
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    folder = tmp_path_factory.mktemp("text")
+    (folder / "verse.txt").write_text(VERSE * 60, encoding="utf-8")
+    config = DataConfig(
+        path=(str(folder / "verse.txt"),), tokenizer="char", cache_dir=str(folder / "cache")
+    )
+    return load_corpus(config)
+
+
+def new_trainer(
+    corpus: Corpus,
+    run_dir: Path,
+    train: TrainConfig = TRAIN,
+    *,
+    dropout: float = 0.1,
+    loss_fn: LossFunction = language_model_loss,
+    runtime: Runtime = FP32,
+) -> Trainer:
+    sizes = GPT2Config(
+        vocab_size=corpus.tokenizer.vocab_size, context_length=8, n_layer=2, n_head=2, n_embd=16,
+        dropout=dropout,
+    )  # fmt: skip
+    torch.manual_seed(train.seed)
+    run_dir.mkdir(exist_ok=True)
+    console = Console(file=StringIO())
+    config = RunConfig(model=sizes, train=train)
+    return Trainer(GPT2Model(sizes), corpus, config, run_dir, runtime, console, loss_fn)
+
+
+def weights(trainer: Trainer) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
+
+
+def log_without_clock(trainer: Trainer) -> list[dict[str, float]]:
+    timed = ("seconds", "tokens_per_second")
+    return [{k: v for k, v in m.items() if k not in timed} for m in trainer.log.read()]
+
+
+@pytest.mark.parametrize("micro_batch", [1, 2, 4])
+def test_a_step_is_the_same_however_it_is_cut(
+    corpus: Corpus, tmp_path: Path, micro_batch: int
+) -> None:
+    def uneven(model: GPT2Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, dict]:
+        tokens, targets = batch
+        few = targets.masked_fill(tokens % 3 == 0, IGNORE_INDEX)  # counts differ between cuts
+        return language_model_loss(model, (tokens, few))
+
+    whole = new_trainer(corpus, tmp_path / "whole", dropout=0.0, loss_fn=uneven)
+    in_parts = replace(TRAIN, micro_batch=micro_batch)
+    cut = new_trainer(corpus, tmp_path / "cut", in_parts, dropout=0.0, loss_fn=uneven)
+    measured = [(whole.take_step(), cut.take_step()) for _ in range(2)]
+    # sums in another order: some ulps of fp32, which AdamW's first steps can enlarge
+    torch.testing.assert_close(weights(cut), weights(whole), atol=2e-5, rtol=0)
+    for one, other in measured:
+        assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-6)
+        assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-5)
+
+
+def test_gradients_are_the_mean_loss_and_clipped_to_the_limit(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    trainer = new_trainer(corpus, tmp_path, replace(TRAIN, grad_clip=0.05), dropout=0.0)
+    tokens, targets = trainer.windows.batch(0, 6)
+    logits = trainer.model(tokens).flatten(0, 1)
+    torch.nn.functional.cross_entropy(logits, targets.flatten()).backward()
+    plain = [p.grad.clone() for p in trainer.model.parameters() if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm(plain)
+    trainer.model.zero_grad()
+    total, count, _ = language_model_loss(trainer.model, (tokens, targets))
+    total.backward()
+    assert trainer.scale_gradients(int(count)) == pytest.approx(norm.item(), rel=1e-5)
+    for expected, parameter in zip(plain, trainer.model.parameters(), strict=True):
+        torch.testing.assert_close(parameter.grad, expected * 0.05 / norm, atol=1e-7, rtol=1e-4)
+
+
+def test_a_resumed_run_is_the_same_run_bit_for_bit(corpus: Corpus, tmp_path: Path) -> None:
+    straight = new_trainer(corpus, tmp_path / "straight")
+    assert straight.train()
+
+    calls = 0
+
+    def interrupted(model: GPT2Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, dict]:
+        nonlocal calls
+        calls += model.training
+        if calls == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+        return language_model_loss(model, batch)
+
+    first = new_trainer(corpus, tmp_path / "resumed", loss_fn=interrupted)
+    assert not first.train()
+    assert first.step == 4  # the step that was under way is finished
+    torch.manual_seed(999)  # whatever another process would have drawn
+    second = new_trainer(corpus, tmp_path / "resumed", replace(TRAIN, seed=1))
+    second.resume()
+    assert second.train()
+    assert torch.equal(weights(second), weights(straight))
+    assert log_without_clock(second) == log_without_clock(straight)
+
+
+def test_lines_after_the_checkpoint_are_written_again_and_never_twice(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    assert new_trainer(corpus, tmp_path).train()
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 7, "train_loss": 9.0}) + '\n{"step": 8, "tr')
+    longer = new_trainer(corpus, tmp_path, replace(TRAIN, max_steps=9))
+    longer.resume()
+    assert longer.train()
+    assert [m["step"] for m in longer.log.read()] == list(range(10))
+
+
+def test_training_lowers_the_loss_and_leaves_a_whole_run_directory(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    longer = replace(TRAIN, max_steps=40, eval_every=20)
+    trainer = new_trainer(corpus, tmp_path, longer, dropout=0.0)
+    assert trainer.train()
+    lines = MetricsLog(tmp_path).read()
+    assert lines[0]["val_loss"] == pytest.approx(math.log(corpus.tokenizer.vocab_size), rel=0.03)
+    assert lines[-1]["val_loss"] < 0.75 * lines[0]["val_loss"]
+    assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step-000040.safetensors"]
+    tokens, _ = trainer.windows.batch(0, 2)
+    loaded = GPT2Model.load(tmp_path)
+    assert torch.equal(loaded(tokens), trainer.model.eval()(tokens))
+
+
+def test_evaluation_counts_every_token_once(corpus: Corpus, tmp_path: Path) -> None:
+    trainer = new_trainer(corpus, tmp_path)
+    measured = trainer.evaluate()
+    text = torch.from_numpy(corpus.validation.tokens.astype("int64"))
+    nats = []
+    trainer.model.eval()
+    for start in range(0, len(text) - 1, 8):  # one long text: plain windows of the context length
+        window, targets = text[start : start + 8], text[start + 1 : start + 9]
+        with torch.no_grad():
+            scores = trainer.model(window[None, : len(targets)])[0].log_softmax(-1)
+        nats.append(-scores[range(len(targets)), targets].double())
+    every = torch.cat(nats)
+    assert len(every) == len(text) - 1
+    assert measured["val_loss"] == pytest.approx(every.mean().item(), rel=1e-5)
+    n_bytes = corpus.validation.n_bytes
+    bits = every.sum().item() / math.log(2) / n_bytes
+    assert measured["val_bits_per_byte"] == pytest.approx(bits, rel=1e-5)
+
+
+def test_bf16_products_give_the_fp32_loss_to_their_precision(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    bf16 = Runtime(torch.device("cpu"), torch.bfloat16)
+    one = new_trainer(corpus, tmp_path, dropout=0.0).take_step()
+    other = new_trainer(corpus, tmp_path, dropout=0.0, runtime=bf16).take_step()
+    # 8 bits of mantissa: 2^-9 relative an operation, averaged over 48 targets
+    assert other["train_loss"] == pytest.approx(one["train_loss"], rel=5e-3)
+
+
+def test_adamw_is_the_written_formula_and_decays_matrices_only() -> None:
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(3, 2)
+    before = {n: p.detach().clone() for n, p in layer.named_parameters()}
+    optimizer = make_optimizer(layer, TRAIN)
+    for parameter in layer.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    optimizer.step()
+    for name, parameter in layer.named_parameters():
+        g, w = parameter.grad, before[name]
+        m, v = (1 - TRAIN.beta1) * g, (1 - TRAIN.beta2) * g * g
+        corrected = m / (1 - TRAIN.beta1) / ((v / (1 - TRAIN.beta2)).sqrt() + 1e-8)
+        decay = TRAIN.weight_decay if name == "weight" else 0.0
+        expected = w - TRAIN.learning_rate * (corrected + decay * w)
+        torch.testing.assert_close(parameter.detach(), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_the_learning_rate_rises_linearly_and_falls_by_a_cosine() -> None:
+    config = TrainConfig(
+        max_steps=111, warmup_steps=10, learning_rate=1.0, final_learning_rate=0.1
+    )
+    rates = [learning_rate(step, config) for step in range(111)]
+    assert rates[:10] == pytest.approx([0.1 * n for n in range(1, 11)])
+    assert rates[10] == 1.0
+    assert rates[60] == pytest.approx(0.55)
+    assert rates[110] == pytest.approx(0.1)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    shorter = replace(config, max_steps=1, warmup_steps=0)
+    assert learning_rate(0, shorter) == 1.0
+
+
+def test_a_device_that_is_not_here_is_named() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    with pytest.raises(ValueError, match=r"--train\.device cuda is not present here"):
+        choose_runtime(TrainConfig(device="cuda"))
+
+
+def test_a_damaged_checkpoint_is_refused_by_name(corpus: Corpus, tmp_path: Path) -> None:
+    assert new_trainer(corpus, tmp_path).train()
+    (file,) = (tmp_path / "checkpoints").iterdir()
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"step-000006\.safetensors cannot be resumed from"):
+        new_trainer(corpus, tmp_path).resume()
+    file.unlink()
+    with pytest.raises(FileNotFoundError, match="holds no checkpoint"):
+        new_trainer(corpus, tmp_path).resume()
