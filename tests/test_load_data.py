@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import regex
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import load_data
@@ -33,6 +33,8 @@ from tokenizer import END_OF_TEXT, Tokenizer
 
 PROSE = "The fox asked where the drum was.\nIt's in the barn, the hen said, isn't it?\n\n" * 12
 RUSSIAN = "Лиса спросила, где барабан. «В сарае», — ответила курица.\n" * 12
+TOKENIZER = Tokenizer.train([PROSE, "aa bb  aa\n\n bb \t's't " * 9], 300)
+patient = settings(deadline=None)  # the machine may be busy
 
 
 @pytest.fixture
@@ -69,7 +71,9 @@ def documents(corpus: Corpus, split: Split) -> list[str]:
 
 @pytest.mark.parametrize("tokenizer", ["bpe", "char"])
 @pytest.mark.parametrize("text", [PROSE, RUSSIAN], ids=["english", "russian"])
-def test_a_text_comes_back_from_its_token_files(text, tokenizer, load, tmp_path):
+def test_a_text_comes_back_from_its_token_files(text, tokenizer, load, tmp_path, monkeypatch):
+    monkeypatch.setattr(load_data, "PIECE", 100)
+    monkeypatch.setattr(load_data, "BATCH", 250)
     corpus = load(write(tmp_path / "book.txt", text), tokenizer=tokenizer)
     train, validation = documents(corpus, corpus.train), documents(corpus, corpus.validation)
     assert "".join(train + validation) == text
@@ -87,6 +91,7 @@ def test_validation_is_exactly_the_last_tenth_of_an_ascii_text(load, tmp_path):
         assert documents(corpus, corpus.validation) == [PROSE[int(n * 0.9) : n]]
 
 
+@patient
 @given(share=st.floats(0.05, 0.95), text=st.text("aя語🙂 \n", min_size=8, max_size=40))
 def test_the_border_between_the_splits_never_lies_in_a_character(share, text, tmp_path_factory):
     file = write(tmp_path_factory.mktemp("border") / "text.txt", text)
@@ -192,17 +197,17 @@ def test_bpe_reads_a_bounded_sample_spread_over_the_whole_text(tmp_path, monkeyp
 # Pieces, encodings, line ends
 
 
+@patient
 @given(text=st.text(st.sampled_from("ab'stвя12,.!  \n\n\t\r\u00a0\u2028\x1c\u3000🙂"), max_size=80),
        size=st.integers(1, 12))  # fmt: skip
 def test_tokens_of_the_pieces_are_the_tokens_of_the_whole(text, size, tmp_path_factory):
-    tokenizer = Tokenizer.train([PROSE, "aa bb  aa\n\n bb \t's't " * 9], 300)
     file = write(tmp_path_factory.mktemp("pieces") / "text.txt", text)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(load_data, "PIECE", size)
         pieces = list(read_span(Span(file, 0, len(text.encode()))))
     whole = text.replace("\r\n", "\n").replace("\r", "\n")
     assert "".join(pieces) == whole
-    assert sum(tokenizer.encode_batch(pieces), []) == tokenizer.encode(whole)
+    assert sum(TOKENIZER.encode_batch(pieces), []) == TOKENIZER.encode(whole)
 
 
 def test_long_texts_are_really_read_in_pieces(tmp_path):
@@ -439,6 +444,7 @@ def split_of(n_tokens: int) -> Split:
 sizes = st.tuples(st.integers(1, 9), st.integers(0, 60)).map(lambda two: (two[0], sum(two) + 1))
 
 
+@patient
 @given(sizes, st.integers(-5, 2**40), st.integers(0, 3))
 def test_an_epoch_covers_each_window_once_and_no_token_twice(size, seed, epoch):
     context_length, n_tokens = size
@@ -454,6 +460,7 @@ def test_an_epoch_covers_each_window_once_and_no_token_twice(size, seed, epoch):
     assert targets.max() < n_tokens
 
 
+@patient
 @given(st.integers(0, 200), st.integers(1, 60), st.integers(0, 100))
 def test_a_window_depends_on_its_number_and_the_seed_alone(first, count, elsewhere):
     at_once, resumed = (Windows(split_of(100), 7, seed=3) for _ in range(2))
@@ -482,6 +489,7 @@ def stream_of(lengths: list[int]) -> Split:
 lengths = st.lists(st.integers(1, 30), min_size=1, max_size=20)
 
 
+@patient
 @given(lengths, st.integers(1, 20), st.integers(1, 5))
 def test_evaluation_reads_every_target_once_and_in_order(lengths, context_length, batch_size):
     split = stream_of(lengths)
@@ -498,6 +506,7 @@ def test_evaluation_reads_every_target_once_and_in_order(lengths, context_length
     assert (read_tokens, read_targets) == (stream[:-1], stream[1:])
 
 
+@patient
 @given(lengths, st.integers(1, 20))
 def test_evaluation_reads_each_document_that_fits_whole_and_from_its_start(lengths, context_length):
     batches = evaluation_batches(stream_of(lengths), context_length, 4, end_of_text=0)
