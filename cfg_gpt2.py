@@ -111,6 +111,8 @@ class TrainConfig:
     max_steps: int = 1000  # optimizer steps
     batch_size: int = 32  # windows of context_length tokens per optimizer step
     micro_batch: int | None = None  # windows per forward pass, to save memory; None: all of them
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """muon for the matrices of the blocks learns more from each token; adamw is GPT-2's."""
     learning_rate: float = 6e-4  # the highest, reached after the warm-up
     final_learning_rate: float = 6e-5  # reached by a cosine at the last step
     warmup_steps: int = 100  # the learning rate rises linearly over these

@@ -394,11 +394,11 @@ def batches(
 class Windows:
     """The windows of a split in an endless random order, in which a position is one number.
 
-    Epoch e cuts the N tokens into n = (N - 1) // T windows after a random phase, and reads each
-    once, in random order: a pure function of the seed and e. To resume is to remember a number.
+    Epoch e cuts the stream anew, from a random phase, and reads each window once, in random
+    order: a pure function of the seed and e. To resume is to remember a number.
     """
 
-    def __init__(self, split: Split, context_length: int, seed: int) -> None:
+    def __init__(self, split: Split, context_length: int, seed: int, end_of_text: int) -> None:
         n_tokens = len(split.tokens)
         require(
             n_tokens > context_length,
@@ -407,58 +407,56 @@ class Windows:
             f"--model.context-length {max(1, n_tokens - 1)}",
         )
         self.tokens, self.context_length, self.seed = split.tokens, context_length, seed
-        self.n_windows, self.spare = divmod(n_tokens - 1, context_length)
-        self._epoch, self._starts = -1, torch.empty(0, dtype=torch.int64)
+        self.end_of_text = end_of_text
+        self.borders = find_borders(split.tokens, end_of_text)
+        self.spare = (n_tokens - 1) % context_length
+        self._enter(epoch=0, first=0)
+
+    def _enter(self, epoch: int, first: int) -> None:
+        """Lays out the windows of an epoch, whose numbers begin at `first`."""
+        words = np.random.SeedSequence((self.seed % 2**64, epoch)).generate_state(1, np.uint64)
+        generator = torch.Generator().manual_seed(int(words[0]))
+        phase = int(torch.randint(self.spare + 1, (), generator=generator))
+        spans = list(cut(self.borders, phase, len(self.tokens), self.context_length))
+        order = torch.randperm(len(spans), generator=generator)
+        self.epoch, self.first = epoch, first
+        self.spans = [spans[i] for i in order.tolist()]
 
     def batch(self, first: int, count: int) -> tuple[Tensor, Tensor]:
         """Windows number first, first + 1, ...: tokens and targets, (count, T) each, int64."""
-        starts = [self.start(number) for number in range(first, first + count)]
-        rows = [self.tokens[start : start + self.context_length + 1] for start in starts]
-        windows = torch.from_numpy(np.stack(rows).astype(np.int64))  # (count, T + 1)
-        return windows[:, :-1].contiguous(), windows[:, 1:].contiguous()
+        spans = [self.span(number) for number in range(first, first + count)]
+        return padded(self.tokens, spans, self.context_length, self.end_of_text)
 
-    def start(self, number: int) -> int:
-        """Where in the stream a window begins."""
-        epoch, rank = divmod(number, self.n_windows)
-        if epoch != self._epoch:
-            words = np.random.SeedSequence((self.seed % 2**64, epoch)).generate_state(1, np.uint64)
-            generator = torch.Generator().manual_seed(int(words[0]))
-            phase = torch.randint(self.spare + 1, (), generator=generator)
-            order = torch.randperm(self.n_windows, generator=generator)
-            self._epoch, self._starts = epoch, phase + order * self.context_length
-        return int(self._starts[rank])
+    def span(self, number: int) -> tuple[int, int]:
+        """Where in the stream a window begins and ends."""
+        if number < self.first:
+            self._enter(epoch=0, first=0)
+        while number >= self.first + len(self.spans):
+            self._enter(self.epoch + 1, self.first + len(self.spans))
+        return self.spans[number - self.first]
 
 
 def evaluation_batches(
     split: Split, context_length: int, batch_size: int, end_of_text: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Windows that have every target of a split exactly once: (B, T), (B, T) int64.
-
-    A window ends at the last document border that it can reach, and the rest is padding with
-    targets IGNORE_INDEX: a document that fits is read whole, from its start. Were it cut, the
-    model would pay for a past that it cannot see, and the loss could not be held against the
-    floor. One long text has no borders inside and gives full windows, end to end.
-    """
-    spans = evaluation_spans(split.tokens, context_length, end_of_text)
+    """Windows that have every target of a split exactly once: (B, T), (B, T) int64."""
+    borders = find_borders(split.tokens, end_of_text)
+    spans = cut(borders, 0, len(split.tokens), context_length)
     while rows := list(islice(spans, batch_size)):
-        tokens = torch.full((len(rows), context_length), end_of_text)
-        targets = torch.full((len(rows), context_length), IGNORE_INDEX)
-        for row, (start, stop) in enumerate(rows):
-            stretch = torch.from_numpy(split.tokens[start : stop + 1].astype(np.int64))
-            tokens[row, : stop - start] = stretch[:-1]
-            targets[row, : stop - start] = stretch[1:]
-        yield tokens, targets
+        yield padded(split.tokens, rows, context_length, end_of_text)
 
 
-def evaluation_spans(
-    tokens: np.ndarray, context_length: int, end_of_text: int
+def cut(
+    borders: np.ndarray, start: int, n_tokens: int, context_length: int
 ) -> Iterator[tuple[int, int]]:
-    """From the token that is read first to the target that comes last, window by window."""
-    parts = range(0, len(tokens), SCAN)
-    borders = np.concatenate(
-        [part + np.flatnonzero(tokens[part : part + SCAN] == end_of_text) for part in parts]
-    )
-    start, last = 0, len(tokens) - 1
+    """Windows, each from the token that is read first to the target that comes last.
+
+    A window ends at the last document border that it can reach: a document that fits is read
+    whole, from its start. Were it cut, the model would pay for a past that it cannot see, and
+    would look for it in its neighbour. One long text has no borders inside and gives full
+    windows, end to end.
+    """
+    last = n_tokens - 1
     while start < last:
         stop = min(start + context_length, last)
         n_reached = int(np.searchsorted(borders, stop, side="right"))
@@ -466,3 +464,23 @@ def evaluation_spans(
             stop = int(borders[n_reached - 1])
         yield start, stop
         start = stop
+
+
+def padded(
+    stream: np.ndarray, spans: list[tuple[int, int]], context_length: int, end_of_text: int
+) -> tuple[Tensor, Tensor]:
+    """Windows as tokens and targets, (B, T) int64; beyond a window targets are IGNORE_INDEX."""
+    tokens = torch.full((len(spans), context_length), end_of_text)
+    targets = torch.full((len(spans), context_length), IGNORE_INDEX)
+    for row, (start, stop) in enumerate(spans):
+        stretch = torch.from_numpy(stream[start : stop + 1].astype(np.int64))
+        tokens[row, : stop - start] = stretch[:-1]
+        targets[row, : stop - start] = stretch[1:]
+    return tokens, targets
+
+
+def find_borders(tokens: np.ndarray, end_of_text: int) -> np.ndarray:
+    """Where the end-of-text tokens of a stream stand; looked for part by part."""
+    parts = range(0, len(tokens), SCAN)
+    found = [part + np.flatnonzero(tokens[part : part + SCAN] == end_of_text) for part in parts]
+    return np.concatenate(found)

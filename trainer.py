@@ -24,7 +24,7 @@ from gpt2 import GPT2Model
 from load_data import Corpus, Split, Windows, evaluation_batches
 from loss import bits_per_byte, next_token_loss, perplexity
 from training.checkpoint import load_checkpoint, save_checkpoint
-from training.optimizer import make_optimizer
+from training.optimizer import make_optimizers
 from training.progress import Bar, Metrics, MetricsLog, draw_losses
 from training.runtime import Runtime
 from training.schedule import learning_rate
@@ -77,17 +77,20 @@ class Trainer:
         self.run_dir, self.runtime, self.console = run_dir, runtime, console
         self.loss_fn = loss_fn
         context_length = config.model.context_length
-        self.windows = Windows(corpus.train, context_length, self.config.seed)
-        self.tokens_per_step = self.config.batch_size * context_length
-        self.optimizer = make_optimizer(model, self.config)
+        end_of_text = corpus.tokenizer.end_of_text
+        self.windows = Windows(corpus.train, context_length, self.config.seed, end_of_text)
+        self.optimizers = make_optimizers(model, self.config)
         self.log = MetricsLog(run_dir)
         self.step = 0  # optimizer steps that are done
-        self.seconds = 0.0  # spent in earlier sessions of this run
+        self.tokens = 0  # targets that they learned from
+        self.seconds = 0.0  # that they took, in earlier sessions of this run too
         self.evaluation: Evaluation | None = None
 
     def resume(self) -> None:
         """Goes back to the newest checkpoint: weights, optimizer, random states, step, log."""
-        self.step, self.seconds = load_checkpoint(self.run_dir, self.model, self.optimizer)
+        position = load_checkpoint(self.run_dir, self.model, self.optimizers)
+        self.step, self.tokens = int(position["step"]), int(position["tokens"])
+        self.seconds = position["seconds"]
         self.log.keep_until(self.step)
 
     def train(self) -> bool:
@@ -99,7 +102,6 @@ class Trainer:
                 self.report(bar, {"step": 0, "tokens": 0, "seconds": 0.0} | self.evaluate())
             while self.step < self.config.max_steps and not stop.requested:
                 metrics = self.take_step()
-                self.step += 1
                 finished = self.step == self.config.max_steps
                 if finished or self.step % self.config.eval_every == 0:
                     metrics |= self.evaluate()
@@ -115,8 +117,9 @@ class Trainer:
         started = time.perf_counter()
         self.model.train()
         rate = learning_rate(self.step, self.config)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
         nats, count = 0.0, 0
         extra: Metrics = {}
         for batch in self.micro_batches():
@@ -125,17 +128,20 @@ class Trainer:
             total.backward()
             nats, count = nats + total.item(), count + int(n_targets)
         grad_norm = self.scale_gradients(count)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        self.tokens += count
         seconds = time.perf_counter() - started
         return {
-            "step": self.step + 1,
+            "step": self.step,
             "train_loss": nats / count,
             "train_bits_per_byte": self.train_bits_per_byte(nats / count),
             "learning_rate": rate,
             "grad_norm": grad_norm,
-            "tokens": (self.step + 1) * self.tokens_per_step,
-            "tokens_per_second": round(self.tokens_per_step / seconds, 1),
+            "tokens": self.tokens,
+            "tokens_per_second": round(count / seconds, 1),
         } | extra
 
     def micro_batches(self) -> Iterator[Batch]:
@@ -193,7 +199,8 @@ class Trainer:
 
     def save(self) -> None:
         """The checkpoint to go on from, the weights to use, the picture to look at."""
-        save_checkpoint(self.run_dir, self.step, self.seconds, self.model, self.optimizer)
+        position = {"step": self.step, "tokens": self.tokens, "seconds": self.seconds}
+        save_checkpoint(self.run_dir, position, self.model, self.optimizers)
         self.model.save(self.run_dir)
         size = f"{self.model.n_parameters():,} parameters"
         draw_losses(self.run_dir, title=f"{self.run_dir.name}: {size}")

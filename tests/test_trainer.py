@@ -17,7 +17,7 @@ from gpt2 import GPT2Model
 from load_data import Corpus, load_corpus
 from loss import IGNORE_INDEX
 from trainer import Batch, LossFunction, Trainer, language_model_loss
-from training.optimizer import make_optimizer
+from training.optimizer import make_optimizers
 from training.progress import MetricsLog
 from training.runtime import Runtime, choose_runtime
 from training.schedule import learning_rate
@@ -106,8 +106,12 @@ def test_gradients_are_the_mean_loss_and_clipped_to_the_limit(
         torch.testing.assert_close(parameter.grad, expected * 0.05 / norm, atol=1e-7, rtol=1e-4)
 
 
-def test_a_resumed_run_is_the_same_run_bit_for_bit(corpus: Corpus, tmp_path: Path) -> None:
-    straight = new_trainer(corpus, tmp_path / "straight")
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_resumed_run_is_the_same_run_bit_for_bit(
+    corpus: Corpus, tmp_path: Path, optimizer: str
+) -> None:
+    train = replace(TRAIN, optimizer=optimizer)
+    straight = new_trainer(corpus, tmp_path / "straight", train)
     assert straight.train()
 
     calls = 0
@@ -119,11 +123,11 @@ def test_a_resumed_run_is_the_same_run_bit_for_bit(corpus: Corpus, tmp_path: Pat
             os.kill(os.getpid(), signal.SIGINT)
         return language_model_loss(model, batch)
 
-    first = new_trainer(corpus, tmp_path / "resumed", loss_fn=interrupted)
+    first = new_trainer(corpus, tmp_path / "resumed", train, loss_fn=interrupted)
     assert not first.train()
     assert first.step == 4  # the step that was under way is finished
     torch.manual_seed(999)  # whatever another process would have drawn
-    second = new_trainer(corpus, tmp_path / "resumed", replace(TRAIN, seed=1))
+    second = new_trainer(corpus, tmp_path / "resumed", train)
     second.resume()
     assert second.train()
     assert torch.equal(weights(second), weights(straight))
@@ -187,21 +191,44 @@ def test_bf16_products_give_the_fp32_loss_to_their_precision(
     assert other["train_loss"] == pytest.approx(one["train_loss"], rel=5e-3)
 
 
-def test_adamw_is_the_written_formula_and_decays_matrices_only() -> None:
+def one_step(optimizer: str) -> tuple[GPT2Model, dict[str, torch.Tensor]]:
+    """A model after one step from random gradients, and its weights before."""
     torch.manual_seed(0)
-    layer = torch.nn.Linear(3, 2)
-    before = {n: p.detach().clone() for n, p in layer.named_parameters()}
-    optimizer = make_optimizer(layer, TRAIN)
-    for parameter in layer.parameters():
+    model = GPT2Model(GPT2Config(vocab_size=11, context_length=4, n_layer=1, n_head=2, n_embd=8))
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    optimizers = make_optimizers(model, replace(TRAIN, optimizer=optimizer))
+    assert len(optimizers) == (1 if optimizer == "adamw" else 2)
+    for parameter in model.parameters():
         parameter.grad = torch.randn_like(parameter)
-    optimizer.step()
-    for name, parameter in layer.named_parameters():
+    for each in optimizers:
+        each.step()
+    return model, before
+
+
+def test_adamw_is_the_written_formula_and_decays_matrices_only() -> None:
+    model, before = one_step("adamw")
+    for name, parameter in model.named_parameters():
         g, w = parameter.grad, before[name]
         m, v = (1 - TRAIN.beta1) * g, (1 - TRAIN.beta2) * g * g
         corrected = m / (1 - TRAIN.beta1) / ((v / (1 - TRAIN.beta2)).sqrt() + 1e-8)
-        decay = TRAIN.weight_decay if name == "weight" else 0.0
+        decay = TRAIN.weight_decay if w.dim() == 2 else 0.0
         expected = w - TRAIN.learning_rate * (corrected + decay * w)
         torch.testing.assert_close(parameter.detach(), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_muon_turns_the_matrices_of_the_blocks_and_adamw_moves_the_rest() -> None:
+    model, before = one_step("muon")
+    adamw_model, _ = one_step("adamw")
+    others = dict(adamw_model.named_parameters())
+    for name, parameter in model.named_parameters():
+        if parameter.dim() < 2 or not name.startswith("blocks."):
+            assert torch.equal(parameter, others[name])
+            continue
+        decayed = before[name] * (1 - TRAIN.learning_rate * TRAIN.weight_decay)
+        step = (decayed - parameter.detach()) / (0.2 * max(parameter.shape) ** 0.5)
+        singular = torch.linalg.svdvals(step / TRAIN.learning_rate)
+        # Muon's polynomial brings singular values near 1, between 0.7 and 1.2 by its design
+        assert 0.6 < singular.min() and singular.max() < 1.3
 
 
 def test_the_learning_rate_rises_linearly_and_falls_by_a_cosine() -> None:
