@@ -417,10 +417,12 @@ class Windows:
         words = np.random.SeedSequence((self.seed % 2**64, epoch)).generate_state(1, np.uint64)
         generator = torch.Generator().manual_seed(int(words[0]))
         phase = int(torch.randint(self.spare + 1, (), generator=generator))
-        spans = list(cut(self.borders, phase, len(self.tokens), self.context_length))
-        order = torch.randperm(len(spans), generator=generator)
+        spans = cut(self.borders, phase, len(self.tokens), self.context_length)
+        in_order = np.fromiter(
+            spans, dtype=(np.int64, 2)
+        )  # 16 bytes a window; tuples take 10 times
         self.epoch, self.first = epoch, first
-        self.spans = [spans[i] for i in order.tolist()]
+        self.spans = in_order[torch.randperm(len(in_order), generator=generator).numpy()]
 
     def batch(self, first: int, count: int) -> tuple[Tensor, Tensor]:
         """Windows number first, first + 1, ...: tokens and targets, (count, T) each, int64."""
@@ -433,7 +435,8 @@ class Windows:
             self._enter(epoch=0, first=0)
         while number >= self.first + len(self.spans):
             self._enter(self.epoch + 1, self.first + len(self.spans))
-        return self.spans[number - self.first]
+        start, stop = self.spans[number - self.first].tolist()
+        return start, stop
 
 
 def evaluation_batches(

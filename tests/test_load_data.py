@@ -314,8 +314,9 @@ def test_an_unseen_character_is_found_in_its_file(load, tmp_path, monkeypatch):
 def test_a_text_shorter_than_a_window_is_refused_with_both_numbers(load, tmp_path):
     corpus = load(write(tmp_path / "ten.txt", "0123456789"), tokenizer="char")
     with pytest.raises(ValueError, match=r"has 11 tokens.* 64 needs 65; .*context-length 10$"):
-        Windows(corpus.train, 64, seed=1)
-    assert Windows(corpus.train, 10, seed=1).n_windows == 1
+        Windows(corpus.train, 64, 1, corpus.tokenizer.end_of_text)
+    tokens, targets = Windows(corpus.train, 10, 1, corpus.tokenizer.end_of_text).batch(0, 1)
+    assert (tokens[0, 1:].tolist(), targets[0, -1]) == (targets[0, :-1].tolist(), tokens[0, 0])
 
 
 # The cache
@@ -436,9 +437,23 @@ def test_a_world_keeps_a_twentieth_and_at_most_a_thousand_stories(stories, expec
 # Batches
 
 
+NO_BORDER = 60_000  # an end-of-text token that the stream does not have
+
+
 def split_of(n_tokens: int) -> Split:
     """Every token is its own position, so that a window shows where it was cut."""
     return Split(np.arange(n_tokens, dtype=np.uint16), n_tokens)
+
+
+def spans_of_epoch(windows: Windows, epoch: int) -> list[tuple[int, int]]:
+    """All windows of an epoch, in the order in which they are read."""
+    spans: list[tuple[int, int]] = []
+    for number in range(10_000):
+        span = windows.span(number)
+        if windows.epoch > epoch:
+            return spans
+        spans += [span] * (windows.epoch == epoch)
+    raise AssertionError("an epoch without an end")
 
 
 sizes = st.tuples(st.integers(1, 9), st.integers(0, 60)).map(lambda two: (two[0], sum(two) + 1))
@@ -448,22 +463,33 @@ sizes = st.tuples(st.integers(1, 9), st.integers(0, 60)).map(lambda two: (two[0]
 @given(sizes, st.integers(-5, 2**40), st.integers(0, 3))
 def test_an_epoch_covers_each_window_once_and_no_token_twice(size, seed, epoch):
     context_length, n_tokens = size
-    windows = Windows(split_of(n_tokens), context_length, seed)
-    n = windows.n_windows
-    assert n == (n_tokens - 1) // context_length
-    tokens, targets = windows.batch(epoch * n, n)
-    assert tokens.shape == targets.shape == (n, context_length)
-    assert tokens.dtype == targets.dtype == torch.int64
-    read = sorted(tokens.flatten().tolist())
-    assert read == list(range(read[0], read[0] + n * context_length))
-    assert torch.equal(targets, tokens + 1)
-    assert targets.max() < n_tokens
+    windows = Windows(split_of(n_tokens), context_length, seed, NO_BORDER)
+    spans = sorted(spans_of_epoch(windows, epoch))
+    assert [stop for _, stop in spans[:-1]] == [start for start, _ in spans[1:]]
+    assert all(stop - start == context_length for start, stop in spans[:-1])
+    assert spans[0][0] < context_length and spans[-1][1] == n_tokens - 1
 
 
 @patient
-@given(st.integers(0, 200), st.integers(1, 60), st.integers(0, 100))
+@given(sizes, st.integers(0, 9), st.integers(0, 40), st.integers(1, 20))
+def test_a_batch_holds_the_windows_of_its_numbers_and_their_targets(size, seed, first, count):
+    context_length, n_tokens = size
+    windows = Windows(split_of(n_tokens), context_length, seed, NO_BORDER)
+    tokens, targets = windows.batch(first, count)
+    assert tokens.shape == targets.shape == (count, context_length)
+    assert tokens.dtype == targets.dtype == torch.int64
+    counts = targets != IGNORE_INDEX
+    assert torch.equal(targets[counts], tokens[counts] + 1)
+    assert (tokens[~counts] == NO_BORDER).all()
+    for row, number in enumerate(range(first, first + count)):
+        start, stop = windows.span(number)
+        assert targets[row][counts[row]].tolist() == list(range(start + 1, stop + 1))
+
+
+@patient
+@given(st.integers(0, 200), st.integers(1, 60), st.integers(0, 300))
 def test_a_window_depends_on_its_number_and_the_seed_alone(first, count, elsewhere):
-    at_once, resumed = (Windows(split_of(100), 7, seed=3) for _ in range(2))
+    at_once, resumed = (Windows(split_of(100), 7, 3, NO_BORDER) for _ in range(2))
     resumed.batch(elsewhere, 2)
     whole, _ = at_once.batch(first, count)
     rows = [resumed.batch(number, 1)[0] for number in reversed(range(first, first + count))]
@@ -471,11 +497,21 @@ def test_a_window_depends_on_its_number_and_the_seed_alone(first, count, elsewhe
 
 
 def test_epochs_and_seeds_differ_in_order_and_in_phase():
-    windows = Windows(split_of(10 * 7), 7, seed=1)
-    epochs = [windows.batch(epoch * 9, 9)[0] for epoch in range(50)]
-    assert len({tuple(tokens[:, 0].tolist()) for tokens in epochs}) == 50
-    assert {int(tokens.min()) for tokens in epochs} == set(range(7))
-    assert not torch.equal(epochs[0], Windows(split_of(70), 7, seed=2).batch(0, 9)[0])
+    windows = Windows(split_of(10 * 7), 7, 1, NO_BORDER)
+    epochs = [spans_of_epoch(windows, epoch) for epoch in range(50)]
+    assert len(set(map(tuple, epochs))) == 50
+    assert {min(spans)[0] for spans in epochs} == set(range(7))
+    assert spans_of_epoch(Windows(split_of(70), 7, 2, NO_BORDER), 0) != epochs[0]
+
+
+@patient
+@given(st.lists(st.integers(1, 7), min_size=10, max_size=30), st.integers(0, 5))
+def test_windows_begin_where_documents_begin_when_all_documents_fit(lengths, seed):
+    split = stream_of(lengths)
+    windows = Windows(split, 8, seed, end_of_text=0)
+    first, *others = sorted(spans_of_epoch(windows, 0))
+    assert all(split.tokens[start] == split.tokens[stop] == 0 for start, stop in others)
+    assert split.tokens[first[1]] == 0
 
 
 def stream_of(lengths: list[int]) -> Split:
@@ -532,10 +568,9 @@ def test_one_long_text_is_evaluated_in_full_windows_end_to_end():
 
 def test_borders_are_found_in_every_part_of_a_long_stream(monkeypatch):
     split = stream_of(random.Random(1).choices(range(1, 30), k=200))
-    whole = list(load_data.evaluation_spans(split.tokens, 40, 0))
     monkeypatch.setattr(load_data, "SCAN", 64)
-    assert list(load_data.evaluation_spans(split.tokens, 40, 0)) == whole
-    assert all(split.tokens[start] == 0 for start, _ in whole)  # no document is longer than 40
+    borders = load_data.find_borders(split.tokens, 0).tolist()
+    assert borders == [place for place, id in enumerate(split.tokens.tolist()) if id == 0]
 
 
 def test_the_meta_file_says_what_the_tokens_were_made_from(load, tmp_path):
