@@ -4,6 +4,7 @@ import errno
 import json
 import random
 import re
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -62,8 +63,7 @@ def documents(corpus: Corpus, split: Split) -> list[str]:
     end = corpus.tokenizer.end_of_text
     assert ids[0] == ids[-1] == end
     borders = [place for place, id in enumerate(ids) if id == end]
-    pairs = zip(borders, borders[1:], strict=False)
-    return [corpus.tokenizer.decode(ids[start + 1 : stop]) for start, stop in pairs]
+    return [corpus.tokenizer.decode(ids[start + 1 : stop]) for start, stop in pairwise(borders)]
 
 
 # What is read
@@ -207,7 +207,7 @@ def test_tokens_of_the_pieces_are_the_tokens_of_the_whole(text, size, tmp_path_f
         pieces = list(read_span(Span(file, 0, len(text.encode()))))
     whole = text.replace("\r\n", "\n").replace("\r", "\n")
     assert "".join(pieces) == whole
-    assert sum(TOKENIZER.encode_batch(pieces), []) == TOKENIZER.encode(whole)
+    assert list(chain(*TOKENIZER.encode_batch(pieces))) == TOKENIZER.encode(whole)
 
 
 def test_long_texts_are_really_read_in_pieces(tmp_path):
@@ -215,7 +215,7 @@ def test_long_texts_are_really_read_in_pieces(tmp_path):
     pieces = list(read_span(Span(file, 0, file.stat().st_size)))
     assert len(pieces) == -(-file.stat().st_size // load_data.PIECE)
     assert all(piece[0] in " \n" and not previous[-1].isspace()
-               for previous, piece in zip(pieces, pieces[1:], strict=False))  # fmt: skip
+               for previous, piece in pairwise(pieces))  # fmt: skip
 
 
 def test_whatever_the_pattern_calls_white_space_is_white_space_to_word_border():
@@ -296,7 +296,7 @@ def test_what_cannot_be_read_is_refused_in_one_sentence(
 def test_a_world_stands_alone_and_goes_before_a_file_of_its_name(load, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "tiny-world", PROSE)
-    with pytest.raises(ValueError, match="tiny-world stands alone.*./tiny-world"):
+    with pytest.raises(ValueError, match=r"tiny-world stands alone.*./tiny-world"):
         load("tiny-world", "tiny-world-ru")
     assert load("tiny-world", stories=100).floor_bits_per_byte is not None
     assert load("./tiny-world").floor_bits_per_byte is None
@@ -564,6 +564,11 @@ def test_one_long_text_is_evaluated_in_full_windows_end_to_end():
     [(tokens, targets)] = evaluation_batches(split, 25, 10, end_of_text=0)
     assert tokens.flatten().tolist() == split.tokens.tolist()[:-1]
     assert targets.flatten().tolist() == split.tokens.tolist()[1:]
+
+
+def test_documents_that_fill_a_window_exactly_share_it():
+    [(tokens, _)] = evaluation_batches(stream_of([3, 4]), 9, 10, end_of_text=0)
+    assert tokens.shape == (1, 9)
 
 
 def test_borders_are_found_in_every_part_of_a_long_stream(monkeypatch):

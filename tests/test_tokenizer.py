@@ -272,11 +272,11 @@ def test_a_foreign_file_cannot_shorten_or_pad_what_is_encoded(tmp_path):
 
 
 def test_a_folder_without_a_vocabulary_is_refused_with_the_names_looked_for(tmp_path):
-    with pytest.raises(FileNotFoundError, match="has no vocabulary.*vocab.json . merges.txt"):
+    with pytest.raises(FileNotFoundError, match=r"has no vocabulary.*vocab.json . merges.txt"):
         Tokenizer.from_gpt2(tmp_path)
     with pytest.raises(FileNotFoundError, match="nowhere is not a folder"):
         Tokenizer.from_gpt2(tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match="tokenizer.json does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"tokenizer.json does not exist"):
         Tokenizer.load(tmp_path)
 
 
@@ -284,7 +284,7 @@ def test_a_folder_without_a_vocabulary_is_refused_with_the_names_looked_for(tmp_
 def test_a_broken_tokenizer_file_is_named(content, tmp_path):
     (tmp_path / "tokenizer.json").write_bytes(content.encode(errors="surrogateescape"))
     for open_it in (Tokenizer.load, Tokenizer.from_gpt2):
-        with pytest.raises(ValueError, match="tokenizer.json is not a vocabulary"):
+        with pytest.raises(ValueError, match=r"tokenizer.json is not a vocabulary"):
             open_it(tmp_path)
 
 
@@ -310,7 +310,7 @@ def test_a_vocabulary_of_another_kind_is_refused(tmp_path):
             Tokenizer.load(tmp_path)
     no_end.decoder = TRAINED._library.decoder
     no_end.save(str(tmp_path / "tokenizer.json"))
-    with pytest.raises(ValueError, match="has no <.endoftext.>"):
+    with pytest.raises(ValueError, match=r"has no <.endoftext.>"):
         Tokenizer.load(tmp_path)
 
 
@@ -326,5 +326,5 @@ def test_a_surrogate_is_refused_with_its_place():
 
 
 def test_the_alphabet_of_bytes_is_gpt2s():
-    assert BYTE_OF_CHARACTER == gpt2_alphabet()
+    assert gpt2_alphabet() == BYTE_OF_CHARACTER
     assert set(BYTE_OF_CHARACTER) == set(pre_tokenizers.ByteLevel.alphabet())
