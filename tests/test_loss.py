@@ -29,8 +29,8 @@ def direct_sum(logits: Tensor, targets: Tensor) -> float:
 def test_the_sum_is_minus_the_log_probability_of_the_targets():
     logits, targets = random_batch()
     total, count = next_token_loss(logits, targets)
-    # fp32 against fp64: 7 digits
-    assert math.isclose(total.item(), direct_sum(logits, targets), rel_tol=1e-6)
+    # fp32 against fp64: 7 digits, less two for the sum of 24
+    assert math.isclose(total.item(), direct_sum(logits, targets), rel_tol=1e-5)
     assert count.item() == 24
 
 
@@ -41,7 +41,7 @@ def test_ignored_targets_count_neither_in_the_sum_nor_in_the_gradient():
     total, count = next_token_loss(logits, targets)
     total.backward()
     assert count.item() == 15
-    assert math.isclose(total.item(), direct_sum(logits, targets), rel_tol=1e-6)
+    assert math.isclose(total.item(), direct_sum(logits, targets), rel_tol=1e-5)
     silent = logits.grad.abs().sum(dim=-1) == 0
     assert torch.equal(silent, targets == IGNORE_INDEX)
 
@@ -81,7 +81,7 @@ def test_random_losses_add_up_over_splits():
     logits, targets = random_batch()
     whole = next_token_loss(logits, targets)[0]
     parts = sum(next_token_loss(logits[i : i + 1], targets[i : i + 1])[0] for i in range(4))
-    torch.testing.assert_close(parts, whole, rtol=1e-6, atol=0)  # the order of 24 additions
+    torch.testing.assert_close(parts, whole, rtol=1e-5, atol=0)  # 24 additions in fp32
 
 
 def test_bf16_logits_are_summed_in_fp32():
@@ -89,7 +89,7 @@ def test_bf16_logits_are_summed_in_fp32():
     rounded = logits.bfloat16()
     total, _ = next_token_loss(rounded, targets)
     assert total.dtype == torch.float32
-    assert math.isclose(total.item(), direct_sum(rounded.float(), targets), rel_tol=1e-6)
+    assert math.isclose(total.item(), direct_sum(rounded.float(), targets), rel_tol=1e-5)
 
 
 @pytest.mark.parametrize(
