@@ -41,7 +41,7 @@ SECTIONS = {"model": GPT2Config, "data": DataConfig, "train": TrainConfig}
         ("model", {"dropout": -0.1}, ["--model.dropout -0.1", " 0 ", " 1;"]),
         ("model", {"dropout": math.nan}, ["--model.dropout nan", " 0 ", " 1;"]),
         ("data", {"path": ()}, ["--data.path", "empty", "tiny-world"]),
-        ("data", {"vocab_size": 256}, ["--data.vocab-size", "256", "at least 257", "1024"]),
+        ("data", {"vocab_size": 256}, ["--data.vocab-size", "256", "at least 257", "try"]),
         (
             "data",
             {"vocab_size": 300, "tokenizer": "char"},
@@ -89,6 +89,7 @@ def test_an_impossible_value_is_refused_with_flag_value_and_limit(
     assert set(re.findall(r"--[a-z]+\.[a-z0-9-]+", sentence)) <= flags
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.integers(1, 5000), st.integers(1, 200))
 def test_the_width_that_is_proposed_is_one_that_works(n_embd: int, n_head: int):
     try:

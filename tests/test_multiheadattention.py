@@ -4,7 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cfg_gpt2 import GPT2Config
-from multiheadattention import KVCache, MultiHeadAttention, causal_mask, explicit_attention
+from multiheadattention import CausalSoftmax, KVCache, MultiHeadAttention, explicit_attention
 
 # fp32 carries 7 digits; each value is a weighted mean, then a sum of 24 products of size 1.
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
@@ -167,10 +167,19 @@ def test_the_cache_keeps_the_order_and_says_when_it_is_full():
     assert torch.equal(keys, k[:, :, 2:3])
 
 
-def test_the_mask_shows_each_query_itself_and_what_came_before():
-    assert causal_mask(2, 4, torch.device("cpu")).int().tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]]
-    assert causal_mask(3, 3, torch.device("cpu")).int().tolist() == [
-        [1, 0, 0],
-        [1, 1, 0],
-        [1, 1, 1],
-    ]
+@pytest.mark.parametrize("n_new", [1, 3, LENGTH])
+def test_written_out_and_fused_agree_in_bf16(n_new: int):
+    torch.manual_seed(5)
+    layer = MultiHeadAttention(config())
+    q, k, v = torch.randn(3, 2, 3, LENGTH, 8).bfloat16().unbind()
+    fresh = q[:, :, -n_new:]
+    written_out, fused = layer.attend_explicit(fresh, k, v), layer.attend_fused(fresh, k, v)
+    assert written_out.dtype == fused.dtype == torch.bfloat16
+    # bf16 keeps 8 bits, and scores, weights and sums are each rounded to them
+    torch.testing.assert_close(written_out, fused, rtol=2**-5, atol=2**-5)
+
+
+def test_equal_scores_are_shared_among_itself_and_what_came_before():
+    weights = CausalSoftmax()(torch.zeros(1, 1, 2, 4))[0, 0]
+    wanted = torch.tensor([[1 / 3, 1 / 3, 1 / 3, 0], [1 / 4] * 4])
+    torch.testing.assert_close(weights, wanted, **TOLERANCE)
