@@ -49,7 +49,7 @@ SECTIONS = {"model": GPT2Config, "data": DataConfig, "train": TrainConfig}
         ),
         ("data", {"validation_share": 0.0}, ["--data.validation-share", "0.0", "between 0 and 1"]),
         ("data", {"validation_share": 1.0}, ["--data.validation-share", "1.0", "between 0 and 1"]),
-        ("data", {"stories": 99}, ["--data.stories", "99", "at least 100", "40000"]),
+        ("data", {"stories": 99}, ["--data.stories", "99", "at least 100", "try"]),
         ("train", {"max_steps": 0}, ["--train.max-steps", "0", "at least 1"]),
         ("train", {"batch_size": 0}, ["--train.batch-size", "0", "at least 1"]),
         ("train", {"eval_every": 0}, ["--train.eval-every", "0", "at least 1"]),
