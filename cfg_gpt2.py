@@ -73,11 +73,11 @@ class DataConfig:
     """tiny-world or tiny-world-ru (built in), or text files, folders and globs; one or several."""
     tokenizer: str = "bpe"
     """bpe (trained on the text), char, or a folder with a ready vocabulary such as GPT-2's."""
-    vocab_size: int | None = None  # tokens that the trained bpe may use; None: 1024
+    vocab_size: int | None = None  # tokens that the trained bpe may use; None: 2048
     validation_share: float | None = None
     """of the text, kept apart to measure what was learned; None: 0.1, and for the built-in worlds
     0.05, at most 1000 stories."""
-    stories: int | None = None  # told by the built-in worlds; None: 40,000
+    stories: int | None = None  # told by the built-in worlds; None: 32,000
     cache_dir: str = "data/cache"  # where token files are kept for the next run
 
     def __post_init__(self) -> None:
@@ -90,7 +90,7 @@ class DataConfig:
         require(
             self.vocab_size is None or self.vocab_size >= 257,
             f"--data.vocab-size {self.vocab_size} must be at least 257: "
-            "256 bytes and the end-of-text token; try 1024",
+            "256 bytes and the end-of-text token; try 2048",
         )
         require(
             self.validation_share is None or 0 < self.validation_share < 1,
@@ -98,7 +98,7 @@ class DataConfig:
         )
         require(
             self.stories is None or self.stories >= 100,
-            f"--data.stories {self.stories} must be at least 100; try 40000",
+            f"--data.stories {self.stories} must be at least 100; try 32000",
         )
 
 
@@ -170,7 +170,7 @@ _GPT2 = GPT2Config()
 
 PRESETS: dict[str, GPT2Config] = {
     "tiny": GPT2Config(
-        vocab_size=1024, context_length=256, n_layer=4, n_head=4, n_embd=128, dropout=0.0
+        vocab_size=2048, context_length=192, n_layer=4, n_head=4, n_embd=128, dropout=0.0
     ),
     "shakespeare-char": GPT2Config(
         vocab_size=66, context_length=64, n_layer=4, n_head=4, n_embd=128, dropout=0.0
@@ -185,8 +185,8 @@ DEFAULT_PRESET = "tiny"
 
 _TRAINING: dict[str, TrainConfig] = {
     "tiny": TrainConfig(
-        max_steps=1500, batch_size=32, learning_rate=3e-3, final_learning_rate=1e-4,
-        warmup_steps=100, beta2=0.98, eval_every=250,
+        max_steps=4000, batch_size=8, optimizer="muon", learning_rate=4e-3,
+        final_learning_rate=4e-5, warmup_steps=50, beta2=0.98, eval_every=1000,
     ),
     "shakespeare-char": TrainConfig(
         max_steps=2000, batch_size=12, learning_rate=1e-3, final_learning_rate=1e-4,
@@ -223,7 +223,7 @@ def read_config(path: Path) -> RunConfig:
         version = settings.pop("format_version", None) if isinstance(settings, dict) else None
         if version != FORMAT_VERSION:
             raise ValueError(f"its format_version is {version}, this code reads {FORMAT_VERSION}")
-        return TypeAdapter(RunConfig).validate_python(settings)
+        return TypeAdapter(RunConfig).validate_json(json.dumps(settings), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

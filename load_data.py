@@ -38,7 +38,8 @@ FORMAT = 1  # of the token files; raised when the same text would give other fil
 META_FILE = "meta.json"
 SPLITS = ("train", "validation")
 SUFFIXES = (".txt", ".md")
-VOCAB_SIZE = 1024
+VOCAB_SIZE = 2048  # of a trained bpe, where no other is asked for
+ROUNDING = 16  # of the length of windows in a batch
 PIECE = 1 << 16  # bytes of a file that are decoded, and then encoded, at a time
 BATCH = 1 << 21  # characters encoded at a time, on all cores
 LONGEST_WORD = 1 << 20  # characters; a longer one is cut, to bound memory
@@ -172,7 +173,7 @@ class World:
 
     def __init__(self, name: str, config: DataConfig) -> None:
         self.language = LANGUAGES[name]
-        self.n_train = config.stories or 40_000
+        self.n_train = config.stories or 32_000
         most = None if config.validation_share else 1000  # enough for the floor, and soon read
         n_validation = round(self.n_train * (config.validation_share or 0.05))
         self.n_validation = max(1, min(n_validation, most or n_validation))
@@ -472,9 +473,14 @@ def cut(
 def padded(
     stream: np.ndarray, spans: list[tuple[int, int]], context_length: int, end_of_text: int
 ) -> tuple[Tensor, Tensor]:
-    """Windows as tokens and targets, (B, T) int64; beyond a window targets are IGNORE_INDEX."""
-    tokens = torch.full((len(spans), context_length), end_of_text)
-    targets = torch.full((len(spans), context_length), IGNORE_INDEX)
+    """Windows as tokens and targets, (B, T) int64; beyond a window targets are IGNORE_INDEX.
+
+    T is the longest one's length, rounded up: kernels are prepared anew for every other shape.
+    """
+    longest = max(stop - start for start, stop in spans)
+    width = min(context_length, -(-longest // ROUNDING) * ROUNDING)
+    tokens = torch.full((len(spans), width), end_of_text)
+    targets = torch.full((len(spans), width), IGNORE_INDEX)
     for row, (start, stop) in enumerate(spans):
         stretch = torch.from_numpy(stream[start : stop + 1].astype(np.int64))
         tokens[row, : stop - start] = stretch[:-1]

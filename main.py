@@ -165,7 +165,7 @@ def train(arguments: list[str]) -> int:
     run_dir.mkdir(parents=True, exist_ok=True)
     write_config(run_dir, config)
     corpus.tokenizer.save(run_dir)
-    describe(console, config, corpus, model, run_dir)
+    describe(console, config, trainer, run_dir)
     if not trainer.train():
         console.print(
             f"Stopped after step {trainer.step} and saved. "
@@ -239,25 +239,23 @@ def corpus_with_bar(config: DataConfig, console: Console) -> Corpus:
         return load_corpus(config, report)
 
 
-def describe(
-    console: Console, config: RunConfig, corpus: Corpus, model: GPT2Model, run_dir: Path
-) -> None:
+def describe(console: Console, config: RunConfig, trainer: Trainer, run_dir: Path) -> None:
     """What is going to be trained, on what, and where it goes."""
-    sizes, steps = config.model, config.train
+    sizes, steps, corpus = config.model, config.train, trainer.corpus
     n_tokens, n_bytes = len(corpus.train.tokens), corpus.train.n_bytes
     floor = corpus.floor_bits_per_byte
-    lines = [
+    passes = steps.max_steps * steps.batch_size / len(trainer.windows.spans)
+    for line in (
         f"data      {', '.join(config.data.path)}: {n_tokens:,} tokens of {n_bytes / n_tokens:.1f} "
         f"bytes to learn from, {len(corpus.validation.tokens):,} to be measured on"
         + (f"; floor {floor:.4f} bits per byte" if floor is not None else ""),
-        f"model     {model.n_parameters():,} parameters: {sizes.n_layer} blocks, {sizes.n_head} "
-        f"heads, {sizes.n_embd} wide, context {sizes.context_length}, {sizes.vocab_size:,} tokens",
-        f"training  {steps.max_steps:,} steps of {steps.batch_size} x {sizes.context_length} "
-        f"tokens, {steps.max_steps * steps.batch_size * sizes.context_length / n_tokens:.1f} "
-        "times through the text",
+        f"model     {trainer.model.n_parameters():,} parameters: {sizes.n_layer} blocks, "
+        f"{sizes.n_head} heads, {sizes.n_embd} wide, context {sizes.context_length}, "
+        f"{sizes.vocab_size:,} tokens",
+        f"training  {steps.max_steps:,} steps of {steps.batch_size} windows by {steps.optimizer}, "
+        f"{passes:.1f} times through the text",
         f"run       {run_dir}",
-    ]
-    for line in lines:
+    ):
         console.print(line)
 
 

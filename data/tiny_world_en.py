@@ -16,12 +16,16 @@ HOURS = ("morning", "day", "evening")
 
 AT = {"garden": "in the garden", "kitchen": "in the kitchen", "attic": "in the attic",
       "barn": "in the barn", "cellar": "in the cellar", "porch": "on the porch",
-      "river": "by the river", "meadow": "in the meadow"}
+      "river": "by the river", "meadow": "in the meadow", "forest": "in the forest",
+      "market": "at the market", "mill": "at the mill", "bridge": "on the bridge",
+      "library": "in the library", "yard": "in the yard", "hall": "in the hall",
+      "bedroom": "in the bedroom", "pond": "by the pond", "hill": "on the hill",
+      "bakery": "in the bakery", "workshop": "in the workshop"}
 
 BEING = ("was", "was playing", "was sitting", "was resting", "was dreaming", "was singing",
          "was dancing", "was humming", "was thinking", "was dozing", "was drawing", "was reading",
          "was waiting", "was whistling", "was yawning", "was smiling")
-TOO = ("was there too.", "was there as well.", "kept {} company.")
+TOO = ("was {} too.", "was {} as well.", "was also {}.")
 KNOWING = ("had seen", "had left", "had hidden")
 LYING = ("there was", "lay", "somebody had left")
 HOLDING = ("had", "was holding")
@@ -31,7 +35,6 @@ GOING = ("went", "ran", "walked", "hurried", "rushed", "skipped", "strolled", "t
          "wandered", "marched", "raced", "came")
 TAKING = ("took", "picked up", "grabbed", "carefully took", "gladly took", "quickly took",
           "quickly picked up", "carefully picked up")
-PUTTING = ("put", "laid", "set")
 GIVING = ("gave", "handed", "gladly gave", "passed", "gladly handed", "kindly gave",
           "kindly handed", "carefully passed")
 REMEMBERING = ("remembered that", "suddenly remembered that", "had not forgotten that")
@@ -136,7 +139,7 @@ def tell_place(state: State, event: Event) -> str:
 
 
 def tell_too(state: State, event: Event) -> str:
-    return TOO[event.wording].format(pick(state.people[0], "her", "him"))
+    return TOO[event.wording].format(AT[event.where])
 
 
 def tell_spot(state: State, event: Event) -> str:
@@ -153,7 +156,7 @@ def tell_thing(state: State, event: Event) -> str:
 
 
 def tell_want(state: State, event: Event) -> str:
-    return f"{subject(state, event.who)} {WANTING[event.wording]} the {event.what}"
+    return f"{subject(state, event.who)} {WANTING[event.wording]} {full(state, event.what)}"
 
 
 def tell_reason(state: State, event: Event) -> str:
@@ -162,29 +165,22 @@ def tell_reason(state: State, event: Event) -> str:
 
 def tell_go(state: State, event: Event) -> str:
     other, things = sights(state, event)
-    seen = [full(state, thing) for thing in things]
+    seen = [f"the {thing}" for thing in things]
     if other:
-        held = [full(state, thing) for thing in state.held(other)]
+        held = [f"the {thing}" for thing in state.held(other)]
         seen.insert(0, " with ".join([name(other), " and ".join(held)]) if held else name(other))
     start, going = divmod(event.wording, len(GOING))
-    who = inside(state, event.who) if start else subject(state, event.who)
-    way = f"{STARTS[start]}{who} {GOING[going]} to the {event.where}"
+    way = f"{STARTS[start]}{name(event.who)} {GOING[going]} to the {event.where}"
+    here = capital(AT[event.where])
     missing = misses(state, event)
-    if missing and not seen:
-        return f"{way}, but the {missing} was gone."
     if not seen:
-        return f"{way}, but found nobody."
+        return f"{way}. {here} there was " + (f"no {missing}." if missing else "nobody.")
     gone = f" The {missing} was gone." if missing else ""
-    return f"{way} and saw {' and '.join(seen)} there.{gone}"
+    return f"{way}. {here} {pick(event.who, 'she', 'he')} saw {' and '.join(seen)}.{gone}"
 
 
 def tell_take(state: State, event: Event) -> str:
     return f"{subject(state, event.who)} {TAKING[event.wording]} the {event.what}."
-
-
-def tell_put(state: State, event: Event) -> str:
-    down = f"{PUTTING[event.wording]} the {event.what} down {AT[event.where]}."
-    return f"{subject(state, event.who)} {down}"
 
 
 def tell_give(state: State, event: Event) -> str:
@@ -279,7 +275,7 @@ TELLINGS: dict[str, Callable[[State, Event], str]] = {
     "person": lambda state, event: name(event.who),
     "place": tell_place, "too": tell_too,
     "lies": tell_spot, "knows": tell_spot, "has": tell_spot, "thing": tell_thing, "want": tell_want,
-    "reason": tell_reason, "go": tell_go, "take": tell_take, "put": tell_put, "give": tell_give,
+    "reason": tell_reason, "go": tell_go, "take": tell_take, "give": tell_give,
     "ask": tell_ask, "beg": tell_beg, "tell": tell_tell, "promise": tell_promise,
     "remember": tell_remember, "greet": tell_greet,
     "scenery": lambda state, event: SCENERY[event.wording],

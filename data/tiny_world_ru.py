@@ -95,9 +95,15 @@ ADJECTIVES = {
                         ("красивой", "красивым", "красивым")),
 }
 AT = {"garden": "в саду", "kitchen": "на кухне", "attic": "на чердаке", "barn": "в сарае",
-      "cellar": "в подвале", "porch": "на крыльце", "river": "у реки", "meadow": "на лугу"}
+      "cellar": "в подвале", "porch": "на крыльце", "river": "у реки", "meadow": "на лугу",
+      "forest": "в лесу", "market": "на рынке", "mill": "на мельнице", "bridge": "на мосту",
+      "library": "в библиотеке", "yard": "во дворе", "hall": "в прихожей", "bedroom": "в спальне",
+      "pond": "у пруда", "hill": "на холме", "bakery": "в пекарне", "workshop": "в мастерской"}
 TO = {"garden": "в сад", "kitchen": "на кухню", "attic": "на чердак", "barn": "в сарай",
-      "cellar": "в подвал", "porch": "на крыльцо", "river": "к реке", "meadow": "на луг"}
+      "cellar": "в подвал", "porch": "на крыльцо", "river": "к реке", "meadow": "на луг",
+      "forest": "в лес", "market": "на рынок", "mill": "на мельницу", "bridge": "на мост",
+      "library": "в библиотеку", "yard": "во двор", "hall": "в прихожую", "bedroom": "в спальню",
+      "pond": "к пруду", "hill": "на холм", "bakery": "в пекарню", "workshop": "в мастерскую"}
 
 WEATHER = ("ветреным", "тихим", "солнечным", "серым", "туманным", "ясным", "прохладным",
            "погожим", "долгим", "дождливым", "чудесным", "пасмурным", "безветренным", "свежим",
@@ -114,8 +120,8 @@ BEING: tuple[Forms, ...] = (
     ("читала", "читал"), ("скучала", "скучал"), ("насвистывала", "насвистывал"),
     ("зевала", "зевал"), ("улыбалась", "улыбался"))
 TOO: tuple[Forms, ...] = (
-    ("была там же.", "был там же."), ("тоже была там.", "тоже был там."),
-    ("составляла {} компанию.", "составлял {} компанию."))
+    ("тоже была {}.", "тоже был {}."), ("тоже сидела {}.", "тоже сидел {}."),
+    ("тоже оказалась {}.", "тоже оказался {}."))
 KNOWING: tuple[Forms, ...] = (
     ("видела", "видел"), ("оставила", "оставил"), ("спрятала", "спрятал"))
 STARTS = ("", "Потом ", "Вскоре ")
@@ -129,8 +135,6 @@ TAKING: tuple[Forms, ...] = (
     ("осторожно взяла", "осторожно взял"), ("с радостью взяла", "с радостью взял"),
     ("быстро взяла", "быстро взял"), ("быстро подняла", "быстро поднял"),
     ("осторожно подняла", "осторожно поднял"))
-PUTTING: tuple[Forms, ...] = (
-    ("положила", "положил"), ("оставила", "оставил"), ("осторожно положила", "осторожно положил"))
 GIVING: tuple[Forms, ...] = (
     ("дала", "дал"), ("отдала", "отдал"), ("протянула", "протянул"), ("вручила", "вручил"),
     ("с радостью дала", "с радостью дал"), ("сразу дала", "сразу дал"),
@@ -284,8 +288,7 @@ def tell_place(state: State, event: Event) -> str:
 
 
 def tell_too(state: State, event: Event) -> str:
-    company = ("ей", "ему")[gender(state.people[0])]
-    return TOO[event.wording][gender(event.who)].format(company)
+    return TOO[event.wording][gender(event.who)].format(AT[event.where])
 
 
 def tell_lies(state: State, event: Event) -> str:
@@ -319,10 +322,11 @@ def tell_thing(state: State, event: Event) -> str:
 def tell_want(state: State, event: Event) -> str:
     noun, who = NOUNS[event.what], to_subject(state, event.who)
     wanted = ("хотела", "хотел")[gender(event.who)]
-    return (f"{who} {WAS_NEEDED[noun.gender]} {noun.nominative},",
-            f"{who} {BECAME_NEEDED[noun.gender]} {noun.nominative},",
-            f"{who} хотелось взять {noun.accusative},",
-            f"{subject(state, event.who)} {wanted} взять {noun.accusative},")[event.wording]
+    named, taken = nominative(state, event.what), accusative(state, event.what)
+    return (f"{who} {WAS_NEEDED[noun.gender]} {named},",
+            f"{who} {BECAME_NEEDED[noun.gender]} {named},",
+            f"{who} хотелось взять {taken},",
+            f"{subject(state, event.who)} {wanted} взять {taken},")[event.wording]
 
 
 def tell_reason(state: State, event: Event) -> str:
@@ -331,33 +335,25 @@ def tell_reason(state: State, event: Event) -> str:
 
 def tell_go(state: State, event: Event) -> str:
     other, things = sights(state, event)
-    seen = [accusative(state, thing) for thing in things]
+    seen = [NOUNS[thing].accusative for thing in things]
     if other:
-        seen.insert(0, NAMES[other].accusative + holding(state, other))
+        held = [f"с {NOUNS[thing].instrumental}" for thing in state.held(other)]
+        seen.insert(0, " ".join([NAMES[other].accusative, *" и ".join(held).split()]))
     start, going = divmod(event.wording, len(GOING))
-    who = inside(state, event.who) if start else subject(state, event.who)
-    way = f"{STARTS[start]}{who} {GOING[going][gender(event.who)]} {TO[event.where]}"
+    went = GOING[going][gender(event.who)]
+    way = f"{STARTS[start]}{name(event.who)} {went} {TO[event.where]}"
     missing = misses(state, event)
-    gone = ""
-    if missing:
-        noun = NOUNS[missing]
-        gone = f"{noun.nominative} куда-то {VANISHED[noun.gender]}."
-    if missing and not seen:
-        return f"{way}, но {gone}"
+    here = capital(AT[event.where])
+    gone = missing and f"{NOUNS[missing].nominative} {VANISHED[NOUNS[missing].gender]}"
     if not seen:
-        return f"{way}, но там было пусто."
-    saw = f"{way} и {('увидела', 'увидел')[gender(event.who)]} там {' и '.join(seen)}."
-    return f"{saw} {capital(gone)}" if missing else saw
+        return f"{way}. {here} " + (f"было пусто: {gone}." if missing else "никого не было.")
+    saw = f"{('она увидела', 'он увидел')[gender(event.who)]} {' и '.join(seen)}"
+    return f"{way}. {here} {saw}." + (f" {capital(gone)}." if missing else "")
 
 
 def tell_take(state: State, event: Event) -> str:
     took = TAKING[event.wording][gender(event.who)]
     return f"{subject(state, event.who)} {took} {NOUNS[event.what].accusative}."
-
-
-def tell_put(state: State, event: Event) -> str:
-    put = PUTTING[event.wording][gender(event.who)]
-    return f"{subject(state, event.who)} {put} {NOUNS[event.what].accusative} {AT[event.where]}."
 
 
 def tell_give(state: State, event: Event) -> str:
@@ -454,7 +450,7 @@ TELLINGS: dict[str, Callable[[State, Event], str]] = {
     "person": lambda state, event: name(event.who),
     "place": tell_place, "too": tell_too, "lies": tell_lies, "knows": tell_knows,
     "has": tell_has, "thing": tell_thing, "want": tell_want, "reason": tell_reason,
-    "go": tell_go, "take": tell_take, "put": tell_put, "give": tell_give, "ask": tell_ask,
+    "go": tell_go, "take": tell_take, "give": tell_give, "ask": tell_ask,
     "beg": tell_beg, "tell": tell_tell, "promise": tell_promise, "remember": tell_remember,
     "greet": tell_greet, "scenery": lambda state, event: SCENERY[event.wording],
     "hope": tell_mood, "joy": tell_mood, "fulfil": tell_fulfil, "evening": tell_evening,

@@ -4,7 +4,7 @@
 
 `possible(state)` lists the kinds of event that can happen now, each with weight and events;
 `happen(state, event)` makes one of them so. There is no other chance anywhere in the world.
-A story is two people, two things, a wish, and what becomes of it.
+A story is two people, a thing, a wish, and what becomes of it.
 Read next: tiny_world_en.py (how events are told), tiny_world.py (stories drawn and read back).
 """
 
@@ -15,7 +15,9 @@ from functools import cache
 GIRLS = ("anna", "vera", "kate", "nina", "mary", "alice")
 BOYS = ("peter", "mike", "nick", "max", "anton", "leo")
 PEOPLE = GIRLS + BOYS
-PLACES = ("garden", "kitchen", "attic", "barn", "cellar", "porch", "river", "meadow")
+PLACES = ("garden", "kitchen", "attic", "barn", "cellar", "porch", "river", "meadow", "forest",
+          "market", "mill", "bridge", "library", "yard", "hall", "bedroom", "pond", "hill",
+          "bakery", "workshop")
 THINGS = ("ball", "book", "drum", "lamp", "cup", "hat", "basket", "doll", "boat", "umbrella",
           "blanket", "bell", "bucket", "mirror", "rope", "pencil")
 LOOKS = ("red", "blue", "green", "yellow", "white", "old", "new", "big", "little", "pretty")
@@ -24,7 +26,7 @@ LOOKS = ("red", "blue", "green", "yellow", "white", "old", "new", "big", "little
 # costs the same number of bits in each.
 WORDINGS = {
     "weather": 16, "season": 4, "hour": 3, "place": 16, "too": 3, "lies": 3, "has": 2,
-    "knows": 3, "want": 4, "reason": 3, "go": 36, "take": 8, "put": 3, "give": 8, "ask": 3,
+    "knows": 3, "want": 4, "reason": 3, "go": 36, "take": 8, "give": 8, "ask": 3,
     "beg": 3, "tell": 3, "promise": 3, "remember": 3, "greet": 4, "scenery": 36, "hope": 12,
     "joy": 12, "fulfil": 6, "evening": 10, "happy end": 12, "sad end": 10,
 }
@@ -33,11 +35,11 @@ WORDINGS = {
 # before it takes more than ROOM. The opening takes at most 38, the closing 50: no story has
 # more than 200.
 LENGTH = {
-    "want": 6, "reason": 6, "go": 19, "take": 7, "put": 9, "give": 15, "ask": 21, "beg": 13,
+    "want": 7, "reason": 6, "go": 19, "take": 7, "put": 9, "give": 15, "ask": 21, "beg": 13,
     "tell": 12, "promise": 10, "remember": 12, "greet": 13, "scenery": 9, "hope": 6, "joy": 7,
     "fulfil": 10,
 }
-WAY, SIGHT = 11, 4  # "Soon Ben went to the attic and saw Max there.", "and the red ball"
+WAY, SIGHT = 14, 3  # "Soon Ben went to the attic. In the attic he saw Max.", "and the ball"
 ERRAND = 68         # a promise, the way there and back, what is taken, given and used
 MUSING = 44         # leaves room for the wish to come true
 ROOM = 112
@@ -167,32 +169,25 @@ def where_they_are(state: State) -> Options:
 
 
 def where_it_is(state: State) -> Options:
-    """The next thing lies somewhere, known or not, or is in someone's hands. No two at one spot."""
-    taken = state.where[state.things[0]] if state.things else ""
-    free = tuple(place for place in PLACES if place != taken)
-    holders = tuple(person for person in state.people if person != taken)
-    holding = tuple(event for person in holders for event in wordings("has", "", "", person))
-    knowing = tuple(event for person in state.people
-                    for event in anywhere("knows", person, far(state, free)))
+    """The thing is in someone's hands, or lies far from both; someone may know of it."""
+    holding = tuple(event for person in state.people for event in wordings("has", "", "", person))
+    free = far(state)
+    knowing = tuple(event for person in state.people for event in anywhere("knows", person, free))
     return [(2, anywhere("lies", "", free)), (4, knowing), (2, holding)]
 
 
-def far(state: State, places: tuple[str, ...]) -> tuple[str, ...]:
+def far(state: State) -> tuple[str, ...]:
     """The places where nobody is."""
     near = [state.where[person] for person in state.people]
-    return tuple(place for place in places if place not in near)
+    return tuple(place for place in PLACES if place not in near)
 
 
-@cache
-def kinds_of_thing(known: tuple[str, ...]) -> tuple[Event, ...]:
-    """Every thing that is not in the story yet, in every look."""
-    return tuple(Event("thing", what=thing, look=look)
-                 for thing in THINGS if thing not in known for look in LOOKS)
+KINDS_OF_THING = tuple(Event("thing", what=thing, look=look) for thing in THINGS for look in LOOKS)
 
 
 def what_it_is(state: State) -> Options:
     """The thing at the spot just named."""
-    return [(1, kinds_of_thing(tuple(state.things)))]
+    return [(1, KINDS_OF_THING)]
 
 
 def out_of_reach(state: State, person: str, thing: str) -> bool:
@@ -201,18 +196,16 @@ def out_of_reach(state: State, person: str, thing: str) -> bool:
 
 
 def first_wish(state: State) -> Options:
-    """Someone wants something out of reach. (Two things at two spots: there always is a pair.)"""
+    """Someone wants the thing and cannot reach it. (There always is someone.)"""
     pairs = [(person, thing) for person in state.people for thing in state.things
              if out_of_reach(state, person, thing)]
-    asking = [pair for pair in pairs if pair not in state.beliefs]  # hears of it from the other
-    chosen = asking or pairs
-    return [(1, tuple(event for pair in chosen for event in wordings("want", *pair)))]
+    return [(1, tuple(event for pair in pairs for event in wordings("want", *pair)))]
 
 
 # --- The middle: people go after their wishes ------------------------------------------------
 
 def handling(state: State, person: str, other: str) -> Options:
-    """Taking, using, giving and putting down."""
+    """Taking, using and giving."""
     options: Options = []
     wish, here = state.wishes.get(person), state.where[person]
     goals = (state.fetches(person), state.wanted(person))
@@ -223,11 +216,8 @@ def handling(state: State, person: str, other: str) -> Options:
         if weight:
             options.append((weight, wordings("take", person, thing)))
     for thing in state.held(person):
-        if thing == state.wanted(other):
-            if state.together():
-                options.append((30, wordings("give", person, thing, other)))
-        elif thing not in (*goals, wish and wish.what) and ("put", thing) not in state.done:
-            options.append((1, wordings("put", person, thing, here)))
+        if thing == state.wanted(other) and state.together():
+            options.append((30, wordings("give", person, thing, other)))
     return options
 
 
@@ -296,8 +286,9 @@ def musing(state: State) -> Options:
     person, options = state.lead, []
     goal = state.fetches(person) or state.wanted(person)
     target = state.beliefs.get((person, goal), "")
-    if target in PLACES and target != state.where[person] and "remember" not in state.done:
-        options.append((4, wordings("remember", person, goal, target)))
+    said = ("remember", person) in state.done
+    if target in PLACES and target != state.where[person] and not said:
+        options.append((60, wordings("remember", person, goal, target)))
     if not state.musing:
         pining = goal and out_of_reach(state, person, goal)
         options.append((16, unused(state, "hope" if pining else "joy", person)))
@@ -310,17 +301,6 @@ def unused(state: State, kind: str, person: str = "") -> tuple[Event, ...]:
     had = [event.wording for event in state.mused if (event.kind, event.who) == (kind, person)]
     events = wordings(kind, person)
     return tuple(event for event in events if event.wording not in had) if had else events
-
-
-def wish_of_the_other(state: State) -> Options:
-    """The second person may, early on, want the second thing."""
-    if len(state.wishes) > 1:
-        return []
-    person = state.other(next(iter(state.wishes)))
-    (thing,) = (thing for thing in state.things if thing != state.wishes[state.other(person)].what)
-    if not out_of_reach(state, person, thing):
-        return []
-    return [(16, wordings("want", person, thing))]
 
 
 def closing(state: State) -> Options:
@@ -339,8 +319,6 @@ def middle(state: State) -> Options:
         if state.together():
             choices += talking(state, person, other)
         options += [(weight * pace, events) for weight, events in choices]
-    if state.length < ROOM // 3:
-        options += wish_of_the_other(state)
     if state.length <= ROOM - MUSING and state.kept.issuperset(state.promises):
         options += musing(state)
     left = ROOM - state.length
@@ -428,12 +406,6 @@ def do_take(state: State, event: Event) -> None:
     state.where[event.what] = event.who
 
 
-def do_put(state: State, event: Event) -> None:
-    """The thing lies where its holder is."""
-    state.where[event.what] = event.where
-    state.done.add(("put", event.what))
-
-
 def do_give(state: State, event: Event) -> None:
     """A promise is kept by it. The one who got the thing says thank you."""
     state.where[event.what] = event.where
@@ -478,7 +450,7 @@ def do_fulfil(state: State, event: Event) -> None:
 
 
 ACTS: dict[str, Callable[[State, Event], None]] = {
-    "go": do_go, "take": do_take, "put": do_put, "give": do_give, "ask": do_ask, "tell": do_tell,
+    "go": do_go, "take": do_take, "give": do_give, "ask": do_ask, "tell": do_tell,
     "beg": do_talk, "greet": do_talk, "remember": do_talk, "promise": do_promise,
     "scenery": do_muse, "hope": do_muse, "joy": do_muse, "fulfil": do_fulfil,
 }
@@ -514,7 +486,7 @@ def reason(state: State, event: Event) -> None:
 
 
 def settle(state: State, event: Event) -> None:
-    """The second person follows the first, the things follow both."""
+    """The second person follows the first, the thing follows both."""
     state.where[event.who] = event.where
     state.subject = event.who
     state.visited.add((event.who, event.where))
@@ -528,11 +500,11 @@ def place_thing(state: State, event: Event) -> None:
     state.looks[event.what] = event.look
     if state.spot.kind == "knows":
         state.beliefs[state.spot.who, event.what] = state.spot.where
-    state.stage = "spot" if len(state.things) == 1 else "want"
+    state.stage = "want"
 
 
 def name_spot(state: State, event: Event) -> None:
-    """Where the next thing is, and who knows."""
+    """Where the thing is, and who knows."""
     state.spot = event
     state.subject = {"knows": event.who, "has": event.where}.get(event.kind, "")
     state.stage = "thing"

@@ -244,7 +244,6 @@ def test_a_value_of_the_wrong_type_is_refused_by_name(
     assert f"{section}.{name}" in refused(file, changed(file, section, **{name: value}))
 
 
-@pytest.mark.xfail(strict=True, reason="pydantic converts it in silence: lax mode")
 @pytest.mark.parametrize(
     ("section", "name", "value"),
     [

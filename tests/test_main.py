@@ -12,10 +12,11 @@ import main
 from cfg_gpt2 import PRESETS
 
 ROOT = Path(main.__file__).parent
-SMALL = (
-    "--model.n-layer 1 --model.n-embd 16 --model.n-head 2 --model.context-length 16 "
-    "--train.max-steps 4 --train.batch-size 4 --train.eval-every 2 --train.device cpu"
-).split()
+SMALL = [
+    "--model.n-layer", "1", "--model.n-embd", "16", "--model.n-head", "2",
+    "--model.context-length", "16", "--train.max-steps", "4", "--train.batch-size", "4",
+    "--train.eval-every", "2", "--train.device", "cpu",
+]  # fmt: skip
 VERSE = "Мама мыла раму, the cat sat on the mat. " * 40
 
 
@@ -28,10 +29,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def trained(folder: Path, *flags: str, out: str = "run") -> Path:
-    status = main.main(
-        ["train", "--data.path", "verse.txt", "--data.tokenizer", "char", "--out", out]
-        + [*SMALL, *flags]
-    )
+    text = ["--data.path", "verse.txt", "--data.tokenizer", "char"]
+    status = main.main(["train", *text, "--out", out, *SMALL, *flags])
     assert status == 0
     return folder / out
 
@@ -50,9 +49,7 @@ def test_a_run_directory_holds_all_that_a_run_is(
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [0, 1, 2, 3, 4]
     assert {"val_loss", "val_bits_per_byte"} <= set(lines[-1])
-    assert {"train_loss", "learning_rate", "grad_norm", "tokens", "seconds", "tokens_per_second"} <= (
-        set(lines[-1])
-    )
+    assert {"train_loss", "learning_rate", "grad_norm", "tokens", "seconds"} <= set(lines[-1])
 
 
 def test_generate_goes_on_with_the_prompt_and_repeats_itself_with_the_same_seed(
@@ -113,7 +110,7 @@ WRONG = {
     "an unknown preset": ("--preset gpt5", "--preset gpt5 is unknown; choose one of tiny, "),
     "a missing file": ("--data.path nothing.txt", "nothing.txt does not exist"),
     "an empty file": ("--data.path empty.txt", "empty.txt is empty"),
-    "a CP1251 file": ("--data.path cp1251.txt", "cp1251.txt is not UTF-8 text: byte 0xcc at offset 0"),
+    "a CP1251 file": ("--data.path cp1251.txt", "cp1251.txt is not UTF-8 text: byte 0xcc"),
     "ten characters": ("--data.path ten.txt --data.tokenizer char", "has 11 tokens, but a window"),
     "a missing config": ("--config nothing.json", "nothing.json does not exist"),
     "nothing to resume": ("train --resume nothing", "nothing"),
