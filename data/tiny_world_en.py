@@ -7,7 +7,7 @@ Read before: world.py.  Read next: tiny_world_ru.py.
 
 from collections.abc import Callable
 
-from data.world import GIRLS, Event, Language, State, knows_answer, misses, sights
+from data.world import GIRLS, Event, Language, State, knows_answer, meets, misses
 
 WEATHER = ("windy", "quiet", "sunny", "grey", "misty", "bright", "cool", "fine", "long",
            "rainy", "lovely", "cloudy", "still", "fresh", "ordinary", "mild")
@@ -119,9 +119,9 @@ def pick(person: str, girl: str, boy: str) -> str:
     return girl if person in GIRLS else boy
 
 
-def full(state: State, thing: str) -> str:
+def full(state: State) -> str:
     """The thing with its look."""
-    return f"the {state.looks[thing]} {thing}"
+    return f"the {state.look} {state.thing}"
 
 
 def a(words: str) -> str:
@@ -156,27 +156,32 @@ def tell_thing(state: State, event: Event) -> str:
 
 
 def tell_want(state: State, event: Event) -> str:
-    return f"{subject(state, event.who)} {WANTING[event.wording]} {full(state, event.what)}"
+    return f"{subject(state, event.who)} {WANTING[event.wording]} {full(state)}"
 
 
 def tell_reason(state: State, event: Event) -> str:
-    return REASONS[state.wishes[state.lead].what][event.wording] + "."
+    return REASONS[state.thing][event.wording] + "."
 
 
 def tell_go(state: State, event: Event) -> str:
-    other, things = sights(state, event)
-    seen = [f"the {thing}" for thing in things]
-    if other:
-        held = [f"the {thing}" for thing in state.held(other)]
-        seen.insert(0, " with ".join([name(other), " and ".join(held)]) if held else name(other))
     start, going = divmod(event.wording, len(GOING))
     way = f"{STARTS[start]}{name(event.who)} {GOING[going]} to the {event.where}"
     here = capital(AT[event.where])
-    missing = misses(state, event)
+    seen = in_sight(state, event)
     if not seen:
-        return f"{way}. {here} there was " + (f"no {missing}." if missing else "nobody.")
-    gone = f" The {missing} was gone." if missing else ""
-    return f"{way}. {here} {pick(event.who, 'she', 'he')} saw {' and '.join(seen)}.{gone}"
+        nobody = f"no {state.thing}" if misses(state, event) else "nobody"
+        return f"{way}. {here} there was {nobody}."
+    return f"{way}. {here} {pick(event.who, 'she', 'he')} saw {seen}."
+
+
+def in_sight(state: State, event: Event) -> str:
+    """Whom and what someone who goes to a place will see there."""
+    other, thing = meets(state, event), f"the {state.thing}"
+    if not other:
+        return thing if state.has(event.where) else ""
+    if state.has(other):
+        return f"{name(other)} with {thing}"
+    return f"{name(other)} and {thing}" if state.has(event.where) else name(other)
 
 
 def tell_take(state: State, event: Event) -> str:
@@ -242,7 +247,7 @@ def tell_joy(state: State, event: Event) -> str:
 
 
 def tell_fulfil(state: State, event: Event) -> str:
-    reason = REASONS[event.what][state.wishes[event.who].reason].removeprefix("to ")
+    reason = REASONS[event.what][state.reason].removeprefix("to ")
     frame = FULFILLING[event.wording]
     who = subject(state, event.who) if frame.startswith("{") else inside(state, event.who)
     return frame.format(who, reason)
@@ -250,8 +255,7 @@ def tell_fulfil(state: State, event: Event) -> str:
 
 def whereabouts(state: State, person: str, where: str) -> str:
     """Where a person is and with what."""
-    held = " and ".join(full(state, thing) for thing in state.held(person))
-    return f"{name(person)} was {where}" + (f" with {held}" if held else "")
+    return f"{name(person)} was {where}" + (f" with {full(state)}" if state.has(person) else "")
 
 
 def tell_evening(state: State, event: Event) -> str:
@@ -259,12 +263,11 @@ def tell_evening(state: State, event: Event) -> str:
     there = "there too" if state.together() else AT[state.where[second]]
     text = (f"{EVENING[event.wording]} {whereabouts(state, first, AT[state.where[first]])}, "
             f"and {whereabouts(state, second, there)}.")
-    for wish in state.wishes.values():
-        if state.where[wish.what] in AT:
-            text += f" The {wish.what} was still {AT[state.where[wish.what]]}."
-    for person in state.promises:
-        kept = "had kept" if person in state.kept else "had not kept"
-        text += f" {name(person)} {kept} {pick(person, 'her', 'his')} promise."
+    if state.where[state.thing] in AT:
+        text += f" The {state.thing} was still {AT[state.where[state.thing]]}."
+    if state.promiser:
+        kept = "had kept" if state.kept else "had not kept"
+        text += f" {name(state.promiser)} {kept} {pick(state.promiser, 'her', 'his')} promise."
     return text
 
 

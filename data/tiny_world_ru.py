@@ -8,7 +8,7 @@ Read before: world.py, tiny_world_en.py.  Read next: tiny_world.py.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from data.world import GIRLS, Event, Language, State, knows_answer, misses, sights
+from data.world import GIRLS, Event, Language, State, knows_answer, meets, misses
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ SCENERY = (
     "Бабушка напевала песню.", "Дедушка колол дрова.", "Соседи пекли пироги.",
     "Над крышами поднимался дым.", "Пахло соснами.", "Замычала корова.",
     "Два мальчика запускали змея.", "Кто-то играл на скрипке.",
-    "Воробьи клевали крошки.", "Собака уснула.", 
+    "Воробьи клевали крошки.", "Собака уснула.",
     "Курица снесла яйцо.", "По небу плыли белые облака.",
     "В деревне зазвонил колокол.", "Стало немного теплее.",
 )
@@ -255,27 +255,22 @@ def to_subject(state: State, person: str) -> str:
     return NAMES[person].dative if person != state.subject else ("Ей", "Ему")[gender(person)]
 
 
-def nominative(state: State, thing: str) -> str:
+def nominative(thing: str, look: str) -> str:
     """Красная чашка."""
     noun = NOUNS[thing]
-    return f"{ADJECTIVES[state.looks[thing]].nominative[noun.gender]} {noun.nominative}"
+    return f"{ADJECTIVES[look].nominative[noun.gender]} {noun.nominative}"
 
 
-def accusative(state: State, thing: str) -> str:
+def accusative(thing: str, look: str) -> str:
     """Красную чашку."""
     noun = NOUNS[thing]
-    return f"{ADJECTIVES[state.looks[thing]].accusative[noun.gender]} {noun.accusative}"
+    return f"{ADJECTIVES[look].accusative[noun.gender]} {noun.accusative}"
 
 
-def holding(state: State, person: str) -> str:
-    """С красной чашкой и со старым мячом; nothing for empty hands."""
-    phrases = []
-    for thing in state.held(person):
-        noun, look = NOUNS[thing], state.looks[thing]
-        preposition = "со" if look == "old" else "с"
-        adjective = ADJECTIVES[look].instrumental[noun.gender]
-        phrases.append(f"{preposition} {adjective} {noun.instrumental}")
-    return " " + " и ".join(phrases) if phrases else ""
+def holding(thing: str, look: str) -> str:
+    """С красной чашкой, со старым мячом."""
+    noun, preposition = NOUNS[thing], "со" if look == "old" else "с"
+    return f"{preposition} {ADJECTIVES[look].instrumental[noun.gender]} {noun.instrumental}"
 
 
 def capital(text: str) -> str:
@@ -311,18 +306,17 @@ def tell_has(state: State, event: Event) -> str:
 
 def tell_thing(state: State, event: Event) -> str:
     """The words before it ask for a verb and the nominative, or for the accusative."""
-    noun, look = NOUNS[event.what], ADJECTIVES[event.look]
     verbs = {("lies", 0): WAS, ("lies", 1): LAY, ("has", 0): WAS}
     verb = verbs.get((state.spot.kind, state.spot.wording))
     if verb is None:
-        return f"{look.accusative[noun.gender]} {noun.accusative}."
-    return f"{verb[noun.gender]} {look.nominative[noun.gender]} {noun.nominative}."
+        return f"{accusative(event.what, event.look)}."
+    return f"{verb[NOUNS[event.what].gender]} {nominative(event.what, event.look)}."
 
 
 def tell_want(state: State, event: Event) -> str:
     noun, who = NOUNS[event.what], to_subject(state, event.who)
     wanted = ("хотела", "хотел")[gender(event.who)]
-    named, taken = nominative(state, event.what), accusative(state, event.what)
+    named, taken = nominative(event.what, state.look), accusative(event.what, state.look)
     return (f"{who} {WAS_NEEDED[noun.gender]} {named},",
             f"{who} {BECAME_NEEDED[noun.gender]} {named},",
             f"{who} хотелось взять {taken},",
@@ -330,25 +324,31 @@ def tell_want(state: State, event: Event) -> str:
 
 
 def tell_reason(state: State, event: Event) -> str:
-    return f"чтобы {REASONS[state.wishes[state.lead].what][event.wording]}."
+    return f"чтобы {REASONS[state.thing][event.wording]}."
 
 
 def tell_go(state: State, event: Event) -> str:
-    other, things = sights(state, event)
-    seen = [NOUNS[thing].accusative for thing in things]
-    if other:
-        held = [f"с {NOUNS[thing].instrumental}" for thing in state.held(other)]
-        seen.insert(0, " ".join([NAMES[other].accusative, *" и ".join(held).split()]))
     start, going = divmod(event.wording, len(GOING))
     went = GOING[going][gender(event.who)]
     way = f"{STARTS[start]}{name(event.who)} {went} {TO[event.where]}"
-    missing = misses(state, event)
     here = capital(AT[event.where])
-    gone = missing and f"{NOUNS[missing].nominative} {VANISHED[NOUNS[missing].gender]}"
-    if not seen:
-        return f"{way}. {here} " + (f"было пусто: {gone}." if missing else "никого не было.")
-    saw = f"{('она увидела', 'он увидел')[gender(event.who)]} {' и '.join(seen)}"
-    return f"{way}. {here} {saw}." + (f" {capital(gone)}." if missing else "")
+    seen, noun = in_sight(state, event), NOUNS[state.thing]
+    if seen:
+        return f"{way}. {here} {('она увидела', 'он увидел')[gender(event.who)]} {seen}."
+    if misses(state, event):
+        return f"{way}. {here} было пусто: {noun.nominative} {VANISHED[noun.gender]}."
+    return f"{way}. {here} никого не было."
+
+
+def in_sight(state: State, event: Event) -> str:
+    """Whom and what someone who goes to a place will see there: кого, что."""
+    other, thing = meets(state, event), NOUNS[state.thing]
+    if not other:
+        return thing.accusative if state.has(event.where) else ""
+    who = NAMES[other].accusative
+    if state.has(other):
+        return f"{who} с {thing.instrumental}"
+    return f"{who} и {thing.accusative}" if state.has(event.where) else who
 
 
 def tell_take(state: State, event: Event) -> str:
@@ -415,7 +415,7 @@ def tell_mood(state: State, event: Event) -> str:
 
 
 def tell_fulfil(state: State, event: Event) -> str:
-    reason = REASONS[event.what][state.wishes[event.who].reason]
+    reason = REASONS[event.what][state.reason]
     frame = FULFILLING[event.wording][gender(event.who)]
     who = subject(state, event.who) if frame.startswith("{") else inside(state, event.who)
     return frame.format(who, reason)
@@ -423,7 +423,8 @@ def tell_fulfil(state: State, event: Event) -> str:
 
 def whereabouts(state: State, person: str, where: str) -> str:
     """Where a person is and with what."""
-    return f"{name(person)} {WAS[gender(person)]} {where}{holding(state, person)}"
+    held = f" {holding(state.thing, state.look)}" if state.has(person) else ""
+    return f"{name(person)} {WAS[gender(person)]} {where}{held}"
 
 
 def tell_evening(state: State, event: Event) -> str:
@@ -431,15 +432,14 @@ def tell_evening(state: State, event: Event) -> str:
     joint, place = (", и", "там же") if state.together() else (", а", AT[state.where[second]])
     text = (f"{EVENING[event.wording]} {whereabouts(state, first, AT[state.where[first]])}"
             f"{joint} {whereabouts(state, second, place)}.")
-    for wish in state.wishes.values():
-        if state.where[wish.what] in AT:
-            noun = NOUNS[wish.what]
-            was = f"всё ещё {WAS[noun.gender]} {AT[state.where[wish.what]]}"
-            text += f" {capital(noun.nominative)} {was}."
-    for person in state.promises:
-        kept = ("сдержала", "сдержал")[gender(person)]
-        late = ("не успела сдержать", "не успел сдержать")[gender(person)]
-        text += f" {name(person)} {kept if person in state.kept else late} слово."
+    if state.where[state.thing] in AT:
+        noun = NOUNS[state.thing]
+        was = f"всё ещё {WAS[noun.gender]} {AT[state.where[state.thing]]}"
+        text += f" {capital(noun.nominative)} {was}."
+    if state.promiser:
+        kept = ("сдержала", "сдержал") if state.kept else ("не успела сдержать",
+                                                           "не успел сдержать")
+        text += f" {name(state.promiser)} {kept[gender(state.promiser)]} слово."
     return text
 
 

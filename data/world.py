@@ -31,17 +31,17 @@ WORDINGS = {
     "joy": 12, "fulfil": 6, "evening": 10, "happy end": 12, "sad end": 10,
 }
 
-# No telling of an event is longer than this many words and marks. The middle of a story closes
-# before it takes more than ROOM. The opening takes at most 38, the closing 50: no story has
-# more than 200.
+# No telling of an event is longer than this many words and marks. From the wish on, a story closes
+# before it takes more than ROOM. The opening takes at most 29, the evening 34, the last words 7:
+# no story has more than 182.
 LENGTH = {
-    "want": 7, "reason": 6, "go": 19, "take": 7, "put": 9, "give": 15, "ask": 21, "beg": 13,
+    "want": 7, "reason": 6, "go": 19, "take": 7, "give": 15, "ask": 21, "beg": 13,  # go: at most 17
     "tell": 12, "promise": 10, "remember": 12, "greet": 13, "scenery": 9, "hope": 6, "joy": 7,
     "fulfil": 10,
 }
-WAY, SIGHT = 14, 3  # "Soon Ben went to the attic. In the attic he saw Max.", "and the ball"
-ERRAND = 68         # a promise, the way there and back, what is taken, given and used
-MUSING = 44         # leaves room for the wish to come true
+WAY, SIGHT = 14, 3  # "Soon Leo went to the hall. In the hall he saw Max", "and the cup"
+ERRAND = 68         # a promise, the way there and back, what is taken and given
+MUSING = 44         # a sound, the way, what is taken and used
 ROOM = 112
 
 
@@ -57,25 +57,19 @@ class Event:
 
 
 @dataclass(slots=True)
-class Wish:
-    """What a person wants a thing for, and whether it came true."""
-    what: str
-    reason: int = 0
-    fulfilled: bool = False
-
-
-@dataclass(slots=True)
 class State:
-    """All that is so. A thing is where a place or a person is named: `where["ball"] == "anna"`."""
+    """All that is so. The thing is at a place or with a person: `where["ball"] == "anna"`."""
     stage: str = "weather"  # which piece of the story comes next
     people: list[str] = field(default_factory=list)
-    things: list[str] = field(default_factory=list)
+    thing: str = ""
+    look: str = ""
     where: dict[str, str] = field(default_factory=dict)
-    looks: dict[str, str] = field(default_factory=dict)
-    wishes: dict[str, Wish] = field(default_factory=dict)
+    wisher: str = ""         # who wants the thing
+    reason: int = 0          # what for: one of the reasons that go with the thing
+    fulfilled: bool = False  # whether the wish came true
     beliefs: dict[tuple[str, str], str] = field(default_factory=dict)  # (person, what) -> where
-    promises: dict[str, str] = field(default_factory=dict)  # person -> thing to bring the other
-    kept: set[str] = field(default_factory=set)             # who kept a promise
+    promiser: str = ""       # who promised to bring the other the thing
+    kept: bool = False       # whether the promise was kept
     visited: set[tuple[str, str]] = field(default_factory=set)  # (person, place)
     done: set[str | tuple[str, str]] = field(default_factory=set)  # what is not to happen twice
     mused: list[Event] = field(default_factory=list)  # the thoughts, moods and sounds so far
@@ -83,7 +77,7 @@ class State:
     subject: str = ""   # whom the last sentence was about: "he" or "she" in the next
     lead: str = ""      # who acted last, and so tends to act next
     arrived: str = ""   # who has just come to the other and may greet
-    spot: Event = Event("")  # the spot just named, for the thing to come
+    spot: Event = Event("")  # where the thing to come is, as just told
     length: int = 0     # how much of ROOM is used up
 
     def other(self, person: str) -> str:
@@ -95,22 +89,17 @@ class State:
         first, second = self.people
         return self.where[first] == self.where[second]
 
-    def held(self, person: str) -> list[str]:
-        """The things that a person holds."""
-        return [thing for thing in self.things if self.where[thing] == person]
+    def has(self, spot: str) -> bool:
+        """Whether the thing is at a place or in a person's hands."""
+        return self.where[self.thing] == spot
 
-    def lying(self, place: str) -> list[str]:
-        """The things that lie at a place."""
-        return [thing for thing in self.things if self.where[thing] == place]
+    def wants(self, person: str) -> bool:
+        """Whether a person still wishes to have the thing in hand."""
+        return person == self.wisher and not self.has(person)
 
-    def wanted(self, person: str) -> str:
-        """The thing a person still wishes to have in hand, or ""."""
-        wish = self.wishes.get(person)
-        return wish.what if wish and self.where[wish.what] != person else ""
-
-    def fetches(self, person: str) -> str:
-        """The thing a person promised to bring and has not brought, or ""."""
-        return "" if person in self.kept else self.promises.get(person, "")
+    def fetches(self, person: str) -> bool:
+        """Whether a person promised to bring the thing and has not brought it."""
+        return person == self.promiser and not self.kept
 
     def believed_place(self, person: str, what: str) -> str:
         """The place where a person believes a thing or a person to be, or ""."""
@@ -140,7 +129,13 @@ def anywhere(kind: str, who: str, places: tuple[str, ...]) -> tuple[Event, ...]:
     return tuple(event for place in places for event in wordings(kind, who, "", place))
 
 
-# --- The opening: who is where, what there is, who wants what -------------------------------
+@cache
+def elsewhere(*near: str) -> tuple[str, ...]:
+    """All other places."""
+    return tuple(place for place in PLACES if place not in near)
+
+
+# --- The opening: who is where, what there is, who wants it ----------------------------------
 
 def one_piece(state: State) -> Options:
     """The weather, the season, the hour: nothing but wording."""
@@ -164,79 +159,70 @@ def where_they_are(state: State) -> Options:
     if len(state.people) == 1:
         return [(1, anywhere("place", person, PLACES))]
     here = state.where[state.people[0]]
-    elsewhere = tuple(place for place in PLACES if place != here)
-    return [(2, wordings("too", person, "", here)), (3, anywhere("place", person, elsewhere))]
+    return [(2, wordings("too", person, "", here)),
+            (3, anywhere("place", person, elsewhere(here)))]
 
 
 def where_it_is(state: State) -> Options:
     """The thing is in someone's hands, or lies far from both; someone may know of it."""
     holding = tuple(event for person in state.people for event in wordings("has", "", "", person))
-    free = far(state)
+    free = elsewhere(*(state.where[person] for person in state.people))
     knowing = tuple(event for person in state.people for event in anywhere("knows", person, free))
     return [(2, anywhere("lies", "", free)), (4, knowing), (2, holding)]
 
 
-def far(state: State) -> tuple[str, ...]:
-    """The places where nobody is."""
-    near = [state.where[person] for person in state.people]
-    return tuple(place for place in PLACES if place not in near)
-
-
-KINDS_OF_THING = tuple(Event("thing", what=thing, look=look) for thing in THINGS for look in LOOKS)
+@cache
+def all_things() -> tuple[Event, ...]:
+    """Every thing in every look."""
+    return tuple(Event("thing", what=thing, look=look) for thing in THINGS for look in LOOKS)
 
 
 def what_it_is(state: State) -> Options:
     """The thing at the spot just named."""
-    return [(1, KINDS_OF_THING)]
+    return [(1, all_things())]
 
 
-def out_of_reach(state: State, person: str, thing: str) -> bool:
-    """Whether a person neither holds a thing nor stands next to it."""
-    return state.where[thing] not in (person, state.where[person])
+def out_of_reach(state: State, person: str) -> bool:
+    """Whether a person neither holds the thing nor stands next to it."""
+    return not state.has(person) and not state.has(state.where[person])
 
 
-def first_wish(state: State) -> Options:
-    """Someone wants the thing and cannot reach it. (There always is someone.)"""
-    pairs = [(person, thing) for person in state.people for thing in state.things
-             if out_of_reach(state, person, thing)]
-    return [(1, tuple(event for pair in pairs for event in wordings("want", *pair)))]
+def who_wants_it(state: State) -> Options:
+    """Someone who cannot reach the thing. (There always is someone.)"""
+    return [(1, tuple(event for person in state.people if out_of_reach(state, person)
+                      for event in wordings("want", person, state.thing)))]
 
 
-# --- The middle: people go after their wishes ------------------------------------------------
+# --- The middle: people go after the thing ---------------------------------------------------
 
 def handling(state: State, person: str, other: str) -> Options:
     """Taking, using and giving."""
-    options: Options = []
-    wish, here = state.wishes.get(person), state.where[person]
-    goals = (state.fetches(person), state.wanted(person))
-    if wish and not wish.fulfilled and state.where[wish.what] == person:
-        options.append((30, wordings("fulfil", person, wish.what)))
-    for thing in state.lying(here):
-        weight = 30 if thing in goals else 4 if thing == state.wanted(other) else 0
-        if weight:
-            options.append((weight, wordings("take", person, thing)))
-    for thing in state.held(person):
-        if thing == state.wanted(other) and state.together():
-            options.append((30, wordings("give", person, thing, other)))
-    return options
+    if state.has(state.where[person]):
+        eager = state.wants(person) or state.fetches(person)
+        return [(30 if eager else 4, wordings("take", person, state.thing))]
+    if not state.has(person):
+        return []
+    if person == state.wisher:
+        return [] if state.fulfilled else [(30, wordings("fulfil", person, state.thing))]
+    return [(30, wordings("give", person, state.thing, other))] if state.together() else []
 
 
 def talking(state: State, person: str, other: str) -> Options:
     """What one can say to the other when they are together."""
     options: Options = []
-    goal, theirs = state.wanted(person), state.wanted(other)
-    theirs_now = goal and state.where[goal] == other and state.fetches(other) != goal
-    if theirs_now and ("beg", person) not in state.done:
-        options.append((12, wordings("beg", person, goal, other)))
-    if goal and (person, goal) not in state.beliefs and ("ask", person) not in state.done:
-        options.append((20, wordings("ask", person, goal, other)))
-    known = state.believed_place(person, theirs) if theirs else ""
+    thing = state.thing
+    if state.wants(person):
+        if state.has(other) and not state.fetches(other) and ("beg", person) not in state.done:
+            options.append((12, wordings("beg", person, thing, other)))
+        if (person, thing) not in state.beliefs and ("ask", person) not in state.done:
+            options.append((20, wordings("ask", person, thing, other)))
+    known = state.believed_place(person, thing) if state.wants(other) else ""
     if known and known != state.where[person]:
-        if (other, theirs) not in state.beliefs:
-            options.append((10, wordings("tell", person, theirs, other)))
-        if not state.promises and state.length <= ROOM - ERRAND:
-            options.append((24, wordings("promise", person, theirs, other)))
-    brings = theirs and state.where[theirs] == person
+        if (other, thing) not in state.beliefs:
+            options.append((10, wordings("tell", person, thing, other)))
+        if not state.promiser and state.length <= ROOM - ERRAND:
+            options.append((24, wordings("promise", person, thing, other)))
+    brings = state.wants(other) and state.has(person)
     if state.arrived == person and not brings and "greet" not in state.done:
         options.append((16, wordings("greet", person, "", other)))
     return options
@@ -245,52 +231,51 @@ def talking(state: State, person: str, other: str) -> Options:
 def going(state: State, person: str, other: str) -> Options:
     """Going where the goal is believed to be; with no such belief, searching."""
     here = state.where[person]
-    if state.fetches(other) or state.wanted(person) in state.lying(here):
+    if state.fetches(other) or (state.wants(person) and state.has(here)):
         return []  # one waits for what was promised, or has it at one's feet
-    carries = any(thing == state.wanted(other) for thing in state.held(person))
+    carries = state.wants(other) and state.has(person)
     if carries and state.together():
         return []
-    goal = other if carries else state.fetches(person) or state.wanted(person)
-    if not goal:
+    if not (carries or state.fetches(person) or state.wants(person)):
         return strolling(state, person)
+    goal = other if carries else state.thing
     target = state.believed_place(person, goal)
     if target:
         return [(20, wordings("go", person, "", target))] if target != here else []
-    return searching(state, person, goal, here)
+    return searching(state, person, goal)
 
 
-def searching(state: State, person: str, goal: str, here: str) -> Options:
+def searching(state: State, person: str, goal: str) -> Options:
     """Luck helps: a place with somebody or the goal in it comes before an empty one."""
-    fresh = [place for place in PLACES if (person, place) not in state.visited and place != here]
+    fresh = [place for place in PLACES if (person, place) not in state.visited]
     spots = {state.where[goal]}
     if ("ask", person) not in state.done:
         spots.add(state.where[state.other(person)])
     lucky = tuple(place for place in fresh if place in spots)
     empty = tuple(place for place in fresh if place not in spots)
     options = [(14, anywhere("go", person, lucky))] if lucky else []
-    if empty and ("lost", person) not in state.done:
+    if ("lost", person) not in state.done:
         options.append((4, anywhere("go", person, empty)))
     return options
 
 
 def strolling(state: State, person: str) -> Options:
-    """Who wants nothing may go and see where the other one is, once."""
-    if ("stroll", person) in state.done or state.together():
+    """Who wants nothing and has not gone anywhere may go and see where the other one is."""
+    if ("go", person) in state.done or state.together():
         return []
-    fresh = tuple(place for place in PLACES if (person, place) not in state.visited)
-    return [(1, anywhere("go", person, fresh))] if fresh else []
+    return [(1, anywhere("go", person, elsewhere(state.where[person])))]
 
 
 def musing(state: State) -> Options:
-    """A thought, a mood, a sound: at most one in a row."""
+    """A thought, a mood, a sound: at most one mood or sound in a row, and one thought a person."""
     person, options = state.lead, []
-    goal = state.fetches(person) or state.wanted(person)
-    target = state.beliefs.get((person, goal), "")
-    said = ("remember", person) in state.done
-    if target in PLACES and target != state.where[person] and not said:
-        options.append((60, wordings("remember", person, goal, target)))
+    seeks = state.fetches(person) or state.wants(person)
+    target = state.beliefs.get((person, state.thing), "")
+    away = target in PLACES and target != state.where[person]
+    if seeks and away and ("remember", person) not in state.done:
+        options.append((60, wordings("remember", person, state.thing, target)))
     if not state.musing:
-        pining = goal and out_of_reach(state, person, goal)
+        pining = seeks and out_of_reach(state, person)
         options.append((16, unused(state, "hope" if pining else "joy", person)))
         options.append((24, unused(state, "scenery")))
     return options
@@ -305,9 +290,7 @@ def unused(state: State, kind: str, person: str = "") -> tuple[Event, ...]:
 
 def closing(state: State) -> Options:
     """When all is well the story may end; otherwise it does when nothing more fits in."""
-    if all(wish.fulfilled for wish in state.wishes.values()):
-        return [(40, wordings("evening"))]
-    return []
+    return [(40, wordings("evening"))] if state.fulfilled else []
 
 
 def middle(state: State) -> Options:
@@ -319,7 +302,7 @@ def middle(state: State) -> Options:
         if state.together():
             choices += talking(state, person, other)
         options += [(weight * pace, events) for weight, events in choices]
-    if state.length <= ROOM - MUSING and state.kept.issuperset(state.promises):
+    if state.length <= ROOM - MUSING and not any(map(state.fetches, state.people)):
         options += musing(state)
     left = ROOM - state.length
     fitting = [option for option in options if LENGTH.get(option[1][0].kind, 0) <= left]
@@ -327,14 +310,13 @@ def middle(state: State) -> Options:
 
 
 def last_words(state: State) -> Options:
-    """Happy when every wish came true."""
-    happy = all(wish.fulfilled for wish in state.wishes.values())
-    return [(1, wordings("happy end" if happy else "sad end"))]
+    """Happy when the wish came true."""
+    return [(1, wordings("happy end" if state.fulfilled else "sad end"))]
 
 
 STAGES: dict[str, Callable[[State], Options]] = {
     "weather": one_piece, "season": one_piece, "hour": one_piece, "person": who_comes,
-    "place": where_they_are, "spot": where_it_is, "thing": what_it_is, "want": first_wish,
+    "place": where_they_are, "spot": where_it_is, "thing": what_it_is, "want": who_wants_it,
     "reason": one_piece, "middle": middle, "end": last_words,
 }
 
@@ -349,7 +331,7 @@ def possible(state: State) -> Options:
 def notice(state: State, person: str) -> None:
     """A person sees what is around, and no longer believes here what is not here."""
     here, other = state.where[person], state.other(person)
-    for what in (other, *state.things):
+    for what in (other, state.thing):
         spot = state.where[what]
         believed = state.beliefs.get((person, what))
         if spot in (here, person) or state.where.get(spot) == here:
@@ -358,19 +340,20 @@ def notice(state: State, person: str) -> None:
             del state.beliefs[person, what]
 
 
-def sights(state: State, event: Event) -> tuple[str, list[str]]:
-    """Who and what someone who goes to a place will see there: the other or "", things."""
+def meets(state: State, event: Event) -> str:
+    """The other, if that is whom someone who goes to a place will see there, or ""."""
     other = state.other(event.who)
-    return other if state.where[other] == event.where else "", state.lying(event.where)
+    return other if state.where[other] == event.where else ""
 
 
-def misses(state: State, event: Event) -> str:
-    """The thing that someone comes for to a place and will not find there, or ""."""
-    goal = state.fetches(event.who) or state.wanted(event.who)
-    if not goal or state.beliefs.get((event.who, goal)) != event.where:
-        return ""
-    other, things = sights(state, event)
-    return "" if goal in things or (other and state.where[goal] == other) else goal
+def misses(state: State, event: Event) -> bool:
+    """Whether someone comes to a place for the thing and will see neither it nor anybody there.
+
+    The other is not there then: only the other can have taken the thing, and has it still.
+    """
+    seeks = state.fetches(event.who) or state.wants(event.who)
+    comes_for_it = seeks and state.beliefs.get((event.who, state.thing)) == event.where
+    return comes_for_it and not state.has(event.where) and not meets(state, event)
 
 
 def knows_answer(state: State, event: Event) -> str:
@@ -380,22 +363,20 @@ def knows_answer(state: State, event: Event) -> str:
 
 def cost(state: State, event: Event) -> int:
     """How many words and marks it takes at most to tell an event of the middle."""
-    length = LENGTH[event.kind]
     if event.kind != "go":
-        return length
-    other, things = sights(state, event)
-    n_seen = len(things) + (len(state.held(other)) if other else 0) + bool(misses(state, event))
-    return WAY + SIGHT * n_seen
+        return LENGTH[event.kind]
+    in_sight = state.has(event.where) or state.has(meets(state, event))
+    return WAY + SIGHT * (in_sight or misses(state, event))
 
 
 def do_go(state: State, event: Event) -> None:
-    """Who stays behind knows where the other went."""
-    other, things = sights(state, event)
+    """Who stays behind knows where the other went. Who came in vain does not search on."""
+    other = meets(state, event)
     if state.together():
         state.beliefs[state.other(event.who), event.who] = event.where
-    if not other and state.wanted(event.who) not in things:
+    if not other and not (state.wants(event.who) and state.has(event.where)):
         state.done.add(("lost", event.who))
-    state.done.add(("stroll", event.who))
+    state.done.add(("go", event.who))
     state.where[event.who] = event.where
     state.visited.add((event.who, event.where))
     state.arrived = event.who if other else ""
@@ -409,8 +390,7 @@ def do_take(state: State, event: Event) -> None:
 def do_give(state: State, event: Event) -> None:
     """A promise is kept by it. The one who got the thing says thank you."""
     state.where[event.what] = event.where
-    if state.promises.get(event.who) == event.what:
-        state.kept.add(event.who)
+    state.kept = event.who == state.promiser
     state.subject = state.lead = event.where
 
 
@@ -435,7 +415,7 @@ def do_talk(state: State, event: Event) -> None:
 
 def do_promise(state: State, event: Event) -> None:
     """To be kept by giving the thing."""
-    state.promises[event.who] = event.what
+    state.promiser = event.who
 
 
 def do_muse(state: State, event: Event) -> None:
@@ -446,7 +426,7 @@ def do_muse(state: State, event: Event) -> None:
 
 def do_fulfil(state: State, event: Event) -> None:
     """The wish came true."""
-    state.wishes[event.who].fulfilled = True
+    state.fulfilled = True
 
 
 ACTS: dict[str, Callable[[State, Event], None]] = {
@@ -470,15 +450,15 @@ def act(state: State, event: Event) -> None:
 
 def wish(state: State, event: Event) -> None:
     """A wish, its reason yet to come."""
-    state.wishes[event.who] = Wish(event.what)
+    state.wisher = event.who
     state.length += LENGTH["want"]
     state.subject = state.lead = event.who
     state.stage = "reason"
 
 
 def reason(state: State, event: Event) -> None:
-    """The reason of the latest wish. With the first one the story is under way."""
-    state.wishes[state.lead].reason = event.wording
+    """The reason of the wish. With it the story is under way."""
+    state.reason = event.wording
     state.length += LENGTH["reason"]
     state.stage = "middle"
     for person in state.people:
@@ -495,9 +475,9 @@ def settle(state: State, event: Event) -> None:
 
 def place_thing(state: State, event: Event) -> None:
     """The thing is at the spot named before."""
-    state.things.append(event.what)
+    state.thing = event.what
+    state.look = event.look
     state.where[event.what] = state.spot.where
-    state.looks[event.what] = event.look
     if state.spot.kind == "knows":
         state.beliefs[state.spot.who, event.what] = state.spot.where
     state.stage = "want"
