@@ -77,7 +77,7 @@ class DataConfig:
     validation_share: float | None = None
     """of the text, kept apart to measure what was learned; None: 0.1, and for the built-in worlds
     0.05, at most 1000 stories."""
-    stories: int | None = None  # told by the built-in worlds; None: 32,000
+    stories: int | None = None  # told by the built-in worlds; None: 40,000
     cache_dir: str = "data/cache"  # where token files are kept for the next run
 
     def __post_init__(self) -> None:
@@ -98,7 +98,7 @@ class DataConfig:
         )
         require(
             self.stories is None or self.stories >= 100,
-            f"--data.stories {self.stories} must be at least 100; try 32000",
+            f"--data.stories {self.stories} must be at least 100; try 40000",
         )
 
 
@@ -185,8 +185,8 @@ DEFAULT_PRESET = "tiny"
 
 _TRAINING: dict[str, TrainConfig] = {
     "tiny": TrainConfig(
-        max_steps=4000, batch_size=8, optimizer="muon", learning_rate=4e-3,
-        final_learning_rate=4e-5, warmup_steps=50, beta2=0.98, eval_every=1000,
+        max_steps=4500, batch_size=8, optimizer="muon", learning_rate=4e-3,
+        final_learning_rate=4e-5, warmup_steps=50, beta2=0.98, eval_every=900,
     ),
     "shakespeare-char": TrainConfig(
         max_steps=2000, batch_size=12, learning_rate=1e-3, final_learning_rate=1e-4,

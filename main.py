@@ -266,8 +266,8 @@ def show_samples(
     end = corpus.tokenizer.end_of_text
     sampling = SamplingConfig(
         max_new_tokens=config.model.context_length,
-        temperature=0.8,
-        top_p=0.95,
+        temperature=0.6,
+        top_p=0.9,
         seed=config.train.seed,
     )
     model.eval()
@@ -275,7 +275,10 @@ def show_samples(
     texts = [corpus.tokenizer.decode(row) for row in rows]
     together = "\n\n".join(texts) + "\n"
     write_whole(run_dir / "samples.txt", lambda p: p.write_text(together, encoding="utf-8"))
-    console.print(f"\nThree of {N_SAMPLES} samples in {run_dir / 'samples.txt'}:")
+    console.print(
+        f"\nThree of {N_SAMPLES} samples in {run_dir / 'samples.txt'}, "
+        f"temperature {sampling.temperature}, top-p {sampling.top_p}:"
+    )
     for text in texts[:3]:
         console.print(f"\n  {text}")
     world = LANGUAGES.get(config.data.path[0])

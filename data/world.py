@@ -40,7 +40,7 @@ LENGTH = {
     "fulfil": 10,
 }
 WAY, SIGHT = 14, 3  # "Soon Leo went to the hall. In the hall he saw Max", "and the cup"
-ERRAND = 68         # a promise, the way there and back, what is taken and given
+ERRAND = 73         # a promise, the way there and back, what is taken, given and used
 MUSING = 44         # a sound, the way, what is taken and used
 ROOM = 112
 

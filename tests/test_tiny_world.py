@@ -247,7 +247,7 @@ def test_a_story_that_stops_between_sentences_is_told_so():
 
 
 @pytest.mark.parametrize(("language", "digest"), [
-    (ENGLISH, "c97e7c22504cc237"), (RUSSIAN, "f15607f63fcd0bda")], ids=LANGUAGES)
+    (ENGLISH, "f9aa95cacc34d2c4"), (RUSSIAN, "e51cfe4ee3bebbda")], ids=LANGUAGES)
 def test_the_first_stories_are_the_same_everywhere(language, digest):
     text = "\n".join(story.text for story in first(language, 100, "validation"))
     assert hashlib.sha256(text.encode()).hexdigest()[:16] == digest
