@@ -170,7 +170,7 @@ _GPT2 = GPT2Config()
 
 PRESETS: dict[str, GPT2Config] = {
     "tiny": GPT2Config(
-        vocab_size=2048, context_length=192, n_layer=4, n_head=4, n_embd=128, dropout=0.0
+        vocab_size=2048, context_length=176, n_layer=4, n_head=4, n_embd=128, dropout=0.0
     ),
     "shakespeare-char": GPT2Config(
         vocab_size=66, context_length=64, n_layer=4, n_head=4, n_embd=128, dropout=0.0
@@ -189,8 +189,8 @@ _TRAINING: dict[str, TrainConfig] = {
         final_learning_rate=4e-5, warmup_steps=50, beta2=0.98, eval_every=900,
     ),
     "shakespeare-char": TrainConfig(
-        max_steps=2000, batch_size=12, learning_rate=1e-3, final_learning_rate=1e-4,
-        warmup_steps=100, beta2=0.99, eval_every=250,
+        max_steps=2000, batch_size=12, optimizer="muon", learning_rate=4e-3,
+        final_learning_rate=4e-5, warmup_steps=50, beta2=0.99, eval_every=500,
     ),
     "book": TrainConfig(batch_size=4),
 }  # fmt: skip

@@ -120,7 +120,7 @@ def draw_losses(run_dir: Path, title: str) -> Path:
     if validation:
         last = validation[-1][1]
         label = f"validation, {last:.4f} at the end"
-        axes.plot(*zip(*validation, strict=True), "o-", color="#1f4e8c", markersize=4, label=label)
+        axes.plot(*zip(*validation, strict=True), "o:", color="#1f4e8c", markersize=5, label=label)
     if floor is not None:
         label = f"floor, {floor:.4f}: no model can do better"
         axes.axhline(floor, color="#c0392b", linestyle="--", label=label)

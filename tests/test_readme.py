@@ -1,0 +1,86 @@
+"""The READMEs: their commands run, their links lead somewhere, and both say the same."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+
+import main
+from cfg_gpt2 import PRESETS
+from gpt2 import GPT2Model
+
+ROOT = Path(main.__file__).parent
+READMES = [ROOT / "README.md", ROOT / "README.ru.md"]
+VERSE = "Однажды the cat sat on the mat, and once upon a time it slept. " * 200
+TINY = [
+    "--model.n-layer", "1", "--model.n-embd", "16", "--model.n-head", "2",
+    "--model.context-length", "16", "--train.max-steps", "2", "--train.device", "cpu",
+]  # fmt: skip
+
+
+def commands(readme: Path) -> list[list[str]]:
+    """The arguments of every `python main.py ...` in the code blocks and in the text."""
+    text = readme.read_text(encoding="utf-8")
+    blocks = re.findall(r"^```\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+    lines = [line.split("#")[0] for block in blocks for line in block.splitlines()]
+    lines += re.findall(r"`([^`\n]+)`", text)
+    return [shlex.split(line)[2:] for line in lines if line.startswith("python main.py")]
+
+
+@pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
+def test_every_command_of_the_readme_runs(
+    readme: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("book.txt", "книга.txt"):
+        (tmp_path / name).write_text(VERSE, encoding="utf-8")
+    said = commands(readme)
+    assert len(said) >= 5
+    for arguments in said:
+        if "--help" in arguments:
+            with pytest.raises(SystemExit, match="0"):
+                main.main(arguments)
+            continue
+        trains = not arguments or arguments[0] in ("train",) or arguments[0].startswith("-")
+        small = TINY if trains and "--resume" not in arguments else []
+        world = ["--data.stories", "100"] if trains and "tiny-world-ru" in arguments else []
+        if not arguments:  # the default run in small
+            world = ["--data.stories", "100"]
+        assert main.main([*arguments, *small, *world]) == 0, arguments
+
+
+@pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
+def test_links_and_pictures_lead_to_files(readme: Path) -> None:
+    targets = re.findall(r"\]\(([^)#]+)\)", readme.read_text(encoding="utf-8"))
+    assert len(targets) > 15
+    assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
+def test_both_languages_give_the_same_commands_and_figures() -> None:
+    english, russian = ([shape(c) for c in commands(readme)] for readme in READMES)
+    assert sorted(english) == sorted(russian)
+
+
+def shape(arguments: list[str]) -> tuple[str, ...]:
+    """A command without the words that are in one language only."""
+    return tuple(a for a in arguments if a.startswith("--") or a in main.COMMANDS)
+
+
+@pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
+def test_the_presets_of_the_readme_are_the_presets(readme: Path) -> None:
+    rows = re.findall(
+        r"^\| `(\S+)` \| ([^|]+) \| (\d+), (\d+), (\d+) \| (\d+) \|$",
+        readme.read_text(encoding="utf-8"),
+        flags=re.MULTILINE,
+    )
+    assert [row[0] for row in rows] == list(PRESETS)
+    for name, parameters, *sizes in rows:
+        config = PRESETS[name]
+        stated = [config.n_layer, config.n_head, config.n_embd, config.context_length]
+        assert [int(size) for size in sizes] == stated
+        digits = re.sub(r"\D", "", parameters)
+        if len(digits) > 7:
+            with torch.device("meta"):
+                assert int(digits) == GPT2Model(config).n_parameters()
