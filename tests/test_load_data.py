@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import random
 import re
 from itertools import chain, pairwise
@@ -532,8 +533,10 @@ def test_evaluation_reads_every_target_once_and_in_order(lengths, context_length
     read_tokens, read_targets = [], []
     for tokens, targets in evaluation_batches(split, context_length, batch_size, 0):
         assert tokens.shape == targets.shape and tokens.dtype == targets.dtype == torch.int64
-        assert tokens.shape[0] <= batch_size and tokens.shape[1] == context_length
         counts = targets != IGNORE_INDEX
+        longest = int(counts.sum(dim=1).max())
+        rounded = min(context_length, math.ceil(longest / 16) * 16)
+        assert tokens.shape[0] <= batch_size and tokens.shape[1] == rounded
         assert counts[:, 0].all() and (counts[:, 1:] <= counts[:, :-1]).all()  # padding comes last
         assert (tokens[~counts] == 0).all()
         read_tokens += tokens[counts].tolist()
@@ -586,3 +589,20 @@ def test_the_meta_file_says_what_the_tokens_were_made_from(load, tmp_path):
     names = {file.name for file in folder.iterdir()}
     assert names == {"train.bin", "validation.bin", "tokenizer.json", "meta.json"}
     assert str(book) in json.dumps(json.loads((folder / "meta.json").read_text())["source"])
+
+
+def test_neighbouring_windows_have_similar_lengths_and_none_is_lost():
+    generator = np.random.default_rng(0)
+    split = stream_of(generator.integers(1, 60, size=2000).tolist())
+    windows = Windows(split, 64, 1, end_of_text=0)
+    spans = windows.spans
+    lengths = (spans[:, 1] - spans[:, 0])[: len(spans) // 64 * 64].reshape(-1, 64)
+    assert (np.diff(lengths, axis=1) >= 0).all()
+    first = spans[:, 0].tolist()
+    assert len(set(first)) == len(first)
+    assert sorted(first) != first  # groups are shuffled
+    ends = dict(spans.tolist())
+    chain, here = 0, min(first)
+    while here in ends:
+        here, chain = ends[here], chain + 1
+    assert chain == len(spans) and here == len(split.tokens) - 1
