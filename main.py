@@ -296,10 +296,10 @@ def show_samples(
 
 
 def opening(corpus: Corpus) -> str:
-    """The first word of the validation text: a prompt that suits the data."""
-    text = corpus.tokenizer.decode(corpus.validation.tokens[1:100].tolist())
-    found = re.search(r"\w+", text)
-    return found.group() if found else ""
+    """The first word of the validation text that begins with a capital: a prompt that suits."""
+    text = corpus.tokenizer.decode(corpus.validation.tokens[1:1000].tolist())
+    words = re.findall(r"\w+", text)
+    return next((word for word in words if word[0].isupper()), "")
 
 
 # generate -----------------------------------------------------------------------------------
