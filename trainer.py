@@ -99,17 +99,19 @@ class Trainer:
         bar = Bar(self.console, "training", self.config.max_steps, done=self.step)
         with bar, stop_signal() as stop:
             if self.step == 0:
+                self.log.keep_until(-1)
                 self.report(bar, {"step": 0, "tokens": 0, "seconds": 0.0} | self.evaluate())
             while self.step < self.config.max_steps and not stop.requested:
                 metrics = self.take_step()
-                finished = self.step == self.config.max_steps
-                if finished or self.step % self.config.eval_every == 0:
+                due = self.step % self.config.eval_every == 0
+                if due or self.step == self.config.max_steps:
                     metrics |= self.evaluate()
                 self.seconds = time.monotonic() - started
                 metrics["seconds"] = round(self.seconds, 3)
                 self.report(bar, metrics)
-                if finished or stop.requested or self.step % self.config.eval_every == 0:
+                if due and self.step < self.config.max_steps:
                     self.save()
+            self.save()  # here, so that no moment of Ctrl-C can slip past it
         return self.step >= self.config.max_steps
 
     def take_step(self) -> Metrics:

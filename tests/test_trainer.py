@@ -134,6 +134,30 @@ def test_a_resumed_run_is_the_same_run_bit_for_bit(
     assert log_without_clock(second) == log_without_clock(straight)
 
 
+def test_a_stop_before_the_first_step_is_saved_and_resumed_too(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    asked = False
+
+    def interrupted(model: GPT2Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, dict]:
+        nonlocal asked
+        if not asked:
+            asked = True
+            os.kill(os.getpid(), signal.SIGINT)
+        return language_model_loss(model, batch)
+
+    straight = new_trainer(corpus, tmp_path / "straight")
+    assert straight.train()
+    first = new_trainer(corpus, tmp_path / "resumed", loss_fn=interrupted)
+    assert not first.train()
+    assert first.step == 0
+    second = new_trainer(corpus, tmp_path / "resumed")
+    second.resume()
+    assert second.train()
+    assert torch.equal(weights(second), weights(straight))
+    assert log_without_clock(second) == log_without_clock(straight)
+
+
 def test_lines_after_the_checkpoint_are_written_again_and_never_twice(
     corpus: Corpus, tmp_path: Path
 ) -> None:

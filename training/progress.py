@@ -9,8 +9,7 @@ from typing import Self
 
 import matplotlib
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 METRICS_FILE = "metrics.jsonl"
 PICTURE_FILE = "loss.png"
@@ -25,21 +24,15 @@ def new_console() -> Console:
     return Console(soft_wrap=not wraps, highlight=False, markup=False, emoji=False)
 
 
-class Percent(ProgressColumn):
-    """12%, without rich's padding."""
-
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.percentage:3.0f}%")
-
-
 class Bar:
     """A bar on a terminal; elsewhere a plain line now and then. Use as a context manager."""
 
     def __init__(self, console: Console, what: str, total: int, done: int = 0) -> None:
         self.console = console
-        self.what, self.total, self.done = what, total, done
+        self.what, self.total = what, total
         self.progress = Progress(
-            TextColumn(what), BarColumn(bar_width=24), Percent(), TextColumn("{task.fields[said]}"),
+            TextColumn(what), BarColumn(bar_width=24), TextColumn("{task.percentage:3.0f}%"),
+            TextColumn("{task.fields[said]}"),
             TimeRemainingColumn(compact=True), TextColumn("left"), console=console,
         )  # fmt: skip
         self.task = self.progress.add_task(what, total=total, completed=done, said="")
@@ -62,7 +55,6 @@ class Bar:
 
     def move(self, done: int, said: str = "") -> None:
         """Shows that `done` of `total` is done, and `said` beside it."""
-        self.done = done
         self.progress.update(self.task, completed=done, said=said)
         now = time.monotonic()
         if not self.console.is_terminal and now - self.last_line > QUIET_SECONDS:
