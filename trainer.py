@@ -79,7 +79,7 @@ class Trainer:
         context_length = config.model.context_length
         end_of_text = corpus.tokenizer.end_of_text
         self.windows = Windows(corpus.train, context_length, self.config.seed, end_of_text)
-        self.optimizers = make_optimizers(model, self.config)
+        self.optimizers = make_optimizers(model, self.config, runtime.precision)
         self.log = MetricsLog(run_dir)
         self.step = 0  # optimizer steps that are done
         self.tokens = 0  # targets that they learned from

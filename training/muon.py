@@ -1,0 +1,86 @@
+"""Muon: a matrix is moved equally far in all its directions.
+
+    m = 0.95 m + 0.05 g          g is the gradient of a matrix W
+    u = 0.95 m + 0.05 g          the momentum one step ahead, after Nesterov
+    W = W - lr (0.2 sqrt(max(rows, columns)) O(u) + decay W)        Jordan 2024; Liu et al. 2025
+
+O(u) is the orthogonal matrix nearest to u = U S V^T, which is U V^T: it keeps the directions of
+the gradient and forgets how strong each is. It is found by matrix products alone: the odd
+polynomial a x + b x^3 + c x^5, applied five times, lifts every singular value from (0, 1] to
+about 1. The factor 0.2 sqrt(...) gives the steps the size of AdamW's.
+Matrices of one shape are multiplied together as a stack: one by one, small ones cost more in
+calls than in products.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+MOMENTUM = 0.95
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # Jordan's: the steepest start that stays near 1
+ITERATIONS = 5
+EPS = 1e-7
+
+
+class Muon(torch.optim.Optimizer):
+    """For matrices, not for vectors, embeddings or the head.
+
+    `precision` is the dtype of the products: bf16 where the device is fast in it, and it is
+    enough: O(u) is used as a direction.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        lr: float,
+        weight_decay: float,
+        precision: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
+        self.precision = precision
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        """Moves every matrix that has a gradient."""
+        for group in self.param_groups:
+            shapes: dict[tuple[int, ...], list[Tensor]] = {}
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    shapes.setdefault(tuple(sorted(parameter.shape)), []).append(parameter)
+            for matrices in shapes.values():
+                self.move(matrices, group["lr"], group["weight_decay"])
+
+    def move(self, matrices: list[Tensor], lr: float, weight_decay: float) -> None:
+        """One step for matrices of one shape, or its transpose."""
+        gradients = [matrix.grad for matrix in matrices]
+        momenta = [self.momentum(matrix) for matrix in matrices]
+        torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
+        ahead = torch._foreach_lerp(momenta, gradients, 1 - MOMENTUM)
+        wide = torch.stack([u if u.size(0) <= u.size(1) else u.T for u in ahead])
+        directions = orthogonal(wide.to(self.precision)).to(matrices[0].dtype).unbind()
+        straight = [
+            o if matrix.size(0) <= matrix.size(1) else o.T
+            for o, matrix in zip(directions, matrices, strict=True)
+        ]
+        size = 0.2 * max(matrices[0].shape) ** 0.5
+        torch._foreach_mul_(matrices, 1 - lr * weight_decay)
+        torch._foreach_add_(matrices, straight, alpha=-lr * size)
+
+    def momentum(self, matrix: Tensor) -> Tensor:
+        """What is remembered of a matrix; zero before its first step."""
+        state = self.state[matrix]
+        if "momentum" not in state:
+            state["momentum"] = torch.zeros_like(matrix)
+        return state["momentum"]
+
+
+def orthogonal(stack: Tensor) -> Tensor:
+    """(N, rows, columns), rows <= columns -> the same, every singular value lifted to about 1."""
+    a, b, c = COEFFICIENTS
+    x = stack / stack.norm(dim=(1, 2), keepdim=True).clamp(min=EPS)  # no singular value above 1
+    for _ in range(ITERATIONS):
+        gram = x @ x.mT  # (N, rows, rows)
+        odd = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)  # b x x^T + c (x x^T)^2
+        x = torch.baddbmm(x, odd, x, beta=a)  # (N, rows, columns)
+    return x
