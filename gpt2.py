@@ -45,6 +45,10 @@ class GPT2Model(nn.Module):
 
         Raises ValueError where the positions go beyond context_length.
         """
+        return self.lm_head(self.features(tokens, cache))  # (B, T, V)
+
+    def features(self, tokens: Tensor, cache: list[KVCache] | None = None) -> Tensor:
+        """(B, T) -> (B, T, C): all but the output layer, for a loss that brings its own."""
         start = cache[0].length if cache else 0
         end = start + tokens.size(1)
         if end > self.config.context_length:
@@ -57,8 +61,7 @@ class GPT2Model(nn.Module):
         x = self.embedding_dropout(x)
         for i, block in enumerate(self.blocks):
             x = block(x, cache[i] if cache else None)
-        x = self.final_norm(x)
-        return self.lm_head(x)  # (B, T, V)
+        return self.final_norm(x)
 
     def init_weights(self, generator: torch.Generator | None = None) -> None:
         """Draws all weights anew: N(0, 0.02), biases 0, norms 1."""

@@ -22,7 +22,7 @@ from torch import Tensor
 from cfg_gpt2 import RunConfig
 from gpt2 import GPT2Model
 from load_data import Corpus, Split, Windows, evaluation_batches
-from loss import bits_per_byte, next_token_loss, perplexity
+from loss import bits_per_byte, head_loss, perplexity
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.optimizer import make_optimizers
 from training.progress import Bar, Metrics, MetricsLog, draw_losses
@@ -36,7 +36,7 @@ LossFunction = Callable[[GPT2Model, Batch], tuple[Tensor, Tensor, Metrics]]
 def language_model_loss(model: GPT2Model, batch: Batch) -> tuple[Tensor, Tensor, Metrics]:
     """-> the summed loss in nats, the count of targets, and nothing else to log."""
     tokens, targets = batch
-    return *next_token_loss(model(tokens), targets), {}
+    return *head_loss(model.features(tokens), model.lm_head.weight, targets), {}
 
 
 @dataclass(frozen=True)

@@ -288,6 +288,8 @@ def test_shape_comments_of_the_model_are_true():
             else:
                 logits = model(tokens[:, 8:], cache)
             loss.next_token_loss(logits, tokens[:, 8:])
+            features = model.features(tokens[:, 8:])
+            loss.head_loss(features, model.lm_head.weight, tokens[:, 8:])
     assert comments.mistakes == []
     assert comments.unseen == []
     assert len(comments.claims) >= 20
