@@ -38,7 +38,8 @@ def head_loss(features: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor
     (B, T, C), (V, C), (B, T) -> the sum in nats, and the count of targets. Under autocast the
     products run in its dtype, as they do in the output layer.
     """
-    total = HeadLoss.apply(features.flatten(0, 1), weight, targets.flatten())
+    rows = features.flatten(0, 1), weight, targets.flatten()
+    total = HeadLoss.apply(*rows, torch.is_grad_enabled())
     return total, (targets != IGNORE_INDEX).sum()
 
 
@@ -52,7 +53,7 @@ class HeadLoss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, features: Tensor, weight: Tensor, targets: Tensor) -> Tensor:  # noqa: ANN001
+    def forward(ctx, features: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
         """Features of some positions, the head, their targets -> the sum of the losses."""
         device, vocab_size = features.device.type, weight.size(0)
         cast = torch.is_autocast_enabled(device)
@@ -67,8 +68,8 @@ class HeadLoss(torch.autograd.Function):
             ):
                 logits = x @ padded.T
                 logits[:, vocab_size:] = -math.inf
-                total = total + loss_and_gradient(logits, wanted, any(ctx.needs_input_grad))
-                if any(ctx.needs_input_grad):
+                total = total + loss_and_gradient(logits, wanted, train)
+                if train:
                     by_features.append(logits @ padded)
                     part = logits.T @ x
                     by_weight = part.to(weight.dtype) if by_weight is None else by_weight.add_(part)
@@ -78,12 +79,12 @@ class HeadLoss(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx, scale: Tensor) -> tuple[Tensor, Tensor, None]:  # noqa: ANN001
+    def backward(ctx, scale: Tensor) -> tuple[Tensor, Tensor, None]:
         """The gradients by features and weight, times the one that arrives here."""
         by_features, by_weight = ctx.saved_tensors
         if not (scale.device.type == "cpu" and scale == 1):  # a GPU would have to be waited for
             by_features, by_weight = by_features * scale, by_weight * scale
-        return by_features.to(ctx.dtype), by_weight, None
+        return by_features.to(ctx.dtype), by_weight, None, None
 
 
 def loss_and_gradient(logits: Tensor, targets: Tensor, gradient: bool) -> Tensor:

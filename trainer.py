@@ -19,12 +19,17 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from cfg_gpt2 import RunConfig
+from cfg_gpt2 import RunConfig, require
 from gpt2 import GPT2Model
 from load_data import Corpus, Split, Windows, evaluation_batches
 from loss import bits_per_byte, head_loss, perplexity
-from training.checkpoint import load_checkpoint, save_checkpoint
-from training.optimizer import make_optimizers
+from training.checkpoint import (
+    load_checkpoint,
+    random_states,
+    save_checkpoint,
+    set_random_states,
+)
+from training.optimizer import make_optimizers, step_optimizers
 from training.progress import Bar, Metrics, MetricsLog, draw_losses
 from training.runtime import Runtime
 from training.schedule import learning_rate
@@ -71,7 +76,7 @@ class Trainer:
         console: Console,
         loss_fn: LossFunction = language_model_loss,
     ) -> None:
-        self.model = model.to(runtime.device)
+        self.model = runtime.prepare(model)
         self.corpus = corpus
         self.model_config, self.config = config.model, config.train
         self.run_dir, self.runtime, self.console = run_dir, runtime, console
@@ -79,11 +84,13 @@ class Trainer:
         context_length = config.model.context_length
         end_of_text = corpus.tokenizer.end_of_text
         self.windows = Windows(corpus.train, context_length, self.config.seed, end_of_text)
+        self.micro_batch = self.config.micro_batch or self.config.batch_size
         self.optimizers = make_optimizers(model, self.config, runtime.precision)
         self.log = MetricsLog(run_dir)
         self.step = 0  # optimizer steps that are done
         self.tokens = 0  # targets that they learned from
         self.seconds = 0.0  # that they took, in earlier sessions of this run too
+        self.batches = self.micro_batches()
         self.evaluation: Evaluation | None = None
 
     def resume(self) -> None:
@@ -91,6 +98,7 @@ class Trainer:
         position = load_checkpoint(self.run_dir, self.model, self.optimizers)
         self.step, self.tokens = int(position["step"]), int(position["tokens"])
         self.seconds = position["seconds"]
+        self.batches = self.micro_batches()
         self.log.keep_until(self.step)
 
     def train(self) -> bool:
@@ -119,50 +127,63 @@ class Trainer:
         started = time.perf_counter()
         self.model.train()
         rate = learning_rate(self.step, self.config)
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-        nats, count = 0.0, 0
-        extra: Metrics = {}
-        for batch in self.micro_batches():
-            with self.runtime.autocast():
-                total, n_targets, extra = self.loss_fn(self.model, batch)
-            total.backward()
-            nats, count = nats + total.item(), count + int(n_targets)
-        grad_norm = self.scale_gradients(count)
-        for optimizer in self.optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        total, count, extra = self.add_gradients()
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients) / count
+        clip = (self.config.grad_clip / norm).clamp(max=1) if self.config.grad_clip else 1
+        step_optimizers(self.optimizers, rate, divisor=count / clip)
         self.step += 1
-        self.tokens += count
-        seconds = time.perf_counter() - started
+        self.batches = self.micro_batches()  # of the next step, while a GPU is busy with this one
+        nats, n_targets, grad_norm = torch.stack([total, count, norm]).tolist()  # waits for it
+        self.tokens += int(n_targets)
         return {
             "step": self.step,
-            "train_loss": nats / count,
-            "train_bits_per_byte": self.train_bits_per_byte(nats / count),
+            "train_loss": nats / n_targets,
+            "train_bits_per_byte": self.train_bits_per_byte(nats / n_targets),
             "learning_rate": rate,
             "grad_norm": grad_norm,
             "tokens": self.tokens,
-            "tokens_per_second": round(count / seconds, 1),
+            "tokens_per_second": round(n_targets / (time.perf_counter() - started), 1),
         } | extra
 
-    def micro_batches(self) -> Iterator[Batch]:
-        """The windows of this step, in portions that fit into memory."""
-        size = self.config.micro_batch or self.config.batch_size
-        for done in range(0, self.config.batch_size, size):
-            first = self.step * self.config.batch_size + done
-            yield self.on_device(
-                self.windows.batch(first, min(size, self.config.batch_size - done))
-            )
+    def add_gradients(self) -> tuple[Tensor, Tensor, Metrics]:
+        """The gradients of this step's summed loss -> the sum, the count, what else to log.
 
-    def scale_gradients(self, count: int) -> float:
-        """Divides the summed gradients by the count of targets and clips them -> their norm."""
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients).item() / count
-        limit = self.config.grad_clip
-        clip = min(1.0, limit / norm) if limit and norm else 1.0
-        torch._foreach_mul_(gradients, clip / count)
-        return norm
+        Where a GPU's memory does not hold a micro-batch, half of it is tried, to the end of the
+        run. Raises ValueError where not even one window fits.
+        """
+        while True:
+            before = random_states()
+            try:
+                return self.add_micro_batches()
+            except torch.OutOfMemoryError:
+                size = self.micro_batch // 2
+                require(size > 0, "one window does not fit into memory; --train.device cpu may")
+                self.console.print(f"memory is short: going on with --train.micro-batch {size}")
+                self.micro_batch = size
+            set_random_states(before)
+            self.model.zero_grad(set_to_none=True)
+            self.batches = self.micro_batches()
+
+    def add_micro_batches(self) -> tuple[Tensor, Tensor, Metrics]:
+        """Forward and backward for each micro-batch, without waiting for a GPU in between."""
+        sums, counts = [], []
+        extra: Metrics = {}
+        for batch in self.batches:
+            with self.runtime.autocast():
+                total, count, extra = self.loss_fn(self.model, self.on_device(batch))
+            total.backward()
+            sums.append(total.detach())
+            counts.append(count)
+        return torch.stack(sums).sum(), torch.stack(counts).sum().to(sums[0].dtype), extra
+
+    def micro_batches(self) -> list[Batch]:
+        """The windows of this step, in portions that fit into memory."""
+        first, n_windows = self.step * self.config.batch_size, self.config.batch_size
+        return [
+            self.windows.batch(first + done, min(self.micro_batch, n_windows - done))
+            for done in range(0, n_windows, self.micro_batch)
+        ]
 
     @torch.inference_mode()
     def evaluate(self) -> Metrics:
@@ -173,7 +194,7 @@ class Trainer:
         for batch in evaluation_batches(
             split,
             self.model_config.context_length,
-            self.config.micro_batch or self.config.batch_size,
+            self.micro_batch,
             self.corpus.tokenizer.end_of_text,
         ):
             with self.runtime.autocast():
@@ -213,8 +234,8 @@ class Trainer:
         return bits_per_byte(nats_per_token * (len(split.tokens) - 1), split.n_bytes)
 
     def on_device(self, batch: Batch) -> Batch:
-        tokens, targets = batch
-        return tokens.to(self.runtime.device), targets.to(self.runtime.device)
+        tokens, targets = map(self.runtime.to_device, batch)
+        return tokens, targets
 
 
 @dataclass

@@ -74,9 +74,8 @@ def restore(tensors: dict[str, Tensor], model: GPT2Model, optimizers: Optimizers
             for parameter in group["params"]:
                 state = remembered.get(names[parameter], {})
                 optimizer.state[parameter] = {k: v.to(parameter.device) for k, v in state.items()}
-    torch.set_rng_state(tensors["random/cpu"])
-    if "random/cuda" in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors["random/cuda"])
+    prefix = "random/"
+    set_random_states({n.removeprefix(prefix): t for n, t in tensors.items() if prefix in n})
 
 
 def random_states() -> dict[str, Tensor]:
@@ -85,3 +84,10 @@ def random_states() -> dict[str, Tensor]:
     if torch.cuda.is_available():
         states["cuda"] = torch.cuda.get_rng_state()
     return states
+
+
+def set_random_states(states: dict[str, Tensor]) -> None:
+    """Puts back what `random_states` gave."""
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])

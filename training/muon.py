@@ -39,12 +39,13 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
         self.precision = precision
+        self.grad_scale: Tensor | None = None  # gradients are divided by it, as in fused AdamW
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]  no closures
         """Moves every matrix that has a gradient."""
         for group in self.param_groups:
-            shapes: dict[tuple[int, ...], list[Tensor]] = {}
+            shapes: dict[tuple[int, ...], list[Tensor]] = {}  # an (r, c) matrix with the (c, r)
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     shapes.setdefault(tuple(sorted(parameter.shape)), []).append(parameter)
@@ -53,7 +54,9 @@ class Muon(torch.optim.Optimizer):
 
     def move(self, matrices: list[Tensor], lr: float, weight_decay: float) -> None:
         """One step for matrices of one shape, or its transpose."""
-        gradients = [matrix.grad for matrix in matrices]
+        gradients = [matrix.grad for matrix in matrices if matrix.grad is not None]
+        if self.grad_scale is not None:
+            torch._foreach_div_(gradients, self.grad_scale)
         momenta = [self.momentum(matrix) for matrix in matrices]
         torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
         ahead = torch._foreach_lerp(momenta, gradients, 1 - MOMENTUM)

@@ -1,5 +1,4 @@
-"""The two optimizers: AdamW for everything, or Muon for the matrices of the blocks and AdamW for the
-rest.
+"""The optimizers: AdamW for everything, or Muon for the matrices of the blocks and AdamW beside it.
 
     m = beta1 m + (1 - beta1) g        v = beta2 v + (1 - beta2) g^2
     w = w - lr (m' / (sqrt(v') + eps) + decay w)        Loshchilov and Hutter 2019, algorithm 2
@@ -11,6 +10,7 @@ pulling a scale to zero would switch the norm off.
 """
 
 import torch
+from torch import Tensor
 
 from cfg_gpt2 import TrainConfig
 from gpt2 import GPT2Model
@@ -35,3 +35,28 @@ def make_optimizers(
     if not orthogonal:
         return [adamw]
     return [adamw, Muon(orthogonal, config.learning_rate, config.weight_decay, precision)]
+
+
+def step_optimizers(
+    optimizers: list[torch.optim.Optimizer], learning_rate: float, divisor: Tensor
+) -> None:
+    """Moves the weights by their gradients / divisor, and forgets the gradients."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate
+        divide_on_the_way(optimizer, divisor)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+
+def divide_on_the_way(optimizer: torch.optim.Optimizer, divisor: Tensor) -> None:
+    """Lets the optimizer's own pass divide the gradients: one pass over memory less.
+
+    `grad_scale` is what torch's GradScaler gives to fused optimizers; on Apple's GPUs the fused
+    kernel does not read it.
+    """
+    if divisor.device.type == "mps":
+        moved = [p for group in optimizer.param_groups for p in group["params"]]
+        torch._foreach_div_([p.grad for p in moved if p.grad is not None], divisor)
+    else:
+        setattr(optimizer, "grad_scale", divisor)  # noqa: B010  no attribute of every Optimizer

@@ -8,8 +8,10 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from cfg_gpt2 import TrainConfig
+from gpt2 import GPT2Model
 
 
 @dataclass(frozen=True)
@@ -18,12 +20,27 @@ class Runtime:
 
     device: torch.device
     precision: torch.dtype
+    compiled: bool = False
 
     def autocast(self) -> AbstractContextManager[object]:
         """Inside this context matrix products run in the chosen precision."""
         if self.precision == torch.float32:
             return nullcontext()
         return torch.autocast(self.device.type, self.precision)
+
+    def prepare(self, model: GPT2Model) -> GPT2Model:
+        """The model on the device, its blocks compiled in place where that was chosen."""
+        model.to(self.device)
+        if self.compiled:
+            for block in model.blocks:
+                block.compile(dynamic=True)  # windows of any length without compiling again
+        return model
+
+    def to_device(self, tensor: Tensor) -> Tensor:
+        """A copy that a GPU need not be waited for."""
+        if self.device.type == "cuda":
+            tensor = tensor.pin_memory()
+        return tensor.to(self.device, non_blocking=True)
 
     def describe(self) -> str:
         """One line for the user."""
