@@ -53,7 +53,7 @@ class HeadLoss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, features: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    def forward(ctx, features: Tensor, weight: Tensor, targets: Tensor, train: bool) -> Tensor:
         """Features of some positions, the head, their targets -> the sum of the losses."""
         device, vocab_size = features.device.type, weight.size(0)
         cast = torch.is_autocast_enabled(device)
@@ -79,8 +79,9 @@ class HeadLoss(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx, scale: Tensor) -> tuple[Tensor, Tensor, None]:
-        """The gradients by features and weight, times the one that arrives here."""
+    def backward(ctx, *above: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        """The gradients by features and weight, times the one that comes from above."""
+        (scale,) = above
         by_features, by_weight = ctx.saved_tensors
         if not (scale.device.type == "cpu" and scale == 1):  # a GPU would have to be waited for
             by_features, by_weight = by_features * scale, by_weight * scale
