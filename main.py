@@ -43,6 +43,7 @@ from training.runtime import choose_runtime
 COMMANDS = {
     "train": ("main:train", "train a model, on the embedded corpus or on your own text"),
     "generate": ("main:write", "let a trained model go on with a prompt"),
+    "benchmark": ("benchmarks.command:benchmark", "measure speed, beside other GPT-2s"),
 }
 N_SAMPLES = 10
 INTERRUPTED = 130  # the exit status that shells give to Ctrl-C

@@ -1,0 +1,101 @@
+"""The machine that figures belong to: without it they say nothing."""
+
+import os
+import platform
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import torch
+
+# what makes products fast or slow, as Linux names it in /proc/cpuinfo
+INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "asimd",
+                "bf16", "sve")  # fmt: skip
+# variables of the environment that change speed; every worker inherits them
+TUNING = re.compile(
+    r"(OMP|KMP|GOMP|MKL|OPENBLAS|DNNL|ONEDNN|MALLOC|TORCH|PYTORCH|CUDA|RAYON|TOKENIZERS)_|"
+    r"(LD_PRELOAD|GLIBC_TUNABLES|TORCHINDUCTOR_\w+)$"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Where and when."""
+
+    date: str
+    cpu: str
+    cores: int  # that this process may use
+    instructions: list[str]
+    memory: int  # bytes; 0 where the system does not say
+    gpu: str  # "" where there is none
+    system: str
+    python: str
+    torch: str
+    threads: int
+    environment: dict[str, str]
+
+    def lines(self) -> list[str]:
+        """For the screen and for a page."""
+        memory = f"{self.memory / 2**30:.0f} GiB" if self.memory else "unknown memory"
+        tuned = ", ".join(f"{name}={value}" for name, value in self.environment.items())
+        return [
+            f"machine   {self.cpu}, {self.cores} cores ({', '.join(self.instructions)}), {memory}"
+            + (f"; {self.gpu}" if self.gpu else "; no GPU"),
+            f"software  {self.system}, Python {self.python}, torch {self.torch} "
+            f"with {self.threads} threads" + (f"; {tuned}" if tuned else ""),
+            f"date      {self.date}",
+        ]
+
+
+def describe_machine() -> Machine:
+    """This one, at this moment."""
+    info = Path("/proc/cpuinfo")
+    text = info.read_text(encoding="utf-8", errors="replace") if info.is_file() else ""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+    return Machine(
+        date=datetime.now().astimezone().isoformat(timespec="minutes"),
+        cpu=cpu_name(text),
+        cores=len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1,
+        instructions=instructions(text),
+        memory=memory_size(),
+        gpu=gpu or ("Apple GPU (mps)" if torch.backends.mps.is_available() else ""),
+        system=f"{platform.system()} {platform.release()}",
+        python=platform.python_version(),
+        torch=torch.__version__,
+        threads=torch.get_num_threads(),
+        environment={k: shortened(v) for k, v in sorted(os.environ.items()) if TUNING.match(k)},
+    )
+
+
+def cpu_name(cpuinfo: str) -> str:
+    """What the maker calls it."""
+    if found := re.search(r"^model name\s*: (.+)$", cpuinfo, flags=re.MULTILINE):
+        return found[1].strip()
+    if sys.platform == "darwin":
+        asked = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        return subprocess.run(asked, capture_output=True, encoding="utf-8").stdout.strip()
+    return platform.processor() or platform.machine()
+
+
+def instructions(cpuinfo: str) -> list[str]:
+    """Those that matter, of the ones that are there."""
+    found = re.search(r"^(?:flags|Features)\s*: (.+)$", cpuinfo, flags=re.MULTILINE)
+    present = found[1].split() if found else []
+    return [name for name in INSTRUCTIONS if name in present] or [
+        torch.backends.cpu.get_cpu_capability().lower()
+    ]
+
+
+def memory_size() -> int:
+    """Bytes of main memory; 0 where the system does not say."""
+    if sys.platform == "win32":
+        return 0
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def shortened(text: str) -> str:
+    """Paths without their folders: results are read on other machines."""
+    return re.sub(r"(?<![\w.])~?/[^\s,=:]*/([^\s,=:/]+)", r"\1", text)
