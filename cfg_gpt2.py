@@ -114,7 +114,9 @@ class TrainConfig:
     optimizer: Literal["adamw", "muon"] = "adamw"
     """muon for the matrices of the blocks learns more from each token; adamw is GPT-2's."""
     learning_rate: float = 6e-4  # the highest, reached after the warm-up
-    final_learning_rate: float = 6e-5  # reached by a cosine at the last step
+    final_learning_rate: float = 6e-5  # the lowest, reached at the last step
+    schedule: Literal["cosine", "trapezoid"] = "cosine"
+    """cosine falls from the warm-up on; trapezoid stays at the highest, then falls in a line."""
     warmup_steps: int = 100  # the learning rate rises linearly over these
     weight_decay: float = 0.1  # on matrices only, never on biases and norms
     beta1: float = 0.9  # AdamW: memory of the mean gradient
@@ -126,6 +128,9 @@ class TrainConfig:
     """auto takes a GPU where there is one."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """of the matrix products; auto takes bf16 where the device is faster with it."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """the blocks, once, for some seconds to minutes; auto does it for models of 10 M parameters
+    and more, where there is a compiler."""
 
     def __post_init__(self) -> None:
         counts = ("max_steps", "batch_size", "eval_every")

@@ -7,6 +7,7 @@ Read before: trainer.py.  Read next: whichever folder you need.
 
 import importlib
 import io
+import os
 import re
 import sys
 from contextlib import ExitStack, redirect_stderr
@@ -38,7 +39,7 @@ from load_data import Corpus, load_corpus
 from tokenizer import Tokenizer
 from trainer import Trainer
 from training.progress import Bar, new_console
-from training.runtime import choose_runtime
+from training.runtime import Runtime, choose_runtime
 
 COMMANDS = {
     "train": ("main:train", "train a model, on the embedded corpus or on your own text"),
@@ -46,6 +47,7 @@ COMMANDS = {
     "benchmark": ("benchmarks.command:benchmark", "measure speed, beside other GPT-2s"),
 }
 N_SAMPLES = 10
+LARGE_PAGES = "THP_MEM_ALLOC_ENABLE"
 INTERRUPTED = 130  # the exit status that shells give to Ctrl-C
 
 Settings = TypeVar("Settings")
@@ -149,7 +151,8 @@ def train(arguments: list[str]) -> int:
     """`python main.py train`: a corpus, a model, the loop, and a look at what came out."""
     console = new_console()
     command = read_train_command(arguments)
-    runtime = choose_runtime(command.train)
+    use_large_pages(console)
+    runtime = choose_runtime(command.train, command.model)
     console.print(f"device    {runtime.describe()}")
     run_dir = command.resume or new_run_dir(command)
     corpus = corpus_with_bar(command.data, console)
@@ -173,12 +176,21 @@ def train(arguments: list[str]) -> int:
             f"Go on with: python main.py train --resume {run_dir}",
         )
         return INTERRUPTED
-    show_samples(console, model, corpus, config, run_dir)
+    show_samples(console, corpus, config, run_dir, runtime)
     console.print(
         f"\nThe curve is in {run_dir / 'loss.png'}. Next, let it write:\n"
         f'  python main.py generate {run_dir} --prompt "{opening(corpus)}"',
     )
     return 0
+
+
+def use_large_pages(console: Console) -> None:
+    """Asks Linux for memory in pages of 2 MB: 124M learns some 5 to 15% faster on a CPU."""
+    pages = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    if LARGE_PAGES in os.environ or not pages.exists() or "[never]" in pages.read_text():
+        return
+    os.environ[LARGE_PAGES] = "1"  # read by torch before its first tensor
+    console.print(f"memory    in large pages, by {LARGE_PAGES}=1; switch them off by =0")
 
 
 def read_train_command(arguments: list[str]) -> TrainCommand:
@@ -261,7 +273,7 @@ def describe(console: Console, config: RunConfig, trainer: Trainer, run_dir: Pat
 
 
 def show_samples(
-    console: Console, model: GPT2Model, corpus: Corpus, config: RunConfig, run_dir: Path
+    console: Console, corpus: Corpus, config: RunConfig, run_dir: Path, runtime: Runtime
 ) -> None:
     """Writes samples.txt, prints three of them, and lets the world judge its own stories."""
     end = corpus.tokenizer.end_of_text
@@ -271,7 +283,7 @@ def show_samples(
         top_p=0.9,
         seed=config.train.seed,
     )
-    model.eval()
+    model = GPT2Model.load(run_dir).to(runtime.device)  # as it was saved, and not compiled
     rows = generate(model, [[end]] * N_SAMPLES, sampling, stop_token=end)
     texts = [corpus.tokenizer.decode(row) for row in rows]
     together = "\n\n".join(texts) + "\n"

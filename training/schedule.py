@@ -1,14 +1,18 @@
-"""The learning rate: a linear warm-up, then half a cosine down to the final rate.
+"""The learning rate: a linear warm-up, then down to the final rate.
 
     step <  warmup:  lr = highest (step + 1) / warmup
-    step >= warmup:  lr = final + (highest - final) (1 + cos(pi p)) / 2,   p from 0 to 1
+    cosine:          lr = final + (highest - final) (1 + cos(pi p)) / 2       p from 0 to 1
+    trapezoid:       lr = final + (highest - final) min(1, (1 - p) / 0.4)
 
-A pure function of the step, so a resumed run needs nothing but the step.
+A pure function of the step, so a resumed run needs nothing but the step. A trapezoid's flat part
+does not know when it ends: it can go on longer than was planned.      Hagele et al. 2024
 """
 
 import math
 
 from cfg_gpt2 import TrainConfig
+
+DECAY = 0.4  # of a trapezoid's steps
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
@@ -17,5 +21,10 @@ def learning_rate(step: int, config: TrainConfig) -> float:
         return config.learning_rate * (step + 1) / config.warmup_steps
     last = max(config.max_steps - 1, config.warmup_steps + 1)
     done = min((step - config.warmup_steps) / (last - config.warmup_steps), 1.0)
-    span = config.learning_rate - config.final_learning_rate
-    return config.final_learning_rate + span * (1 + math.cos(math.pi * done)) / 2
+    if config.schedule == "cosine":
+        height = (1 + math.cos(math.pi * done)) / 2
+    else:
+        height = min(1.0, (1 - done) / DECAY)
+    return config.final_learning_rate + height * (
+        config.learning_rate - config.final_learning_rate
+    )
