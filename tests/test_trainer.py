@@ -7,20 +7,23 @@ import signal
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
 from rich.console import Console
 
-from cfg_gpt2 import DataConfig, GPT2Config, RunConfig, TrainConfig
+import loss
+from cfg_gpt2 import PRESETS, DataConfig, GPT2Config, RunConfig, TrainConfig
 from gpt2 import GPT2Model
 from load_data import Corpus, load_corpus
 from loss import IGNORE_INDEX
+from multiheadattention import explicit_attention
 from trainer import Batch, LossFunction, Trainer, language_model_loss
 from training.muon import Muon, orthogonal
 from training.optimizer import make_optimizers
 from training.progress import MetricsLog
-from training.runtime import Runtime, choose_runtime
+from training.runtime import Runtime, choose_runtime, missing_compiler
 from training.schedule import learning_rate
 
 FP32 = Runtime(torch.device("cpu"), torch.float32)
@@ -335,9 +338,7 @@ def test_a_window_that_does_not_fit_alone_ends_in_a_sentence(
 
 
 def test_the_learning_rate_rises_linearly_and_falls_by_a_cosine() -> None:
-    config = TrainConfig(
-        max_steps=111, warmup_steps=10, learning_rate=1.0, final_learning_rate=0.1
-    )
+    config = TrainConfig(max_steps=111, warmup_steps=10, learning_rate=1.0, final_learning_rate=0.1)
     rates = [learning_rate(step, config) for step in range(111)]
     assert rates[:10] == pytest.approx([0.1 * n for n in range(1, 11)])
     assert rates[10] == 1.0
@@ -346,6 +347,17 @@ def test_the_learning_rate_rises_linearly_and_falls_by_a_cosine() -> None:
     assert rates[10:] == sorted(rates[10:], reverse=True)
     shorter = replace(config, max_steps=1, warmup_steps=0)
     assert learning_rate(0, shorter) == 1.0
+
+
+def test_a_trapezoid_is_flat_and_then_falls_in_a_line() -> None:
+    config = TrainConfig(
+        max_steps=111, warmup_steps=10, learning_rate=1.0, final_learning_rate=0.1,
+        schedule="trapezoid",
+    )  # fmt: skip
+    rates = [learning_rate(step, config) for step in range(111)]
+    assert rates[:10] == pytest.approx([0.1 * n for n in range(1, 11)])
+    assert rates[10:71] == [1.0] * 61
+    assert rates[71:] == pytest.approx([1 - 0.9 * n / 40 for n in range(1, 41)])
 
 
 def test_a_device_that_is_not_here_is_named() -> None:
@@ -364,3 +376,98 @@ def test_a_damaged_checkpoint_is_refused_by_name(corpus: Corpus, tmp_path: Path)
     file.unlink()
     with pytest.raises(FileNotFoundError, match="holds no checkpoint"):
         new_trainer(corpus, tmp_path).resume()
+
+
+@pytest.mark.skipif(missing_compiler("cpu") is not None, reason="no C++ compiler here")
+def test_compiled_blocks_are_the_written_ones(corpus: Corpus, tmp_path: Path) -> None:
+    as_written = new_trainer(corpus, tmp_path / "written", dropout=0.0)
+    compiled = new_trainer(
+        corpus, tmp_path / "compiled", dropout=0.0, runtime=replace(FP32, compiled=True)
+    )
+    names = list(as_written.model.state_dict())
+    for _ in range(2):
+        one, other = as_written.take_step(), compiled.take_step()
+        assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-6)
+    # the compiler adds in another order: some ulps of fp32, which AdamW's first steps enlarge
+    torch.testing.assert_close(weights(compiled), weights(as_written), atol=2e-5, rtol=0)
+    assert list(compiled.model.state_dict()) == names
+    assert compiled.evaluate()["val_loss"] == pytest.approx(as_written.evaluate()["val_loss"])
+
+
+@pytest.mark.parametrize("compile_", ["auto", "on", "off"])
+@pytest.mark.parametrize("missing", [None, "a C++ compiler"])
+def test_what_is_compiled_is_said(
+    monkeypatch: pytest.MonkeyPatch, compile_: Literal["auto", "on", "off"], missing: str | None
+) -> None:
+    monkeypatch.setattr("training.runtime.missing_compiler", lambda device: missing)
+    config = TrainConfig(device="cpu", compile=compile_)
+    small, large = PRESETS["tiny"], PRESETS["gpt2"]
+    if compile_ == "on" and missing:
+        with pytest.raises(ValueError, match=r"--train\.compile on needs a C\+\+ compiler"):
+            choose_runtime(config, small)
+        return
+    wanted = {"auto": (False, True), "on": (True, True), "off": (False, False)}[compile_]
+    for sizes, wants in zip((small, large), wanted, strict=True):
+        runtime = choose_runtime(config, sizes)
+        assert runtime.compiled == (wants and not missing)
+        assert ("blocks compiled" in runtime.describe()) == runtime.compiled
+        assert ("for want of a C++ compiler" in runtime.describe()) == (wants and bool(missing))
+
+
+def plain_losses(trainer: Trainer, n_steps: int) -> list[float]:
+    """The trainer's run once more: the formula, torch's loss, fp32, eager, unfused AdamW."""
+    matrices = [p for p in trainer.model.parameters() if p.dim() == 2]
+    vectors = [p for p in trainer.model.parameters() if p.dim() < 2]
+    groups = [
+        {"params": matrices, "weight_decay": trainer.config.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    betas = trainer.config.beta1, trainer.config.beta2
+    optimizer = torch.optim.AdamW(groups, betas=betas, foreach=False)
+    size, losses = trainer.config.batch_size, []
+    for step in range(n_steps):
+        tokens, targets = trainer.windows.batch(step * size, size)
+        with explicit_attention():
+            logits = trainer.model(tokens).flatten(0, 1)
+        loss = torch.nn.functional.cross_entropy(logits, targets.flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trainer.model.parameters(), trainer.config.grad_clip)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, trainer.config)
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(missing_compiler("cpu") is not None, reason="no C++ compiler here")
+def test_bf16_compiled_padded_and_fused_learns_as_plain_fp32_does(tmp_path: Path) -> None:
+    n_steps, n_seeds = 200, 4
+    config = DataConfig(stories=2000, cache_dir=str(tmp_path))
+    corpus = load_corpus(config)
+    vocab_size = corpus.tokenizer.vocab_size
+    assert vocab_size % loss.ALIGNED  # so that the padding is at work
+    sizes = GPT2Config(
+        vocab_size=vocab_size, context_length=128, n_layer=2, n_head=4, n_embd=64, dropout=0.0
+    )
+
+    def new(seed: int, runtime: Runtime) -> Trainer:
+        train = TrainConfig(
+            max_steps=n_steps, batch_size=8, learning_rate=3e-3, warmup_steps=20, seed=seed
+        )
+        torch.manual_seed(seed)
+        run, console = RunConfig(model=sizes, train=train), Console(file=StringIO())
+        return Trainer(GPT2Model(sizes), corpus, run, tmp_path, runtime, console)
+
+    plain = torch.tensor([plain_losses(new(s, FP32), n_steps) for s in range(n_seeds)])
+    fast_runtime = Runtime(torch.device("cpu"), torch.bfloat16, compiled=True)
+    trainers = [new(s, fast_runtime) for s in range(n_seeds)]
+    fast = torch.tensor([[t.take_step()["train_loss"] for _ in range(n_steps)] for t in trainers])
+    # over 20 steps, so that it is the run that is compared and not the draw of a batch
+    plain, fast = (curves.unflatten(1, (-1, 20)).mean(dim=2) for curves in (plain, fast))
+    spread = plain.std(dim=0)
+    distance = (fast - plain).abs().amax(dim=0)
+    print("\nspread of seeds ", spread, "\nfast from plain ", distance)
+    assert (distance < spread).all()
+    assert plain[:, -1].max() < plain[:, 0].min() - 1  # something was learned
