@@ -446,11 +446,17 @@ class Windows:
 def evaluation_batches(
     split: Split, context_length: int, batch_size: int, end_of_text: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Windows that have every target of a split exactly once: (B, T), (B, T) int64."""
+    """Windows that have every target of a split exactly once: (B, T), (B, T) int64.
+
+    Neighbours are sorted by length, as in training.
+    """
     borders = find_borders(split.tokens, end_of_text)
     spans = cut(borders, 0, len(split.tokens), context_length)
-    while rows := list(islice(spans, batch_size)):
-        yield padded(split.tokens, rows, context_length, end_of_text)
+    while group := list(islice(spans, NEIGHBOURS * batch_size)):
+        group.sort(key=lambda span: span[1] - span[0])
+        for first in range(0, len(group), batch_size):
+            rows = group[first : first + batch_size]
+            yield padded(split.tokens, rows, context_length, end_of_text)
 
 
 def cut(

@@ -528,9 +528,9 @@ lengths = st.lists(st.integers(1, 30), min_size=1, max_size=20)
 
 @patient
 @given(lengths, st.integers(1, 20), st.integers(1, 5))
-def test_evaluation_reads_every_target_once_and_in_order(lengths, context_length, batch_size):
+def test_evaluation_reads_every_target_once_behind_its_own_token(lengths, context_length, batch_size):
     split = stream_of(lengths)
-    read_tokens, read_targets = [], []
+    read = []
     for tokens, targets in evaluation_batches(split, context_length, batch_size, 0):
         assert tokens.shape == targets.shape and tokens.dtype == targets.dtype == torch.int64
         counts = targets != IGNORE_INDEX
@@ -539,10 +539,9 @@ def test_evaluation_reads_every_target_once_and_in_order(lengths, context_length
         assert tokens.shape[0] <= batch_size and tokens.shape[1] == rounded
         assert counts[:, 0].all() and (counts[:, 1:] <= counts[:, :-1]).all()  # padding comes last
         assert (tokens[~counts] == 0).all()
-        read_tokens += tokens[counts].tolist()
-        read_targets += targets[counts].tolist()
+        read += zip(tokens[counts].tolist(), targets[counts].tolist(), strict=True)
     stream = split.tokens.tolist()
-    assert (read_tokens, read_targets) == (stream[:-1], stream[1:])
+    assert sorted(read) == sorted(pairwise(stream))  # each holds an id that occurs once
 
 
 @patient
