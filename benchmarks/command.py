@@ -100,7 +100,10 @@ def overview() -> str:
 
 def make_plan(chosen: settings.Measuring, scratch: Path) -> Plan:
     """Flags -> jobs. Raises ValueError or FileNotFoundError for what does not fit."""
-    device = choose_runtime(TrainConfig(device=chosen.device)).device.type
+    try:
+        device = choose_runtime(TrainConfig(device=chosen.device)).device.type
+    except ValueError as error:
+        raise ValueError(str(error).replace("--train.", "--")) from None
     peers = read_peers(chosen.peers) if isinstance(chosen, settings.Compared) else {}
     if isinstance(chosen, settings.Tokenizing):
         return plan_tokenizing(chosen, scratch)
@@ -156,10 +159,13 @@ def read_text(path: Path) -> str:
 def describe_model(model: GPT2Config, sizes: settings.Sizes) -> str:
     """Sizes, parameters, and what a token costs on paper."""
     cost = operations(model, model.context_length)
+    work = f"batch {sizes.batch_size} x {model.context_length}"
+    if isinstance(sizes, settings.Decoding):
+        work = f"{sizes.prompt_length} tokens to go on from, {sizes.new_tokens} to write"
     return (
         f"{parameters(model):,} parameters: {model.n_layer} blocks, {model.n_head} heads, "
-        f"{model.n_embd} wide, {model.vocab_size:,} tokens; batch {sizes.batch_size} x "
-        f"{model.context_length}; {cost.training / 1e6:,.4g} MFLOP a token in training, "
+        f"{model.n_embd} wide, {model.vocab_size:,} tokens; {work}; "
+        f"{cost.training / 1e6:,.4g} MFLOP a token in training, "
         f"{cost.forward / 1e6:,.4g} forward"
     )
 
@@ -172,12 +178,11 @@ def run(plan: Plan, chosen: settings.Measuring, folder: Path, scratch: Path, com
         console.print(line)
     limits = measured_limits(plan, scratch, console)
     measured = measure_all(plan, chosen, scratch, console)
-    cost = cost_of(plan)
     unit = 1e6 if plan.unit == "MB/s" else 1.0
     result = Result(
         target=plan.target, unit=plan.unit, command=command, machine=machine, model=plan.about,
-        operations_per_token=cost, limits=limits, said=plan.said, measured=measured,
-        rows=rows_of(measured, unit, cost, limit_rates(plan, limits)),
+        limits=limits, said=plan.said, measured=measured,
+        rows=rows_of(measured, unit, limit_rates(plan, limits)),
     )  # fmt: skip
     for line in limit_lines(result):
         console.print(line)
@@ -241,24 +246,14 @@ def shared(jobs: list[Job], measured: list[Measured]) -> list[Measured]:
     return [replace(found[same(job)], job=job) for job in jobs]
 
 
-def cost_of(plan: Plan) -> float | None:
-    """Operations a token, where the target has one figure for all rows."""
-    if plan.target == "training" and plan.model:
-        return operations(plan.model, plan.model.context_length).training
-    return None
-
-
 def limit_rates(plan: Plan, limits: Limits | None) -> dict[str, float]:
-    """Tokens a second at the limit: of products by precision, of memory by batch."""
+    """Operations a second by precision; for decoding, tokens a second by batch."""
     if limits is None or plan.model is None:
         return {}
-    if plan.target == "training":
-        cost = operations(plan.model, plan.model.context_length).training
+    if plan.target != "decoding":
         best = {name: limits.best(name) for name in ("fp32", "bf16")}
-        return {name: rate / cost for name, rate in best.items() if rate}
-    bandwidth = limits.best("memory")
-    if plan.target != "decoding" or bandwidth is None:
-        return {}
+        return {name: rate for name, rate in best.items() if rate}
+    bandwidth = limits.best("memory") or 0.0
     # a step reads each weight once, whatever the batch
     steps = bandwidth / (weights_in_products(plan.model) * BYTES_PER_WEIGHT)
     return {job.group: steps * job.batch_size for job in plan.jobs}

@@ -6,6 +6,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from benchmarks.growth import Series
+from benchmarks.report import figure as figure_of
 from benchmarks.result import Result
 from cfg_gpt2 import write_whole
 
@@ -29,7 +30,7 @@ def draw_bars(folder: Path, result: Result) -> Path:
         axes.plot([low, high], [place, place], color="black", linewidth=1)
         if row.limit:
             axes.plot([row.limit] * 2, [place - 0.4, place + 0.4], color=LIMIT, linewidth=1.5)
-        axes.text(high, place, f"  {middle:,.4g}", va="center", fontsize=8)
+        axes.text(high, place, f"  {figure_of(middle)}", va="center", fontsize=8)
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
     axes.invert_yaxis()
     axes.margins(x=0.12)

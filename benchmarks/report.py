@@ -16,8 +16,8 @@ Cells = list[list[str]]  # the first row has the headings
 
 def cells(result: Result) -> Cells:
     """Rows that anyone can read; a column that would be empty is left out."""
-    heading = ["", result.unit, "range", "ours is faster by", "GFLOP/s", "share of limit",
-               "peak memory", "warm-up"]  # fmt: skip
+    heading = ["", result.unit, "range", "ours is x times as fast", "batches/s", "GFLOP/s",
+               "share of limit", "peak memory", "warm-up"]  # fmt: skip
     lines = [heading, *(line(row) for row in result.rows)]
     used = [i for i in range(len(heading)) if i == 0 or any(cells[i] for cells in lines[1:])]
     return [[cells[i] for i in used] for cells in lines]
@@ -26,13 +26,14 @@ def cells(result: Result) -> Cells:
 def line(row: Row) -> list[str]:
     """One contender; all that is not known is empty."""
     if row.rate is None:
-        return [row.name, "died", *[""] * 6]
+        return [row.name, "died", *[""] * 7]
     share = f"{100 * row.share:.0f}%" if row.share is not None else ""
     return [
         row.name + " (died)" * (row.died is not None),
         figure(row.rate.median),
         f"{figure(row.rate.low)} to {figure(row.rate.high)}",
         ahead(row.ahead),
+        figure(row.batches) if row.batches else "",
         f"{row.operations / 1e9:.3g}" if row.operations else "",
         f"{share} of {row.precision}" if share and row.operations else share,
         f"{row.memory / 1e9:.2f} GB" if row.memory else "",
@@ -53,12 +54,18 @@ def figure(value: float) -> str:
 
 
 def growth_cells(series: list[Series]) -> Cells:
-    """How fast time grows with each size, beside the operations."""
-    heading = ["grows", "from", "to", "slope of time", "slope of operations", "peak memory"]
+    """How fast time grows with each size, beside the operations.
+
+    A fixed cost, such as the optimizer's, flattens the small end; the last two points tell most.
+    """
+    heading = ["grows", "from", "to", "slope of time", "of operations", "last two: time",
+               "operations", "peak memory"]  # fmt: skip
     lines = [heading]
     for one in series:
         slopes = one.slopes()
         seen = [f"{value:.2f}" for value in slopes] if slopes else ["", ""]
+        for cost in (one.seconds, one.operations):
+            seen.append(f"x {cost[-1] / cost[-2]:.2f}" if len(cost) > 1 else "")
         memory = f"{one.memory[0] / 1e9:.2f} to {one.memory[-1] / 1e9:.2f} GB"
         lines.append([one.name, f"{one.x[0]:g}", f"{one.x[-1]:g}", *seen, memory])
     return lines

@@ -6,9 +6,10 @@ from statistics import median
 
 from pydantic import TypeAdapter
 
-from benchmarks.job import Target
+from benchmarks.job import Job, Target
 from benchmarks.limits import Limits
 from benchmarks.machine import Machine
+from benchmarks.operations import operations
 from benchmarks.turns import Measured
 from cfg_gpt2 import write_whole
 
@@ -38,6 +39,7 @@ class Row:
     x: float
     rate: Spread | None  # units a second
     ahead: Spread | None  # the project's rate / this one's, in the same round
+    batches: float | None  # a second, where loading them is all that is done
     operations: float | None  # a second
     limit: float | None  # units a second that the machine could reach
     memory: int  # bytes, the most there was
@@ -62,7 +64,6 @@ class Result:
     command: str
     machine: Machine
     model: str
-    operations_per_token: float | None
     limits: Limits | None
     said: list[str]  # what was left out, and why
     rows: list[Row]
@@ -79,22 +80,47 @@ def ratios(first: list[float], other: list[float]) -> list[float]:
     return [a / b for a, b in zip(first, other, strict=False)]
 
 
-def rows_of(
-    measured: list[Measured], unit: float, cost: float | None, limit_of: dict[str, float]
-) -> list[Row]:
+def loads(job: Job) -> bool:
+    return job.target == "loading"
+
+
+def n_tokens(job: Job) -> int:
+    """In a batch."""
+    return job.batch_size * job.model.context_length
+
+
+def cost_of(job: Job) -> float | None:
+    """Operations a token, where products are what the time is for."""
+    if job.target in ("training", "scaling"):
+        return operations(job.model, job.model.context_length).training
+    return None
+
+
+def limit_of(
+    job: Job, precision: str, cost: float | None, limits: dict[str, float]
+) -> float | None:
+    """Units a second that the machine could reach."""
+    if cost is None:
+        return limits.get(job.group)
+    return limits[precision] / cost if precision in limits else None
+
+
+def rows_of(measured: list[Measured], unit: float, limits: dict[str, float]) -> list[Row]:
     """Rates in `unit` (1e6 for MB/s), compared with the first row of the same group.
 
-    cost: operations a token. limit_of: units a second by the row's group or precision.
+    limits: operations a second by precision, or units a second by group.
     """
     first: dict[str, Measured] = {}
     rows = []
     for seen in measured:
         ready = seen.ready
         base = first.setdefault(seen.job.group, seen)
+        compared = base is not seen and seen.job.target != "scaling"
+        cost = cost_of(seen.job)
         rates = [rate / unit for rate in seen.rates()]
         rate = Spread.of(rates)
         precision = ready.precision if ready else seen.job.precision
-        ahead = ratios(base.rates(), seen.rates()) if base is not seen else []
+        ahead = ratios(base.rates(), seen.rates()) if compared else []
         rows.append(
             Row(
                 name=seen.job.name,
@@ -102,8 +128,9 @@ def rows_of(
                 x=seen.job.x,
                 rate=rate,
                 ahead=Spread.of(ahead),
+                batches=rate.median / n_tokens(seen.job) if rate and loads(seen.job) else None,
                 operations=rate.median * unit * cost if rate and cost else None,
-                limit=limit_of.get(seen.job.group, limit_of.get(precision)),
+                limit=limit_of(seen.job, precision, cost, limits),
                 memory=max((round.memory for round in seen.rounds), default=0),
                 build_seconds=ready.build_seconds if ready else 0.0,
                 warmup_seconds=ready.warmup_seconds if ready else 0.0,

@@ -1,8 +1,10 @@
 """The flags of each target, and how they become contenders."""
 
 import io
+import re
 from contextlib import redirect_stderr
 from dataclasses import dataclass, replace
+from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import TypeVar
 
@@ -117,6 +119,10 @@ class Tokenizing(Compared):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(
+            self.vocab_size >= 257,
+            f"--vocab-size {self.vocab_size} must be at least 257: 256 bytes and the end; try 2048",
+        )
         if self.text is not None and not self.text.is_file():
             raise FileNotFoundError(f"--text {self.text} does not exist; name a UTF-8 text file")
 
@@ -148,8 +154,20 @@ def parse(command: type[Settings], name: str, arguments: list[str]) -> Settings:
     except SystemExit as stopped:
         if stopped.code in (0, None):
             raise
-    lines = [line.strip(" │╭╮╰╯─") for line in said.getvalue().splitlines()[1:]]
-    text = " ".join(lines).partition("For full helptext")[0].partition("---")[0]
-    message = " ".join(text.split()).removesuffix(".")
-    message += f"; see python main.py benchmark {name} --help"
-    raise ValueError(message)
+    raise ValueError(sentence(said.getvalue(), f"python main.py benchmark {name} --help")) from None
+
+
+def sentence(box: str, help_command: str) -> str:
+    """tyro's framed message as one line: its first paragraph, and the flag that was meant."""
+    lines = [line.strip(" │╭╮╰╯") for line in box.splitlines()[1:]]  # the first is a title
+    text = dropwhile(is_rule, lines)
+    first = takewhile(lambda line: not is_rule(line), text)
+    message = re.sub(r"^Error parsing ([A-Z]\w+)?[:\s]*", "", " ".join(first)).removesuffix(".")
+    if "Perhaps you meant:" in lines:
+        message += "; perhaps you meant " + lines[lines.index("Perhaps you meant:") + 1].split()[0]
+    return f"{message}; see {help_command}"
+
+
+def is_rule(line: str) -> bool:
+    """Whether it is empty or drawn."""
+    return line.strip("─-") == ""

@@ -1,0 +1,223 @@
+"""`python main.py benchmark` as a person meets it."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import main
+from benchmarks import lineup
+from benchmarks.command import distinct, overview, read_text, shared
+from benchmarks.job import Job
+from benchmarks.machine import cpu_name, describe_machine, instructions, shortened
+from benchmarks.peers import read_peers
+from benchmarks.settings import Decoding, Loading, Scaling, Tokenizing, Training
+from benchmarks.turns import Measured
+
+MICRO = ["--preset", "shakespeare-char", "--n-layer", "1", "--n-head", "2", "--n-embd", "16",
+         "--context-length", "16", "--batch-size", "2", "--device", "cpu",
+         "--rounds", "2", "--steps", "1", "--warmup", "0"]  # fmt: skip
+BOOK = """
+from torch import nn
+
+class GPTModel(nn.Sequential):
+    def __init__(self, cfg):
+        print("a peer may print")
+        super().__init__(nn.Embedding(cfg["vocab_size"], cfg["vocab_size"]))
+"""
+NANOGPT = "raise MemoryError('no room for this peer')"
+
+
+@pytest.fixture
+def peers(tmp_path: Path) -> dict[str, str]:
+    """Stand-ins: a book that runs, a nanoGPT that falls over."""
+    nanogpt, book = tmp_path / "nanoGPT", tmp_path / "book"
+    for folder, file, text in ((nanogpt, "model.py", NANOGPT), (book, "gpt.py", BOOK)):
+        folder.mkdir()
+        (folder / file).write_text(text, encoding="utf-8")
+    return {"nanogpt": str(nanogpt), "book": str(book)}
+
+
+def test_the_project_and_its_peers_are_measured_and_written(
+    tmp_path: Path, peers: dict[str, str], capsys: pytest.CaptureFixture[str]
+):
+    named = ",".join(f"{name}={folder}" for name, folder in peers.items())
+    out = tmp_path / "result"
+    flags = ["--peers", named, "--out", str(out), "--profile"]
+    assert main.main(["benchmark", "training", *MICRO, *flags]) == 0
+    said = capsys.readouterr().out
+    assert "GFLOP/s" in said and "GB/s" in said and "ours is x times as fast" in said
+    assert "MemoryError: no room for this peer" in said
+    result = json.loads((out / "result.json").read_text(encoding="utf-8"))
+    rows = {row["name"]: row for row in result["rows"]}
+    assert rows["nanoGPT fp32 compiled"]["died"] == "MemoryError: no room for this peer"
+    assert rows["ours"]["rate"]["low"] > 0 and rows["the book fp32"]["ahead"]["low"] > 0
+    assert rows["ours"]["operations"] > 0 and rows["ours"]["limit"] > 0
+    ours = next(seen for seen in result["measured"] if seen["job"]["name"] == "ours")
+    assert len(ours["rounds"]) == 2 and ours["rounds"][0]["units"] == 2 * 16
+    assert str(tmp_path) not in result["command"] and "book=book" in result["command"]
+    assert result["machine"]["date"] and result["machine"]["torch"]
+    assert {path.name for path in out.iterdir()} >= {
+        "result.json", "result.md", "result.png", "profile-ours.txt",
+    }  # fmt: skip
+    assert not list(out.glob("*.part"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["nonsense"], "benchmark nonsense is unknown; choose one of training"),
+        (["training", "--peers", "gpt5"], "--peers gpt5 is unknown; choose from transformers"),
+        (["training", "--peers", "nanogpt"], "write nanogpt=FOLDER"),
+        (["training", "--peers", "nanogpt=/nowhere"], "--peers nanogpt=/nowhere is no folder"),
+        (["training", "--peers", "book=."], "has no ch04"),
+        (["training", "--peers", "transformers=x"], "it is a package"),
+        (["training", "--rounds", "0"], "--rounds 0 must be 1 or more"),
+        (["training", "--round", "3"], "perhaps you meant --rounds; see python main.py"),
+        (["training", "--rounds", "x"], "error: --rounds: invalid literal"),
+        (["training", "--n-embd", "10"], "--n-embd 10 must be a multiple of --n-head 12"),
+        (["training", "--preset", "gpt9"], "--preset gpt9 is unknown"),
+        (["training", "--batch-size", "0"], "--batch-size 0 must be 1 or more"),
+        (["decoding", "--context-length", "50"], "try --new-tokens 18"),
+        (["tokenizing", "--text", "nope.txt"], "--text nope.txt does not exist"),
+        (["tokenizing", "--peers", "none", "--vocabulary", "nope"], "nope is not a folder"),
+        (["loading", "--batch-size", "0"], "--batch-size 0 must be 1 or more"),
+        (["scaling", "--peers", "none"], "--peers"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_sentence(
+    flags: list[str],
+    expected: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.chdir(tmp_path)
+    assert main.main(["benchmark", *flags]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("error: ") and said.err.count("\n") == 1
+    assert expected in said.err
+
+
+def test_help_names_every_target(capsys: pytest.CaptureFixture[str]):
+    assert main.main(["benchmark", "--help"]) == 0
+    said = capsys.readouterr().out
+    assert said.strip() == overview()
+    for target in ("training", "decoding", "tokenizing", "loading", "scaling"):
+        assert f"python main.py benchmark {target}" in said
+        with pytest.raises(SystemExit, match="0"):
+            main.main(["benchmark", target, "--help"])
+        assert "--rounds" in capsys.readouterr().out
+
+
+def test_commands_of_the_readme_are_known():
+    text = (Path(main.__file__).parent / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    named = re.findall(r"python main.py benchmark (\w+)", text)
+    assert len(named) >= 7 and set(named) <= set(re.findall(r"benchmark (\w+)", overview()))
+
+
+def test_peers_are_given_or_installed(tmp_path: Path):
+    (tmp_path / "model.py").touch()
+    assert read_peers(f"nanogpt={tmp_path}") == {"nanogpt": str(tmp_path)}
+    assert read_peers("none") == {}
+    assert set(read_peers(None)) <= {"transformers", "tiktoken"}
+
+
+PEERS = {"transformers": "", "tiktoken": "", "nanogpt": "/n", "book": "/b"}
+
+
+def test_bf16_rows_run_only_where_there_are_instructions():
+    jobs, said = lineup.training(Training(), PEERS, bf16=False)
+    assert [job.name for job in jobs] == [
+        "ours", "nanoGPT fp32 compiled", "the book fp32", "Hugging Face fp32",
+    ]  # fmt: skip
+    assert any("no bf16 rows" in line for line in said)
+    assert "tiktoken takes no part in training" in said
+    jobs, said = lineup.training(Training(), PEERS, bf16=True)
+    assert [(job.name, job.precision, job.compiled) for job in jobs] == [
+        ("ours", "auto", False),
+        ("ours fp32", "fp32", False),
+        ("nanoGPT fp32 compiled", "fp32", True),
+        ("nanoGPT bf16 compiled", "bf16", True),
+        ("the book fp32", "fp32", False),
+        ("Hugging Face fp32", "fp32", False),
+        ("Hugging Face bf16 compiled", "bf16", True),
+    ]
+    assert not any("bf16" in line for line in said)
+    assert {(job.batch_size, job.model.context_length, job.model.dropout) for job in jobs} == {
+        (4, 256, 0.0)
+    }
+    assert {job.model.vocab_size for job in jobs} == {50257}
+
+
+def test_decoding_is_compared_at_one_text_and_at_several():
+    jobs, said = lineup.decoding(Decoding(batch_size=3), PEERS)
+    assert [(job.contender, job.batch_size) for job in jobs] == [
+        (name, batch_size)
+        for batch_size in (1, 3)
+        for name in ("ours", "nanogpt", "book", "transformers")
+    ]
+    assert said == ["tiktoken takes no part in decoding"]
+    assert len(lineup.decoding(Decoding(batch_size=1), {})[0]) == 1
+
+
+def test_tokenizing_and_loading_begin_with_the_project(tmp_path: Path):
+    jobs, said = lineup.tokenizing(Tokenizing(), PEERS, tmp_path, tmp_path)
+    assert [job.contender for job in jobs] == ["ours", "tiktoken", "transformers"]
+    assert len(said) == 2
+    names = [job.contender for job in lineup.loading(Loading())]
+    assert names == ["ours", "memmap", "dataloader"]
+
+
+def test_series_grow_one_size_at_a_time_and_the_shared_point_is_measured_once():
+    jobs = lineup.scaling(Scaling())
+    points = {name: [job.x for job in jobs if job.group == name] for name in
+              ("batch", "context", "layers", "width")}  # fmt: skip
+    assert points == {
+        "batch": [1, 2, 4, 8], "context": [128, 256, 512, 1024], "layers": [3, 6, 12, 24],
+        "width": [192, 384, 576, 768],
+    }  # fmt: skip
+    once = distinct(jobs)
+    assert len(once) == len(jobs) - 3
+    again = shared(jobs, [Measured(job=job, died=str(n)) for n, job in enumerate(once)])
+    assert [seen.job for seen in again] == jobs
+    assert len({seen.died for seen in again}) == len(once)
+
+
+def test_a_text_of_any_kind_is_read_or_refused(tmp_path: Path):
+    file = tmp_path / "text.txt"
+    file.write_bytes("\ufeffпривет\r\n".encode())
+    assert read_text(file) == "привет\r\n"
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match="not UTF-8 at byte 0"):
+        read_text(file)
+    file.write_bytes(b" \n")
+    with pytest.raises(ValueError, match="is empty"):
+        read_text(file)
+
+
+def test_the_machine_is_described():
+    lines = describe_machine().lines()
+    assert [line.split()[0] for line in lines] == ["machine", "software", "date"]
+    info = "processor : 0\nmodel name\t: A fast one\nflags\t\t: fpu avx2 avx512f amx_tile\n"
+    assert cpu_name(info) == "A fast one"
+    assert instructions(info) == ["avx2", "avx512f", "amx_tile"]
+    assert instructions("")  # what torch says of it
+
+
+def test_results_name_no_folders_of_this_machine():
+    command = "python main.py benchmark training --peers nanogpt=/home/me/x/nanoGPT,book=~/b/book"
+    assert shortened(command).endswith("--peers nanogpt=nanoGPT,book=book")
+    assert shortened("LD_PRELOAD=/usr/lib/libx.so:/opt/y.so") == "LD_PRELOAD=libx.so:y.so"
+    assert shortened("runs/a/b") == "runs/a/b"
+
+
+def test_a_job_goes_over_the_pipe_and_back():
+    from pydantic import TypeAdapter
+
+    job = lineup.training(Training(), PEERS, bf16=True)[0][3]
+    line = TypeAdapter(Job).dump_json(job)
+    assert b"\n" not in line
+    assert TypeAdapter(Job).validate_json(line) == job

@@ -1,0 +1,225 @@
+"""Each contender does its work: micro models in this process, stand-ins for the checkouts."""
+
+import math
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import decode, load_batches, tokenize_text, train_step
+from benchmarks.job import Job, Precision
+from benchmarks.limits import memory, product, shapes
+from benchmarks.profiling import kind, profiled, shares
+from benchmarks.worker import BUILDERS, Desk, peak_memory
+from cfg_gpt2 import GPT2Config
+from tokenizer import Tokenizer
+
+MODEL = GPT2Config(vocab_size=40, context_length=8, n_layer=1, n_head=2, n_embd=8, dropout=0.0)
+NANOGPT = """
+from dataclasses import dataclass
+import torch
+from torch import nn
+from torch.nn import functional as F
+from standing_beside import WORD  # a checkout's files import each other
+
+@dataclass
+class GPTConfig:
+    block_size: int
+    vocab_size: int
+    n_layer: int
+    n_head: int
+    n_embd: int
+    dropout: float
+    bias: bool
+
+class GPT(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        print("number of parameters: 1")  # what a peer says must not get into the answers
+        assert config.dropout == 0
+        self.table = nn.Embedding(config.vocab_size, config.vocab_size)
+
+    def configure_optimizers(self, weight_decay, learning_rate, betas, device_type):
+        return torch.optim.AdamW(self.parameters(), lr=learning_rate, betas=betas)
+
+    def forward(self, idx, targets=None):
+        logits = self.table(idx)
+        return logits, F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+    def generate(self, idx, max_new_tokens, top_k=None):
+        assert top_k == 1
+        return torch.cat([idx, idx.new_zeros(len(idx), max_new_tokens)], dim=1)
+"""
+BOOK = """
+import torch
+from torch import nn
+
+class GPTModel(nn.Module):
+    def __init__(self, cfg):
+        super().__init__()
+        assert cfg["drop_rate"] == 0 and cfg["qkv_bias"]
+        self.table = nn.Embedding(cfg["vocab_size"], cfg["vocab_size"])
+
+    def forward(self, in_idx):
+        return self.table(in_idx)
+
+def generate_text_simple(model, idx, max_new_tokens, context_size):
+    return torch.cat([idx, idx.new_zeros(len(idx), max_new_tokens)], dim=1)
+"""
+
+
+@pytest.fixture
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
+    monkeypatch.setattr("sys.path", list(sys.path))
+    nanogpt, book = tmp_path / "nanogpt", tmp_path / "book/ch04/01_main-chapter-code"
+    for folder in (nanogpt, book):
+        folder.mkdir(parents=True)
+    (nanogpt / "model.py").write_text(NANOGPT, encoding="utf-8")
+    (nanogpt / "standing_beside.py").write_text("WORD = 1", encoding="utf-8")
+    (book / "gpt.py").write_text(BOOK, encoding="utf-8")
+    return Job(
+        target="training", name="", contender="ours", model=MODEL, batch_size=2, device="cpu",
+        precision="fp32", prompt_length=3, new_tokens=4, scratch=str(tmp_path), warmup=0, steps=1,
+    )  # fmt: skip
+
+
+def folder_of(name: str, base: Job) -> str:
+    return str(Path(base.scratch, name)) if name in ("nanogpt", "book") else ""
+
+
+@pytest.mark.parametrize("name", ["ours", "nanogpt", "book", "transformers"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_training_step_learns_from_every_token(base: Job, name: str, precision: Precision):
+    if name == "transformers":
+        pytest.importorskip("transformers")
+    job = replace(base, precision=precision, folder=folder_of(name, base))
+    contender = BUILDERS["training", name](job)
+    assert contender.step() == contender.step() == 2 * 8
+    assert contender.precision == precision
+
+
+def test_the_step_of_a_peer_moves_its_weights_by_a_clipped_gradient(base: Job):
+    model = torch.nn.Embedding(40, 40)
+    before = model.weight.detach().clone()
+    seen: list[float] = []
+
+    class Watched(torch.optim.SGD):
+        def step(self, closure: None = None) -> None:
+            gradients = [p.grad for g in self.param_groups for p in g["params"]]
+            seen.append(torch.nn.utils.get_total_norm(gradients).item())
+            super().step()
+
+    optimizer = Watched(model.parameters(), lr=1.0)
+    contender = train_step.peer(base, model, optimizer, lambda x, y: 1e3 * model(x).sum(), "")
+    contender.step()
+    assert seen == [pytest.approx(1.0, rel=1e-4)]  # clip_grad_norm_ adds 1e-6 to the norm
+    assert math.isclose((model.weight - before).norm().item(), 1.0, rel_tol=1e-3)
+    assert model.weight.grad is None
+
+
+def test_every_window_of_the_project_is_full(base: Job):
+    corpus = train_step.random_corpus(base)
+    assert corpus.tokenizer.end_of_text not in corpus.train.tokens
+    assert corpus.train.tokens.max() < MODEL.vocab_size
+    step = train_step.ours(base).step
+    assert {step() for _ in range(2 * train_step.N_BATCHES)} == {16}  # two epochs
+
+
+@pytest.mark.parametrize("name", ["ours", "nanogpt", "book", "transformers"])
+def test_decoding_counts_the_new_tokens(base: Job, name: str):
+    if name == "transformers":
+        pytest.importorskip("transformers")
+    job = replace(base, target="decoding", folder=folder_of(name, base))
+    assert BUILDERS["decoding", name](job).step() == 2 * 4
+
+
+def test_everyone_goes_on_from_the_same_prompts(base: Job):
+    assert torch.equal(decode.prompts(base), decode.prompts(base))
+    assert decode.prompts(base).shape == (2, 3)
+
+
+@pytest.fixture
+def texts(base: Job, tmp_path: Path) -> Job:
+    text = "It's 12 o'clock — and the cat sleeps.\n\n  Мама мыла раму! " * 40
+    file = tmp_path / "text.txt"
+    file.write_text(text, encoding="utf-8")
+    Tokenizer.train([text], 300).save(tmp_path)
+    return replace(base, target="tokenizing", text=str(file), vocabulary=str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["ours", "tiktoken", "transformers"])
+def test_tokenizing_counts_the_bytes_of_the_text(texts: Job, name: str):
+    if name != "ours":
+        pytest.importorskip(name)
+    assert BUILDERS["tokenizing", name](texts).step() == Path(texts.text).stat().st_size
+
+
+def test_pieces_are_the_text(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tokenize_text, "PIECE", 7)
+    text = "a few words and\n\nLongWordsThatAreCut   \n"
+    pieces = tokenize_text.pieces_of(text)
+    assert "".join(pieces) == text and max(map(len, pieces)) <= 7
+    assert pieces[:2] == ["a few", " words"]
+
+
+def test_other_ids_are_refused(texts: Job):
+    tokenizer = Tokenizer.load(texts.vocabulary)
+    with pytest.raises(ValueError, match="other ids"):
+        tokenize_text.compare(tokenizer, ["cat"], [[1, 2, 3]])
+
+
+@pytest.mark.parametrize("name", ["ours", "memmap", "dataloader"])
+def test_loading_counts_tokens(base: Job, name: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(load_batches, "N_TOKENS", 16)
+    monkeypatch.setattr(load_batches, "BATCHES", 3)
+    step = BUILDERS["loading", name](replace(base, target="loading")).step
+    assert [step() for _ in range(3)] == [3 * 2 * 8] * 3  # more than one epoch
+
+
+def test_the_desk_answers_in_order(base: Job):
+    desk = Desk(replace(base, target="training", steps=3))
+    ready = desk.prepare()
+    assert ready.steps == 3 and ready.precision == "fp32" and ready.warmup_seconds > 0
+    assert desk.contender
+    round = desk.round(desk.contender)
+    assert round.units == 3 * 2 * 8 and round.rate > 0
+    assert round.memory == 0 or round.memory >= 1 << 20
+    assert peak_memory() >= round.memory
+
+
+def test_limits_are_measured_at_the_models_shapes(base: Job, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("benchmarks.limits.SECONDS", 0.0)
+    assert shapes(base) == [(16, 8, 32), (16, 32, 8), (32, 16, 8), (16, 8, 64)]
+    cpu = torch.device("cpu")
+    assert min(product((4, 5, 6), "bf16", cpu)) > 0  # slow where it is emulated, but there
+    assert [limit.how for limit in memory(1 << 10, cpu)] == ["copy", "read"]
+
+
+def test_a_profile_adds_up_and_finds_the_products(base: Job):
+    found = profiled(train_step.ours(base).step)
+    assert sum(found.shares.values()) == pytest.approx(1)
+    assert found.shares["matrix products"] > 0 and found.shares["optimizer"] > 0
+    assert "aten::" in found.table
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("aten::addmm", "matrix products"),
+        ("aten::_scaled_dot_product_flash_attention_for_cpu", "attention"),
+        ("aten::_fused_adamw_", "optimizer"),
+        ("Optimizer.step#AdamW.step", "optimizer"),
+        ("## Call CompiledFxGraph f3k ##", "elementwise"),
+        ("aten::add_", "elementwise"),
+        ("sm90_xmma_gemm_bf16bf16_bf16f32", "matrix products"),
+        ("autograd::engine::evaluate_function", "rest"),
+    ],
+)
+def test_operators_are_sorted_by_kind(name: str, expected: str):
+    assert kind(name) == expected
+
+
+def test_shares_of_nothing_are_zero():
+    assert set(shares({}).values()) == {0.0}
