@@ -528,7 +528,7 @@ lengths = st.lists(st.integers(1, 30), min_size=1, max_size=20)
 
 @patient
 @given(lengths, st.integers(1, 20), st.integers(1, 5))
-def test_evaluation_reads_every_target_once_behind_its_own_token(lengths, context_length, batch_size):
+def test_evaluation_reads_every_target_once_behind_its_token(lengths, context_length, batch_size):
     split = stream_of(lengths)
     read = []
     for tokens, targets in evaluation_batches(split, context_length, batch_size, 0):
