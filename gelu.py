@@ -21,5 +21,5 @@ class GELU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Any shape -> the same shape."""
         # (1 + tanh(z)) / 2 = sigmoid(2 z), and fewer passes over memory
-        twice_z = x * (SCALE + SCALE * 0.044715 * x * x)
+        twice_z = x * (SCALE + SCALE * 0.044715 * (x * x))
         return x * torch.sigmoid(twice_z)
