@@ -35,6 +35,7 @@ class Job:
     new_tokens: int = 128  # decoding: tokens that are written
     text: str = ""  # tokenizing: a file
     vocabulary: str = ""  # tokenizing: a folder with tokenizer.json
+    large_pages: bool = False  # of memory; set before torch starts
     scratch: str = ""  # a folder that is deleted at the end
     steps: int | None = None  # in a round; None: as many as take ROUND_SECONDS
     warmup: int = 2  # steps that are not counted

@@ -1,5 +1,6 @@
 """Who takes part: the rows of each target, from the flags and the peers that are there."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,11 @@ from benchmarks.settings import (
 from cfg_gpt2 import GPT2Config
 
 NAMES = {"nanogpt": "nanoGPT", "book": "the book", "transformers": "Hugging Face"}
+PAGES = {
+    "ours": "memory in large pages for ours alone, as it asks for them; --large-pages all: for all",
+    "all": "memory in large pages for all",
+    "none": "memory in large pages for none",
+}
 NO_BF16 = "no bf16 rows of peers: this device has no instructions for bf16 products"
 
 
@@ -25,8 +31,10 @@ def training(settings: Training, peers: Peers, *, bf16: bool) -> tuple[list[Job]
 
     -> the jobs, and what was left out and why.
     """
-    base = sized(settings, Job(target="training", name="ours", contender="ours"))
-    jobs, said = [base], []
+    pages = settings.large_pages
+    job = Job(target="training", name="ours", contender="ours", large_pages=pages != "none")
+    base = sized(settings, job)
+    jobs, said = [base], [PAGES[pages]] if peers and sys.platform == "linux" else []
     if bf16:
         jobs.append(replace(base, name="ours fp32", precision="fp32"))
     else:
@@ -40,7 +48,7 @@ def training(settings: Training, peers: Peers, *, bf16: bool) -> tuple[list[Job]
             jobs.append(
                 replace(
                     base, name=row, contender=name, precision=precision,
-                    compiled=compiled, folder=peers[name],
+                    compiled=compiled, folder=peers[name], large_pages=pages == "all",
                 )
             )  # fmt: skip
     if not bf16 and {"nanogpt", "transformers"} & set(peers):
@@ -100,7 +108,7 @@ def loading(settings: Loading) -> list[Job]:
 
 def scaling(settings: Scaling) -> list[Job]:
     """Four series; in each one size grows and the others stay."""
-    base = sized(settings, Job(target="scaling", name="", contender="ours"))
+    base = sized(settings, Job(target="scaling", name="", contender="ours", large_pages=True))
     sizes, length, heads = base.model, settings.context_length, base.model.n_head
     batches, contexts = around(settings.batch_size), sorted({max(1, length // 2), length,
                                                              2 * length, 4 * length})  # fmt: skip

@@ -16,7 +16,7 @@ INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "am
                 "bf16", "sve")  # fmt: skip
 # variables of the environment that change speed; every worker inherits them
 TUNING = re.compile(
-    r"(OMP|KMP|GOMP|MKL|OPENBLAS|DNNL|ONEDNN|MALLOC|TORCH|PYTORCH|CUDA|RAYON|TOKENIZERS)_|"
+    r"(OMP|KMP|GOMP|MKL|OPENBLAS|DNNL|ONEDNN|MALLOC|TORCH|PYTORCH|CUDA|RAYON|TOKENIZERS|THP)_|"
     r"(LD_PRELOAD|GLIBC_TUNABLES|TORCHINDUCTOR_\w+)$"
 )
 

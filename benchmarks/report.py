@@ -11,13 +11,14 @@ from benchmarks.turns import Measured
 from cfg_gpt2 import write_whole
 
 TABLE_FILE = "result.md"
+SPARE = ("warm-up", "GFLOP/s", "range", "batches/s", "peak GB")
 Cells = list[list[str]]  # the first row has the headings
 
 
 def cells(result: Result) -> Cells:
     """Rows that anyone can read; a column that would be empty is left out."""
-    heading = ["", result.unit, "range", "ours is x times as fast", "batches/s", "GFLOP/s",
-               "share of limit", "peak memory", "warm-up"]  # fmt: skip
+    heading = ["", result.unit, "range", "ours / it", "batches/s", "GFLOP/s",
+               "share of limit", "peak GB", "warm-up"]  # fmt: skip
     lines = [heading, *(line(row) for row in result.rows)]
     used = [i for i in range(len(heading)) if i == 0 or any(cells[i] for cells in lines[1:])]
     return [[cells[i] for i in used] for cells in lines]
@@ -36,7 +37,7 @@ def line(row: Row) -> list[str]:
         figure(row.batches) if row.batches else "",
         f"{row.operations / 1e9:.3g}" if row.operations else "",
         f"{share} of {row.precision}" if share and row.operations else share,
-        f"{row.memory / 1e9:.2f} GB" if row.memory else "",
+        f"{row.memory / 1e9:.2f}" if row.memory else "",
         f"{row.build_seconds + row.warmup_seconds:.1f} s",
     ]
 
@@ -72,8 +73,9 @@ def growth_cells(series: list[Series]) -> Cells:
 
 
 def show(console: Console, table: Cells) -> None:
-    """A table on a terminal; plain aligned lines elsewhere."""
+    """A table on a terminal, without some columns where it is narrow; elsewhere plain lines."""
     if console.is_terminal:
+        table = fitted(table, console.width)
         drawn = Table()
         for i, name in enumerate(table[0]):
             drawn.add_column(name, justify="right" if i else "left")
@@ -81,11 +83,24 @@ def show(console: Console, table: Cells) -> None:
             drawn.add_row(*row)
         console.print(drawn)
         return
-    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+    widths = widths_of(table)
     for row in table:
         first = row[0].ljust(widths[0])
         rest = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
         console.print("  ".join([first, *rest]).rstrip())
+
+
+def fitted(table: Cells, width: int) -> Cells:
+    """The table without the columns that are missed least; result.md has them all."""
+    for name in SPARE:
+        if sum(widths_of(table)) + 3 * len(table[0]) + 1 > width and name in table[0]:
+            i = table[0].index(name)
+            table = [[*row[:i], *row[i + 1 :]] for row in table]
+    return table
+
+
+def widths_of(table: Cells) -> list[int]:
+    return [max(map(len, column)) for column in zip(*table, strict=True)]
 
 
 def limit_lines(result: Result) -> list[str]:

@@ -6,7 +6,7 @@ from contextlib import redirect_stderr
 from dataclasses import dataclass, replace
 from itertools import dropwhile, takewhile
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import tyro
 
@@ -78,6 +78,10 @@ class Sizes(Measuring):
 @dataclass(frozen=True, kw_only=True)
 class Training(Sizes, Compared):
     """Tokens a second of a whole training step, against every peer, and the memory it takes."""
+
+    large_pages: Literal["ours", "all", "none"] = "ours"
+    """who asks Linux for memory in pages of 2 MB: ours alone, as `python main.py train` does it,
+    or all, which shows what the code alone brings, or none."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,7 +36,7 @@ def ours(job: Job) -> Contender:
         device=job.device, precision=job.precision,
     )  # fmt: skip
     config = RunConfig(model=job.model, train=steps)
-    runtime = choose_runtime(steps)
+    runtime = choose_runtime(steps, job.model)
     torch.manual_seed(steps.seed)
     model, corpus = GPT2Model(job.model), random_corpus(job)
     trainer = Trainer(model, corpus, config, Path(job.scratch), runtime, new_console())

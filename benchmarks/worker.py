@@ -20,6 +20,7 @@ from benchmarks import decode, load_batches, tokenize_text, train_step
 from benchmarks.job import ROUND_SECONDS, Contender, Job, Profile, Ready, Round
 from benchmarks.limits import Limits, measure_limits
 from benchmarks.profiling import profiled
+from benchmarks.turns import LARGE_PAGES
 
 BUILDERS: dict[tuple[str, str], Callable[[Job], Contender]] = {
     ("training", "ours"): train_step.ours,
@@ -38,6 +39,7 @@ BUILDERS: dict[tuple[str, str], Callable[[Job], Contender]] = {
     ("loading", "memmap"): load_batches.memmap,
     ("loading", "dataloader"): load_batches.dataloader,
 }
+LARGE = "; memory in large pages"
 Answer = Ready | Round | Profile | Limits
 
 
@@ -74,7 +76,7 @@ class Desk:
             warmup_seconds=time.perf_counter() - built,
             steps=self.steps,
             precision=contender.precision,
-            note=contender.note,
+            note=contender.note + LARGE * (os.environ.get(LARGE_PAGES) == "1"),
         )
 
     def round(self, contender: Contender) -> Round:

@@ -1,17 +1,21 @@
 """`python main.py benchmark` as a person meets it."""
 
 import json
+import os
 import re
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import main
-from benchmarks import lineup
+from benchmarks import lineup, turns
 from benchmarks.command import distinct, overview, read_text, shared
 from benchmarks.job import Job
 from benchmarks.machine import cpu_name, describe_machine, instructions, shortened
 from benchmarks.peers import read_peers
+from benchmarks.report import fitted
 from benchmarks.settings import Decoding, Loading, Scaling, Tokenizing, Training
 from benchmarks.turns import Measured
 
@@ -47,7 +51,7 @@ def test_the_project_and_its_peers_are_measured_and_written(
     flags = ["--peers", named, "--out", str(out), "--profile"]
     assert main.main(["benchmark", "training", *MICRO, *flags]) == 0
     said = capsys.readouterr().out
-    assert "GFLOP/s" in said and "GB/s" in said and "ours is x times as fast" in said
+    assert "GFLOP/s" in said and "GB/s" in said and "ours / it" in said
     assert "MemoryError: no room for this peer" in said
     result = json.loads((out / "result.json").read_text(encoding="utf-8"))
     rows = {row["name"]: row for row in result["rows"]}
@@ -150,6 +154,39 @@ def test_bf16_rows_run_only_where_there_are_instructions():
         (4, 256, 0.0)
     }
     assert {job.model.vocab_size for job in jobs} == {50257}
+
+
+def test_large_pages_are_for_whom_they_are_asked():
+    for pages, expected in (("ours", [True, False]), ("all", [True] * 2), ("none", [False] * 2)):
+        settings = Training(large_pages=pages)
+        jobs, said = lineup.training(settings, {"book": "/b"}, bf16=False)
+        assert [job.large_pages for job in jobs] == expected
+        assert sys.platform != "linux" or said[0].startswith("memory in large pages for")
+
+
+def test_the_environment_is_the_users_but_for_large_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    job = lineup.scaling(Scaling())[0]
+    kernel = tmp_path / "enabled"
+    monkeypatch.setattr(turns, "KERNEL", kernel)
+    monkeypatch.delenv(turns.LARGE_PAGES, raising=False)
+    assert turns.environment(job) == dict(os.environ)  # a system without them
+    kernel.write_text("always [madvise] never")
+    assert turns.environment(job) == {**os.environ, turns.LARGE_PAGES: "1"}
+    assert turns.environment(replace(job, large_pages=False)) == dict(os.environ)
+    kernel.write_text("always madvise [never]")
+    assert turns.environment(job) == dict(os.environ)
+    kernel.write_text("[always] madvise never")
+    monkeypatch.setenv(turns.LARGE_PAGES, "0")
+    assert turns.environment(job)[turns.LARGE_PAGES] == "0"  # the user's word
+
+
+def test_a_narrow_terminal_loses_the_columns_that_are_missed_least():
+    table = [["", "tokens/s", "range", "warm-up"], ["ours", "12", "11 to 13", "1 s"]]
+    assert fitted(table, 100) == table
+    assert fitted(table, 38)[0] == ["", "tokens/s", "range"]
+    assert fitted(table, 10)[0] == ["", "tokens/s"]
 
 
 def test_decoding_is_compared_at_one_text_and_at_several():
