@@ -46,7 +46,7 @@ def draw_growth(folder: Path, series: list[Series], title: str) -> Path:
     """Above: seconds a step, and the operations' own line; below: peak memory."""
     matplotlib.use("Agg")
     from matplotlib import pyplot
-    from matplotlib.ticker import NullFormatter
+    from matplotlib.ticker import FormatStrFormatter, NullFormatter
 
     figure, panels = pyplot.subplots(
         2, len(series), figsize=(3.2 * len(series), 6), dpi=120, layout="constrained",
@@ -60,6 +60,9 @@ def draw_growth(folder: Path, series: list[Series], title: str) -> Path:
         for axes in (above, below):
             axes.set_xticks(one.x, [f"{value:g}" for value in one.x])
             axes.xaxis.set_minor_formatter(NullFormatter())
+            axes.yaxis.set_major_formatter(FormatStrFormatter("%.3g"))
+            axes.yaxis.set_minor_formatter(FormatStrFormatter("%.3g"))
+            axes.tick_params(axis="y", which="minor", labelsize=7)
             axes.grid(alpha=0.25, which="both")
             axes.set_xlabel(one.name)
     panels[0][0].set_ylabel("seconds a step")

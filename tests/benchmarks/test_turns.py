@@ -1,12 +1,15 @@
 """Turns, medians and ratios, with contestants that only write down what they are asked."""
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 
 from benchmarks.growth import Series, series_of, slope
 from benchmarks.job import Job, Profile, Ready, Round
 from benchmarks.limits import Limit, Limits
+from benchmarks.pictures import draw_growth
+from benchmarks.report import growth_cells
 from benchmarks.result import Spread, ratios, rows_of
 from benchmarks.turns import Answer, Measured, WorkerDied, in_turns
 from cfg_gpt2 import GPT2Config
@@ -124,3 +127,10 @@ def test_a_series_goes_from_small_to_large_and_leaves_out_what_died():
     (series,) = series_of(points)
     assert series.x == [2.0, 4.0]
     assert series.operations[1] == pytest.approx(2 * series.operations[0])
+
+
+def test_the_growth_of_a_cost_is_drawn(tmp_path: Path):
+    one = Series(name="x", x=[1, 2], seconds=[1, 3], operations=[1, 2], memory=[10**9, 2 * 10**9])
+    assert draw_growth(tmp_path, [one], "title").stat().st_size > 1000
+    heading, cells = growth_cells([one])
+    assert dict(zip(heading, cells, strict=True))["last two: time"] == "x 3.00"
