@@ -49,18 +49,22 @@ class GPT2Model(nn.Module):
 
     def features(self, tokens: Tensor, cache: list[KVCache] | None = None) -> Tensor:
         """(B, T) -> (B, T, C): all but the output layer, for a loss that brings its own."""
-        start = cache[0].length if cache else 0
-        end = start + tokens.size(1)
+        n_new = tokens.size(1)
+        end = n_new + (cache[0].length if cache else 0)
         if end > self.config.context_length:
             raise ValueError(
                 f"{end} tokens are more than context_length {self.config.context_length}; "
                 "give the model the last ones only"
             )
-        positions = torch.arange(start, end, device=tokens.device)  # (T,)
+        mask = None
+        if cache:  # one mask, and the same positions, for every layer
+            positions, mask = cache[0].positions(n_new), cache[0].mask(n_new)
+        else:
+            positions = torch.arange(n_new, device=tokens.device)  # (T,)
         x = self.token_embedding(tokens) + self.position_embedding(positions)  # (B, T, C)
         x = self.embedding_dropout(x)
         for i, block in enumerate(self.blocks):
-            x = block(x, cache[i] if cache else None)
+            x = block(x, cache[i], mask) if cache else block(x)
         return self.final_norm(x)
 
     def init_weights(self, generator: torch.Generator | None = None) -> None:
@@ -77,11 +81,14 @@ class GPT2Model(nn.Module):
             else:
                 nn.init.normal_(parameter, std=0.02, generator=generator)
 
-    def new_cache(self, batch_size: int) -> list[KVCache]:
-        """One empty cache for each block, on the device and in the dtype of the weights."""
+    def new_cache(self, batch_size: int, n_positions: int | None = None) -> list[KVCache]:
+        """One empty cache for each block, on the device and in the dtype of the weights.
+
+        It has room for n_positions; None: for context_length.
+        """
         weight = self.token_embedding.weight
         return [
-            KVCache(self.config, batch_size, device=weight.device, dtype=weight.dtype)
+            KVCache(self.config, batch_size, n_positions, device=weight.device, dtype=weight.dtype)
             for _ in self.blocks
         ]
 

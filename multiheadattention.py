@@ -8,6 +8,7 @@ holds the T x S weights in memory. The faster one runs; `explicit_attention()` c
 Read before: feedforward.py.  Read next: transformer_block.py.
 """
 
+import copy
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,15 +35,20 @@ class MultiHeadAttention(nn.Module):
         self.out_proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
         self.residual_dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, cache: "KVCache | None" = None) -> Tensor:
-        """(B, T, C) -> (B, T, C). With a cache, x holds only the new positions."""
+    def forward(
+        self, x: Tensor, cache: "KVCache | None" = None, mask: Tensor | None = None
+    ) -> Tensor:
+        """(B, T, C) -> (B, T, C). With a cache, x holds only the new positions.
+
+        mask is KVCache.mask's, for rows of unequal length; None: the causal mask.
+        """
         q, k, v = self.qkv_proj(x).chunk(3, dim=-1)  # (B, T, C)
         q, k, v = map(self.split_heads, (q, k, v))  # (B, H, T, D)
         if cache is not None:
             k, v = cache.append(k, v)  # (B, H, S, D)
         written_out = _explicit.get() or is_short(k)
         attend = self.attend_explicit if written_out else self.attend_fused
-        heads = attend(q, k, v)  # (B, H, T, D)
+        heads = attend(q, k, v, mask)  # (B, H, T, D)
         x = heads.transpose(1, 2).flatten(start_dim=2)  # (B, T, C)
         return self.residual_dropout(self.out_proj(x))
 
@@ -50,18 +56,23 @@ class MultiHeadAttention(nn.Module):
         """(B, T, C) -> (B, H, T, D)."""
         return x.unflatten(-1, (self.n_head, -1)).transpose(1, 2)
 
-    def attend_explicit(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def attend_explicit(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
+    ) -> Tensor:
         """(B, H, T, D), (B, H, S, D), (B, H, S, D) -> (B, H, T, D): the formula, line by line."""
         q = q / math.sqrt(q.size(-1))  # before the product, where there are fewer numbers
         scores = q @ k.transpose(-2, -1)  # (B, H, T, S)
-        weights = self.causal_softmax(scores)  # (B, H, T, S)
+        weights = self.causal_softmax(scores, mask)  # (B, H, T, S)
         return self.attention_dropout(weights) @ v  # (B, H, T, D)
 
-    def attend_fused(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def attend_fused(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
+    ) -> Tensor:
         """The same in one kernel, which walks over the keys and keeps a running softmax."""
         n_new, n_keys = q.size(-2), k.size(-2)
-        mask = None
-        if 1 < n_new < n_keys:  # is_causal would align the mask to the first key, not the last
+        is_causal = mask is None and n_new == n_keys
+        if mask is None and 1 < n_new < n_keys:
+            # is_causal would align the mask to the first key, not the last
             mask = causal_mask(n_new, n_keys, like=q)
         return F.scaled_dot_product_attention(
             q,
@@ -69,16 +80,17 @@ class MultiHeadAttention(nn.Module):
             v,
             attn_mask=mask,
             dropout_p=self.attention_dropout.p if self.training else 0.0,
-            is_causal=n_new == n_keys,
+            is_causal=is_causal,
         )
 
 
 class CausalSoftmax(nn.Module):
     """Scores to weights. A module of its own, so that a forward hook can read the weights."""
 
-    def forward(self, scores: Tensor) -> Tensor:
+    def forward(self, scores: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, H, T, S) -> (B, H, T, S); each row sums to 1, and is 0 for later positions."""
-        mask = causal_mask(*scores.shape[-2:], like=scores)  # (T, S)
+        if mask is None:
+            mask = causal_mask(*scores.shape[-2:], like=scores)  # (T, S)
         return (scores + mask).softmax(dim=-1)
 
 
@@ -86,21 +98,25 @@ class KVCache:
     """The keys and values of the positions that one attention layer has seen.
 
     The caller owns it, one for each layer. Its memory is taken at once:
-    2 * B * H * context_length * D numbers.
+    2 * B * H * n_positions * D numbers. Position p of each row lies in slot p, so rows of
+    unequal length end at unequal slots, and a mask hides what lies behind a row's end.
     """
 
     def __init__(
         self,
         config: GPT2Config,
         batch_size: int,
+        n_positions: int | None = None,
         *,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        shape = (batch_size, config.n_head, config.context_length, config.head_dim)
+        n_positions = n_positions or config.context_length
+        shape = (batch_size, config.n_head, n_positions, config.head_dim)
         self.keys = torch.zeros(shape, device=device, dtype=dtype)
         self.values = torch.zeros(shape, device=device, dtype=dtype)
-        self.length = 0
+        self.length = 0  # of the longest row
+        self.lengths: Tensor | None = None  # of each row, where they are unequal
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Two of (B, H, T, D) -> two of (B, H, S, D): the new positions behind the old ones.
@@ -110,14 +126,59 @@ class KVCache:
         end, room = self.length + k.size(-2), self.keys.size(-2)
         if end > room:
             raise ValueError(f"the cache has room for {room} positions, {end} were asked for")
-        self.keys[:, :, self.length : end] = k
-        self.values[:, :, self.length : end] = v
+        if self.lengths is None:
+            self.keys[:, :, self.length : end] = k
+            self.values[:, :, self.length : end] = v
+        else:
+            rows = torch.arange(k.size(0), device=k.device).unsqueeze(1)
+            slots = self.positions(k.size(-2))
+            self.keys[rows, :, slots] = k.transpose(1, 2)
+            self.values[rows, :, slots] = v.transpose(1, 2)
+            self.lengths = self.lengths + k.size(-2)
         self.length = end
         return self.keys[:, :, :end], self.values[:, :, :end]
 
+    def positions(self, n_new: int) -> Tensor:
+        """Where the next n_new tokens stand: (T,), or (B, T) for rows of unequal length."""
+        new = torch.arange(n_new, device=self.keys.device)
+        if self.lengths is None:
+            return self.length + new
+        return self.lengths.unsqueeze(1) + new
+
+    def mask(self, n_new: int) -> Tensor | None:
+        """(B, 1, T, S) for rows of unequal length: 0 up to the query's own position, then -inf."""
+        if self.lengths is None:
+            return None
+        slots = torch.arange(self.length + n_new, device=self.keys.device)
+        hidden = slots > self.positions(n_new)[:, None, :, None]  # (B, 1, T, S)
+        return torch.zeros_like(hidden, dtype=self.keys.dtype).masked_fill(hidden, -math.inf)
+
+    def set_lengths(self, lengths: list[int]) -> None:
+        """Forgets what lies behind these lengths, one for each row."""
+        self.length = max(lengths)
+        unequal = min(lengths) < self.length
+        self.lengths = torch.tensor(lengths, device=self.keys.device) if unequal else None
+
     def clear(self) -> None:
         """Forgets all positions and keeps the memory."""
-        self.length = 0
+        self.length, self.lengths = 0, None
+
+    def rows(self, start: int, stop: int, length: int) -> "KVCache":
+        """A cache of some rows alone, in the same memory, of which `length` positions count."""
+        part = copy.copy(self)
+        part.keys, part.values = self.keys[start:stop], self.values[start:stop]
+        part.length, part.lengths = length, None
+        return part
+
+    def keep(self, rows: list[int]) -> None:
+        """Row i becomes what row rows[i] is; the others leave. At most as many as there are."""
+        moved = [i for i, row in enumerate(rows) if i != row]
+        for stored in (self.keys, self.values):
+            filled = stored[:, :, : self.length]
+            filled[moved] = filled[[rows[i] for i in moved]]
+        self.keys, self.values = self.keys[: len(rows)], self.values[: len(rows)]
+        if self.lengths is not None:
+            self.set_lengths(self.lengths[rows].tolist())
 
 
 def causal_mask(n_new: int, n_keys: int, like: Tensor) -> Tensor:

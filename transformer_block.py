@@ -26,8 +26,10 @@ class TransformerBlock(nn.Module):
         self.feedforward_norm = LayerNorm(config.n_embd, bias=config.bias)
         self.feedforward = FeedForward(config)
 
-    def forward(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, cache: KVCache | None = None, mask: Tensor | None = None
+    ) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
-        x = x + self.attention(self.attention_norm(x), cache)
+        x = x + self.attention(self.attention_norm(x), cache, mask)
         x = x + self.feedforward(self.feedforward_norm(x))
         return x

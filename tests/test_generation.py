@@ -1,20 +1,13 @@
 """generation.py against the slow way: no cache, one row at a time, a plain loop."""
 
-import math
 
 import pytest
 import torch
 
 from cfg_gpt2 import GPT2Config
-from generation import (
-    SamplingConfig,
-    choose,
-    generate,
-    keep_top_k,
-    keep_top_p,
-    stream,
-    window_start,
-)
+from decoding.batch import window_start
+from decoding.choice import choose
+from generation import SamplingConfig, generate, stream
 from gpt2 import GPT2Model
 
 CONFIG = GPT2Config(vocab_size=61, context_length=16, n_layer=2, n_head=2, n_embd=24, dropout=0.1)
@@ -40,7 +33,8 @@ def written_slowly(
         seen = text[window_start(len(text), CONFIG.context_length) :]
         with torch.no_grad():
             logits = model(torch.tensor([seen]))[:, -1]
-        text.append(int(choose(logits, config, [generator])))
+        written = text[len(prompt) :]
+        text.append(int(choose(logits, [prompt], [written], config, [generator])))
     return text[len(prompt) :]
 
 
@@ -88,25 +82,11 @@ def test_text_ends_before_the_stop_token_and_each_row_for_itself(model: GPT2Mode
     assert list(stream(model, [1], config, stop_token=stop)) == cut[0]
 
 
-def test_top_k_keeps_the_k_likeliest() -> None:
-    logits = torch.tensor([[0.0, 3.0, 1.0, 2.0]])
-    kept = keep_top_k(logits, 2)
-    assert kept.tolist() == [[-math.inf, 3.0, -math.inf, 2.0]]
-    assert keep_top_k(logits, 9) is logits
-
-
-def test_top_p_keeps_the_smallest_set_that_holds_p() -> None:
-    probabilities = torch.tensor([[0.1, 0.5, 0.15, 0.25]])
-    assert keep_top_p(probabilities, 0.5).tolist() == [[0, 0.5, 0, 0]]
-    assert keep_top_p(probabilities, 0.6).tolist() == [[0, 0.5, 0, 0.25]]
-    assert keep_top_p(probabilities, 1e-9).tolist() == [[0, 0.5, 0, 0]]  # never nothing
-    assert torch.equal(keep_top_p(probabilities, 1.0), probabilities)
-
-
 def test_draws_follow_the_probabilities() -> None:
     logits = torch.tensor([[0.5, 0.3, 0.2]]).log().expand(20_000, 3)
     one = torch.Generator().manual_seed(0)
-    drawn = choose(logits, SamplingConfig(temperature=1.0), [one] * 20_000)
+    none: list[list[int]] = [[]] * 20_000
+    drawn = choose(logits, none, none, SamplingConfig(temperature=1.0), [one] * 20_000)
     shares = drawn.flatten().bincount(minlength=3) / 20_000
     # the standard deviation of each share is below 0.0036
     torch.testing.assert_close(shares, torch.tensor([0.5, 0.3, 0.2]), atol=0.015, rtol=0)

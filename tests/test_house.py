@@ -15,6 +15,9 @@ import pytest
 import torch
 from oracles.shape_comments import ShapeComments
 
+import decoding.batch
+import decoding.choice
+import decoding.filters
 import feedforward
 import gelu
 import generation
@@ -31,6 +34,7 @@ READING_ORDER = [
     "cfg_gpt2", "gelu", "layer_norm", "feedforward", "multiheadattention", "transformer_block",
     "gpt2", "loss", "tokenizer", "load_data", "generation", "trainer", "main",
 ]  # fmt: skip
+GROUND_FOLDERS = ["data", "decoding", "training"]  # what load_data, generation, trainer stand on
 THIRD_PARTY = {
     "torch", "numpy", "tokenizers", "safetensors", "tyro", "pydantic", "rich", "matplotlib",
 }  # fmt: skip
@@ -52,11 +56,16 @@ def allowed_imports(path: Path) -> set[str]:
         return {"data"}
     if top == "training":
         return {"training", *before("trainer")}
+    if top == "decoding":
+        return {"decoding", *before("generation")}
     if top in UPPER_FLOORS:
-        return {top, "data", "training", *READING_ORDER, *NEIGHBOURS.get(top, set())} - {"main"}
+        ground = {*GROUND_FOLDERS, *READING_ORDER} - {"main"}
+        return {top, *ground, *NEIGHBOURS.get(top, set())}
     allowed = set(before(path.stem))
     if path.stem in ("load_data", "trainer", "main"):
         allowed.add("data")
+    if path.stem in ("generation", "main"):
+        allowed.add("decoding")
     if path.stem in ("trainer", "main"):
         allowed.add("training")
     return allowed
@@ -80,7 +89,7 @@ def files_below(folder: Path) -> Iterator[Path]:
 
 
 def ground_floor() -> list[Path]:
-    folders = [*files_below(HOUSE / "data"), *files_below(HOUSE / "training")]
+    folders = [path for name in GROUND_FOLDERS for path in files_below(HOUSE / name)]
     return [HOUSE / f"{name}.py" for name in READING_ORDER] + sorted(folders)
 
 
@@ -168,7 +177,7 @@ def test_the_ground_floor_imports_only_what_is_read_before(path: Path):
 
 
 def test_upper_floors_import_the_ground_floor_and_their_allowed_neighbours():
-    own = {*READING_ORDER, *UPPER_FLOORS, "data", "training", "tests"}
+    own = {*READING_ORDER, *UPPER_FLOORS, *GROUND_FOLDERS, "tests"}
     for path in upper_floors():
         inside = imported_by(parsed(path), path.parent.name) & own
         assert inside - allowed_imports(path) == set(), name_of(path)
@@ -288,6 +297,9 @@ def test_shape_comments_of_the_model_are_true():
             else:
                 logits = model(tokens[:, 8:], cache)
             loss.next_token_loss(logits, tokens[:, 8:])
+            for layer in cache:
+                layer.set_lengths([8, 5])
+            model(tokens[:, 8:], cache)
             features = model.features(tokens[:, 8:])
             loss.head_loss(features, model.lm_head.weight, tokens[:, 8:])
     assert comments.mistakes == []
@@ -298,13 +310,19 @@ def test_shape_comments_of_the_model_are_true():
 def test_shape_comments_of_generation_are_true():
     model = model_of_unequal_sizes()
     # the text grows from token to token, so T is any number
-    comments = ShapeComments([generation], SIZES | {"T": None})
+    modules = [generation, decoding.batch, decoding.choice, decoding.filters]
+    comments = ShapeComments(modules, SIZES | {"T": None})
+    every_filter = generation.SamplingConfig(
+        max_new_tokens=14, min_new_tokens=14, temperature=1.0, top_k=5, top_p=0.9, min_p=0.01,
+        repetition_penalty=1.1, presence_penalty=0.1, no_repeat_ngram=4,
+        logit_bias=((3, 0.5),), banned=((3, 4),), stop_tokens=(6,),
+    )  # fmt: skip
+    greedy = generation.SamplingConfig(max_new_tokens=14, temperature=0)
     with comments:
-        for temperature in (0.0, 1.0):
-            sampling = generation.SamplingConfig(
-                max_new_tokens=14, temperature=temperature, top_k=5, top_p=0.9
-            )
+        for sampling in (every_filter, greedy):
             generation.generate(model, [[1, 2, 3, 4]] * 2, sampling)
+            empty: list[list[int]] = [[], []]
+            decoding.choice.distribution(torch.zeros(2, 13), empty, empty, sampling)
     assert comments.mistakes == []
     assert comments.unseen == []
     assert len(comments.claims) >= 8

@@ -6,6 +6,7 @@
 
 Two forms are read. `x = f(x)  # (B, T, C)` is compared with what the statement assigns or
 returns; a docstring that begins `(B, T, C) -> (B, T, F)` with the arguments and the result.
+It may leave out arguments that have a default, such as a mask.
 A size None fits any number. Works by sys.settrace, so the code itself stays as it is.
 """
 
@@ -42,6 +43,7 @@ class SignatureClaim:
     where: str
     arguments: list[str]
     results: list[str]
+    optional: list[str]  # names of the arguments that have a default
 
 
 @dataclass
@@ -94,7 +96,10 @@ class ShapeComments:
 
     def read_signature(self, path: Path, node: ast.FunctionDef, found: SourceFile) -> None:
         left, arrow, right = (ast.get_docstring(node) or "").partition("\n")[0].partition("->")
-        claim = SignatureClaim(f"{path.name}:{node.lineno}", all_shapes(left), all_shapes(right))
+        names = [argument.arg for argument in node.args.args]
+        optional = names[len(names) - len(node.args.defaults) :]
+        where = f"{path.name}:{node.lineno}"
+        claim = SignatureClaim(where, all_shapes(left), all_shapes(right), optional)
         if arrow and (claim.arguments or claim.results):
             first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
             found.signatures[first] = claim
@@ -122,7 +127,10 @@ class ShapeComments:
         signature = file.signatures.get(code.co_firstlineno)
         if signature is not None and not code.co_flags & inspect.CO_GENERATOR:
             names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-            given = [frame.f_locals[n] for n in names if isinstance(frame.f_locals[n], Tensor)]
+            names = [n for n in names if isinstance(frame.f_locals[n], Tensor)]
+            if len(names) > len(signature.arguments):
+                names = [n for n in names if n not in signature.optional]
+            given = [frame.f_locals[n] for n in names]
             if signature.arguments:
                 self.compare(signature, given, signature.arguments, "takes")
         pending: LineClaim | None = None  # the commented statement that is being executed

@@ -1,0 +1,1 @@
+"""What generation stands on; generation.py is the way from prompts to texts."""

@@ -1,0 +1,113 @@
+"""SamplingConfig: how the next token is chosen, and when a text ends."""
+
+import math
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from cfg_gpt2 import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+    """How the next token is chosen, and when to stop. filters.py has the formulas."""
+
+    max_new_tokens: int = 200  # stop after so many, if nothing else stops it
+    min_new_tokens: int = 0  # no stop token is chosen before so many
+    temperature: float = 0.8  # 0: always the likeliest; 1: as the model says; higher: wilder
+    top_k: int | None = None  # draw among the k likeliest tokens only
+    top_p: float | None = None  # draw among the likeliest that together hold this probability
+    min_p: float | None = None  # draw among those that have this share of the likeliest's
+    repetition_penalty: float = 1.0  # above 1: what stands in the text becomes less likely
+    presence_penalty: float = 0.0  # above 0: what was written once becomes less likely
+    frequency_penalty: float = 0.0  # above 0: what was written often becomes less likely
+    no_repeat_ngram: int | None = None  # never write the same so many tokens in a row twice
+    logit_bias: tuple[tuple[int, float], ...] = ()  # pairs: a token id, what its logit gains
+    banned: Annotated[tuple[tuple[int, ...], ...], tyro.conf.Suppress] = ()  # never written
+    stop_tokens: tuple[int, ...] = ()  # ids that end a text, besides the end of text
+    stop: tuple[str, ...] = ()  # strings that end a text, and are not shown
+    beams: int = 1  # above 1: beam search, the likeliest text as a whole; with temperature 0
+    length_penalty: float = 1.0  # of beams: above 0 prefers longer texts, below 0 shorter ones
+    seed: int = 1  # the same seed gives the same text
+
+    def __post_init__(self) -> None:
+        self.require_numbers_of_tokens()
+        self.require_chances()
+        self.require_penalties()
+        for word in self.banned:
+            require(len(word) > 0, "--ban has an empty word; give at least one token, or leave it")
+        require("" not in self.stop, "--stop has an empty string; give at least one character")
+        if self.beams > 1:
+            require(
+                self.temperature == 0,
+                f"--beams {self.beams} and --temperature {self.temperature} exclude each other; "
+                "beams never draw, so add --temperature 0",
+            )
+            require(not self.stop, "--beams and --stop exclude each other; stop by --stop-tokens")
+        else:
+            require(
+                self.length_penalty == 1,
+                f"--length-penalty {self.length_penalty} is for beams; add --beams 4",
+            )
+
+    def require_numbers_of_tokens(self) -> None:
+        require(
+            self.max_new_tokens >= 1, f"--max-new-tokens {self.max_new_tokens} must be 1 or more"
+        )
+        require(
+            0 <= self.min_new_tokens <= self.max_new_tokens,
+            f"--min-new-tokens {self.min_new_tokens} must be 0 or more and at most "
+            f"--max-new-tokens {self.max_new_tokens}",
+        )
+        require(
+            self.no_repeat_ngram is None or self.no_repeat_ngram >= 1,
+            f"--no-repeat-ngram {self.no_repeat_ngram} must be 1 or more; try 3",
+        )
+        require(self.beams >= 1, f"--beams {self.beams} must be 1 or more; try 4")
+
+    def require_chances(self) -> None:
+        require(
+            0 <= self.temperature < math.inf,
+            f"--temperature {self.temperature} must be 0 (the likeliest token) or more; try 0.8",
+        )
+        require(
+            self.top_k is None or self.top_k >= 1, f"--top-k {self.top_k} must be 1 or more; try 50"
+        )
+        require(
+            self.top_p is None or 0 < self.top_p <= 1,
+            f"--top-p {self.top_p} must be above 0 and at most 1; try 0.95",
+        )
+        require(
+            self.min_p is None or 0 <= self.min_p <= 1,
+            f"--min-p {self.min_p} must be at least 0 and at most 1; try 0.05",
+        )
+
+    def require_penalties(self) -> None:
+        require(
+            0 < self.repetition_penalty < math.inf,
+            f"--repetition-penalty {self.repetition_penalty} must be above 0; try 1.1",
+        )
+        for name in ("presence_penalty", "frequency_penalty", "length_penalty"):
+            value: float = getattr(self, name)
+            flag = "--" + name.replace("_", "-")
+            require(math.isfinite(value), f"{flag} {value} must be a finite number; try 0.5")
+        for token, bias in self.logit_bias:
+            require(
+                bias < math.inf,  # which nan is not, either
+                f"--logit-bias {token} {bias} must be a number, or -inf to ban; try {token} 5",
+            )
+
+    def require_ids(self, vocab_size: int) -> None:
+        """Raises ValueError for a token id that the model does not have."""
+        named = {
+            "--logit-bias": [token for token, _ in self.logit_bias],
+            "--stop-tokens": list(self.stop_tokens),
+            "--ban": [token for word in self.banned for token in word],
+        }
+        for flag, tokens in named.items():
+            for token in tokens:
+                require(
+                    0 <= token < vocab_size,
+                    f"{flag} names token id {token}; the model has 0 to {vocab_size - 1}",
+                )
