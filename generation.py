@@ -4,40 +4,27 @@
 
 Each token is computed once: keys and values of earlier positions stay in a cache. Texts longer
 than the context go on by a window: when it is full, the older half is forgotten and the newer
-half is read again. The parts stand in decoding/: settings, filters, choice, stops, batch.
+half is read again. The parts stand in decoding/, in the order of reading: settings, filters,
+choice, stops, completion, batch, beam, speculative.
 Read before: load_data.py.  Read next: trainer.py.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import replace
 
 import torch
 
 from cfg_gpt2 import require
 from decoding.batch import Batch
+from decoding.beam import Beam, beam_search
 from decoding.choice import choose
+from decoding.completion import Completion, Pen
 from decoding.settings import SamplingConfig
-from decoding.stops import SafeText
+from decoding.speculative import Speculation
 from gpt2 import GPT2Model
 from tokenizer import Tokenizer
 
 __all__ = ["Completion", "SamplingConfig", "cache_bytes", "complete", "generate", "stream", "write"]
-
-Reason = Literal["length", "stop_token", "stop_string"]
-
-
-@dataclass(kw_only=True)
-class Completion:
-    """One text while it is being written, and in the end why it ended."""
-
-    prompt: list[int]
-    seed: int
-    tokens: list[int] = field(default_factory=list)  # the new ones, without a stop token
-    log_probabilities: list[float] = field(default_factory=list)  # of the model, unfiltered
-    text: str = ""  # of the new tokens: before any stop string, without half a character
-    reason: Reason | None = None  # why it ended; None: it has not
-
 
 def generate(
     model: GPT2Model,
@@ -68,10 +55,11 @@ def complete(
     prompts: list[list[int]],
     config: SamplingConfig,
     tokenizer: Tokenizer | None = None,
+    speculation: Speculation | None = None,
 ) -> list[Completion]:
     """`generate` with log-probabilities, the reason for the end and, by a tokenizer, the text."""
     rows = [Completion(prompt=p, seed=config.seed + i) for i, p in enumerate(prompts)]
-    for _ in write(model, rows, config, tokenizer):
+    for _ in write(model, rows, config, tokenizer, speculation):
         pass
     return rows
 
@@ -82,11 +70,26 @@ def write(
     rows: list[Completion],
     config: SamplingConfig,
     tokenizer: Tokenizer | None = None,
+    speculation: Speculation | None = None,
 ) -> Iterator[None]:
-    """Lets the rows grow, all by a token between two yields, until each has ended."""
+    """Lets the rows grow until each has ended; yields as soon as there is something new.
+
+    All rows grow together, by a token at a time; with beams or by speculation, row after row.
+    """
     pens = ready(model, rows, config, tokenizer)
-    if not pens:
-        return
+    if config.beams > 1:
+        require(speculation is None, "beams and speculation exclude each other; choose one")
+        yield from write_beams(model, pens, config)
+    elif speculation:
+        yield from write_by_guesses(model, pens, config, speculation)
+    elif pens:
+        yield from write_together(model, pens, config)
+
+
+def write_together(
+    model: GPT2Model, pens: list[Pen], config: SamplingConfig
+) -> Iterator[None]:
+    """One token for every row, again and again; what has ended leaves the batch."""
     pens.sort(key=lambda pen: len(pen.row.prompt))  # neighbours are padded to one length
     batch = Batch(model, [pen.row.prompt for pen in pens], config.max_new_tokens)
     logits = batch.read()
@@ -109,36 +112,33 @@ def write(
         logits = batch.step(chosen)
 
 
-class Pen:
-    """Writes one row: its random numbers, and what may end it."""
+def write_by_guesses(
+    model: GPT2Model, pens: list[Pen], config: SamplingConfig, speculation: Speculation
+) -> Iterator[None]:
+    """Row after row, several tokens a pass."""
+    for pen in pens:
+        for token, log_probability in speculation.write(
+            model, pen.row.prompt, config, pen.generator
+        ):
+            pen.add(token, log_probability)
+            yield
+            if pen.row.reason is not None:
+                break
 
-    def __init__(
-        self,
-        row: Completion,
-        config: SamplingConfig,
-        tokenizer: Tokenizer | None,
-        device: torch.device,
-    ) -> None:
-        self.row, self.config = row, config
-        self.generator = torch.Generator(device).manual_seed(row.seed)
-        self.safe = SafeText(tokenizer.decode_stream(), config.stop) if tokenizer else None
 
-    def add(self, token: int, log_probability: float) -> None:
-        """One more token, which may be the end."""
-        row = self.row
-        if token in self.config.stop_tokens:
-            row.reason = "stop_token"
-        else:
-            row.tokens.append(token)
-            row.log_probabilities.append(log_probability)
-            if self.safe:
-                row.text += self.safe.step(token)
-                if self.safe.found is not None:
-                    row.reason = "stop_string"
-        if row.reason is None and len(row.tokens) == self.config.max_new_tokens:
-            row.reason = "length"
-        if row.reason and self.safe:
-            row.text += self.safe.finish()
+def write_beams(model: GPT2Model, pens: list[Pen], config: SamplingConfig) -> Iterator[None]:
+    """Row after row, each at once: which text is the best is known at the end."""
+    found: dict[tuple[int, ...], list[Beam]] = {}
+    for pen in pens:
+        prompt = tuple(pen.row.prompt)
+        if prompt not in found:
+            found[prompt] = beam_search(model, pen.row.prompt, config)
+        beams = found[prompt]
+        require(pen.row.rank < len(beams), f"there are only {len(beams)} texts; ask for fewer")
+        beam = beams[pen.row.rank]
+        for token, log_probability in zip(beam.tokens, beam.log_probabilities, strict=True):
+            pen.add(token, log_probability)
+        yield
 
 
 def ready(

@@ -72,11 +72,9 @@ SHAPES: dict[str, tuple[SamplingConfig, theirs.LogitsProcessor]] = {
 
 
 @pytest.mark.parametrize("name", EDITS)
-@pytest.mark.parametrize("length", [2, 7, 14, 40])
+@pytest.mark.parametrize("length", [2, 7, 14, 20])  # shorter than V, so that some token is left
 def test_each_filter_of_every_choice_is_hugging_faces(name: str, length: int) -> None:
     config, processor = EDITS[name]
-    if length == 40 and name == "no repeated token":
-        pytest.skip("a text of 40 leaves no token of 23")
     for _ in range(30):
         prompts, written, whole = random_texts(6, length)
         logits = random_logits(6)
