@@ -20,7 +20,7 @@ from load_data import Corpus, load_corpus
 from loss import IGNORE_INDEX
 from multiheadattention import explicit_attention
 from trainer import Batch, LossFunction, Trainer, language_model_loss
-from training.muon import Muon, orthogonal
+from training.muon import MOMENTUM, Muon, orthogonal
 from training.optimizer import make_optimizers
 from training.progress import MetricsLog
 from training.runtime import Runtime, choose_runtime, missing_compiler
@@ -286,7 +286,9 @@ def test_muon_agrees_with_torchs_own(shapes: list[tuple[int, int]]) -> None:
     ours = [torch.nn.Parameter(torch.randn(shape)) for shape in shapes]
     theirs = [torch.nn.Parameter(p.detach().clone()) for p in ours]
     one = Muon(ours, lr=0.1, weight_decay=0.1, precision=torch.bfloat16)
-    other = torch.optim.Muon(theirs, lr=0.1, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    other = torch.optim.Muon(
+        theirs, lr=0.1, weight_decay=0.1, momentum=MOMENTUM, adjust_lr_fn="match_rms_adamw"
+    )
     for _ in range(3):
         for p, q in zip(ours, theirs, strict=True):
             p.grad = torch.randn_like(p)

@@ -1,7 +1,7 @@
 """Muon: a matrix is moved equally far in all its directions.
 
-    m = 0.95 m + 0.05 g          g is the gradient of a matrix W
-    u = 0.95 m + 0.05 g          the momentum one step ahead, after Nesterov
+    m = 0.9 m + 0.1 g            g is the gradient of a matrix W
+    u = 0.9 m + 0.1 g            the momentum one step ahead, after Nesterov
     W = W - lr (0.2 sqrt(max(rows, columns)) O(u) + decay W)        Jordan 2024; Liu et al. 2025
 
 O(u) is the orthogonal matrix nearest to u = U S V^T, which is U V^T: it keeps the directions of
@@ -17,7 +17,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-MOMENTUM = 0.95
+MOMENTUM = 0.9  # Jordan's 0.95 is for longer runs: tiny-world in 1,000 steps, 7.0 and 6.3% off
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # Jordan's: the steepest start that stays near 1
 ITERATIONS = 5
 EPS = 1e-7
