@@ -10,7 +10,7 @@ import io
 import os
 import re
 import sys
-from contextlib import ExitStack, redirect_stderr
+from contextlib import ExitStack, redirect_stderr, suppress
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
@@ -20,6 +20,7 @@ import torch
 import tyro
 from rich.console import Console
 
+import generation
 from cfg_gpt2 import (
     DEFAULT_PRESET,
     DataConfig,
@@ -33,10 +34,14 @@ from cfg_gpt2 import (
     write_whole,
 )
 from data.tiny_world import LANGUAGES, read_story
-from generation import SamplingConfig, generate, stream
+from decoding.completion import Completion
+from decoding.display import Display, Stopwatch
+from decoding.settings import Repeated
+from decoding.speculative import PromptLookup, SmallModel, Speculation
+from generation import SamplingConfig, cache_bytes, generate
 from gpt2 import GPT2Model
 from load_data import Corpus, load_corpus
-from tokenizer import Tokenizer
+from tokenizer import TOKENIZER_FILE, Tokenizer, UnseenCharacter
 from trainer import Trainer
 from training.progress import Bar, new_console
 from training.runtime import Runtime, choose_runtime
@@ -72,12 +77,41 @@ class GenerateCommand(SamplingConfig):
     """Let a trained model write, token by token."""
 
     run: tyro.conf.Positional[Path]  # a run directory, such as runs/tiny
-    prompt: str = ""  # the text to go on with; empty: a new document
-    samples: int = 1  # texts to write, with seeds seed, seed + 1, ...
+    prompt: Repeated[tuple[str, ...]] = ()
+    """the text to go on with; empty: a new document; -: standard input; may be given again"""
+    prompt_file: Repeated[tuple[Path, ...]] = ()  # a file with a prompt; may be given again
+    samples: int = 1  # texts for each prompt, with seeds seed, seed + 1, ...; of beams the best
+    ban: Repeated[tuple[str, ...]] = ()  # a word that is not written; may be given again
+    stream: bool = True  # show the text while it is being written
+    json: bool = False  # a line of JSON for each text: tokens, log-probabilities, why it ended
+    interactive: bool = False  # ask for prompts, one after the other
+    draft: Path | None = None  # a smaller run with the same tokenizer: it guesses, the run checks
+    prompt_lookup: bool = False  # guess what followed the same words before; the run checks
+    guesses: int = 4  # of --draft or --prompt-lookup at a time
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.samples >= 1, f"--samples {self.samples} must be 1 or more")
+        require(self.guesses >= 1, f"--guesses {self.guesses} must be 1 or more; try 4")
+        if self.temperature == 0:
+            require(
+                self.samples <= self.beams,
+                f"--samples {self.samples} would be the same text: at --temperature 0 there are "
+                f"as many as --beams {self.beams}; raise one of the two",
+            )
+        require(
+            self.prompt.count("-") <= 1,
+            "--prompt - is given twice; standard input can be read once",
+        )
+        require(
+            not (self.interactive and (self.prompt or self.prompt_file)),
+            "--interactive asks for prompts; leave out --prompt and --prompt-file",
+        )
+        several = [self.draft, self.prompt_lookup, self.beams > 1]
+        require(
+            sum(map(bool, several)) <= 1,
+            "--draft, --prompt-lookup and --beams exclude each other; choose one",
+        )
 
 
 def main(arguments: list[str]) -> int:
@@ -138,7 +172,7 @@ def sentence(box: str, help_command: str) -> str:
         if is_text
     ]
     message = " ".join(paragraphs[0]).removesuffix(".")
-    message = re.sub(r"^Error parsing (model|data|train|)[:\s]+", "", message)
+    message = re.sub(r"^Error parsing (model|data|train|\w+Command|)[:\s]+", "", message)
     if "Perhaps you meant:" in lines:
         message += "; perhaps you meant " + lines[lines.index("Perhaps you meant:") + 1].split()[0]
     return f"{message}; see {help_command}"
@@ -319,22 +353,117 @@ def opening(corpus: Corpus) -> str:
 
 
 def write(arguments: list[str]) -> int:
-    """`python main.py generate RUN`: streams one text, or several one after the other."""
+    """`python main.py generate RUN`: goes on with prompts, and says how fast that was."""
     command = parse(GenerateCommand, "generate", arguments)
     model = GPT2Model.load(command.run)
     tokenizer = Tokenizer.load(command.run)
     model.to(choose_runtime(TrainConfig()).device)
-    prompt = tokenizer.encode(command.prompt) or [tokenizer.end_of_text]
-    for number in range(command.samples):
-        if number:
-            print()
-        print(command.prompt, end="", flush=True)
-        text = tokenizer.decode_stream()
-        seeded = replace(command, seed=command.seed + number)
-        for token in stream(model, prompt, seeded, stop_token=tokenizer.end_of_text):
-            print(text.step(token), end="", flush=True)
-        print(text.finish())
+    config = replace(
+        command,
+        banned=spellings(command.ban, tokenizer),
+        stop_tokens=(*command.stop_tokens, tokenizer.end_of_text),
+    )
+    speculation = choose_speculation(command, model)
+    if command.interactive:
+        return converse(model, tokenizer, config, speculation)
+    write_texts(model, tokenizer, config, speculation, prompts_of(command))
     return 0
+
+
+def write_texts(
+    model: GPT2Model,
+    tokenizer: Tokenizer,
+    command: GenerateCommand,
+    speculation: Speculation | None,
+    prompts: list[str],
+) -> None:
+    """Goes on with each prompt, in as many samples as asked for."""
+    texts = [text for text in prompts for _ in range(command.samples)]
+    encoded = {text: tokenizer.encode(text) or [tokenizer.end_of_text] for text in prompts}
+    numbers = [number for _ in prompts for number in range(command.samples)]
+    rows = [
+        Completion(prompt=encoded[text], seed=command.seed + number, rank=number)
+        for text, number in zip(texts, numbers, strict=True)
+    ]
+    display = Display(new_console(), texts, rows, as_json=command.json)
+    watch = Stopwatch()
+    for _ in generation.write(model, rows, command, tokenizer, speculation):
+        watch.tick(rows)
+        if command.stream:
+            display.update()
+    display.update()
+    longest = max(map(len, encoded.values())) + command.max_new_tokens
+    cache = cache_bytes(model, len(rows) * command.beams, longest)
+    print(f"{watch.report()}; cache {cache / 1e6:.1f} MB", file=sys.stderr)
+    if speculation and speculation.n_guessed:
+        share = speculation.n_accepted / speculation.n_guessed
+        print(f"{share:.0%} of {speculation.n_guessed} guesses were right", file=sys.stderr)
+
+
+def converse(
+    model: GPT2Model,
+    tokenizer: Tokenizer,
+    command: GenerateCommand,
+    speculation: Speculation | None,
+) -> int:
+    """Prompt after prompt from the keyboard. Ctrl-C ends a text, Ctrl-D or an empty line all."""
+    on_terminal = sys.stdin.isatty()
+    if on_terminal:
+        print("Write the beginning of a text. An empty line ends.", file=sys.stderr)
+    while True:
+        try:
+            prompt = input("> " if on_terminal else "")
+        except EOFError:
+            return 0
+        if not prompt:
+            return 0
+        try:
+            write_texts(model, tokenizer, command, speculation, [prompt])
+        except KeyboardInterrupt:
+            print()
+        except ValueError as error:  # of this prompt; the next one may be better
+            print(f"error: {error}", file=sys.stderr)
+
+
+def prompts_of(command: GenerateCommand) -> list[str]:
+    """The texts of --prompt and --prompt-file, or one empty one."""
+    prompts = [sys.stdin.read() if text == "-" else text for text in command.prompt]
+    for path in command.prompt_file:
+        require(path.is_file(), f"--prompt-file {path} does not exist; name a text file")
+        try:
+            prompts.append(path.read_text(encoding="utf-8"))
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"--prompt-file {path} is not UTF-8 text: {error.reason} at byte {error.start}; "
+                "save it as UTF-8"
+            ) from None
+    return prompts or [""]
+
+
+def spellings(words: tuple[str, ...], tokenizer: Tokenizer) -> tuple[tuple[int, ...], ...]:
+    """The tokens of each word, at the beginning of a text and behind a space."""
+    found = [tuple(tokenizer.encode(word)) for word in words]
+    for word in words:
+        with suppress(UnseenCharacter):  # a tokenizer of characters may not know the space
+            found.append(tuple(tokenizer.encode(" " + word)))
+    return tuple(found)
+
+
+def choose_speculation(command: GenerateCommand, model: GPT2Model) -> Speculation | None:
+    """Who guesses, if anyone."""
+    vocab_size = model.config.vocab_size
+    if command.prompt_lookup:
+        return Speculation(PromptLookup(vocab_size), command.guesses)
+    if command.draft is None:
+        return None
+    draft = GPT2Model.load(command.draft).to(model.token_embedding.weight.device)
+    files = [folder / TOKENIZER_FILE for folder in (command.run, command.draft)]
+    require(
+        files[0].read_bytes() == files[1].read_bytes(),
+        f"--draft {command.draft} has another tokenizer than {command.run}; "
+        "train it with --data.tokenizer and that run's directory",
+    )
+    return Speculation(SmallModel(draft, vocab_size), command.guesses)
 
 
 if __name__ == "__main__":

@@ -21,8 +21,14 @@ class Completion:
     rank: int = 0  # with beams: 0 for the best text, 1 for the second best
     tokens: list[int] = field(default_factory=list)  # the new ones, without a stop token
     log_probabilities: list[float] = field(default_factory=list)  # of the model, unfiltered
-    text: str = ""  # of the new tokens: before any stop string, without half a character
+    pieces: list[str] = field(default_factory=list)  # the text that each token made certain
     reason: Reason | None = None  # why it ended; None: it has not
+    stopped_by: int | str | None = None  # the stop token or the stop string
+
+    @property
+    def text(self) -> str:
+        """Of the new tokens: before any stop string, without half a character."""
+        return "".join(self.pieces)
 
 
 class Pen:
@@ -43,15 +49,15 @@ class Pen:
         """One more token, which may be the end."""
         row = self.row
         if token in self.config.stop_tokens:
-            row.reason = "stop_token"
+            row.reason, row.stopped_by = "stop_token", token
         else:
             row.tokens.append(token)
             row.log_probabilities.append(log_probability)
             if self.safe:
-                row.text += self.safe.step(token)
+                row.pieces.append(self.safe.step(token))
                 if self.safe.found is not None:
-                    row.reason = "stop_string"
+                    row.reason, row.stopped_by = "stop_string", self.safe.found
         if row.reason is None and len(row.tokens) == self.config.max_new_tokens:
             row.reason = "length"
         if row.reason and self.safe:
-            row.text += self.safe.finish()
+            row.pieces.append(self.safe.finish())  # one piece more than tokens

@@ -2,11 +2,14 @@
 
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import tyro
 
 from cfg_gpt2 import require
+
+T = TypeVar("T")
+Repeated = Annotated[T, tyro.conf.UseAppendAction]  # --stop A --stop B, not --stop A B
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,10 +26,10 @@ class SamplingConfig:
     presence_penalty: float = 0.0  # above 0: what was written once becomes less likely
     frequency_penalty: float = 0.0  # above 0: what was written often becomes less likely
     no_repeat_ngram: int | None = None  # never write the same so many tokens in a row twice
-    logit_bias: tuple[tuple[int, float], ...] = ()  # pairs: a token id, what its logit gains
+    logit_bias: Repeated[tuple[tuple[int, float], ...]] = ()  # a token id, what its logit gains
     banned: Annotated[tuple[tuple[int, ...], ...], tyro.conf.Suppress] = ()  # never written
-    stop_tokens: tuple[int, ...] = ()  # ids that end a text, besides the end of text
-    stop: tuple[str, ...] = ()  # strings that end a text, and are not shown
+    stop_tokens: Repeated[tuple[int, ...]] = ()  # an id that ends a text; may be given again
+    stop: Repeated[tuple[str, ...]] = ()  # a string that ends a text, not shown; may be given again
     beams: int = 1  # above 1: beam search, the likeliest text as a whole; with temperature 0
     length_penalty: float = 1.0  # of beams: above 0 prefers longer texts, below 0 shorter ones
     seed: int = 1  # the same seed gives the same text

@@ -1,5 +1,6 @@
 """main.py as a person meets it: commands, help, and one clear sentence for whatever is wrong."""
 
+import io
 import json
 import os
 import subprocess
@@ -67,6 +68,98 @@ def test_generate_goes_on_with_the_prompt_and_repeats_itself_with_the_same_seed(
     assert first.startswith("Мама") and second.startswith("Мама") and first != second
 
 
+@pytest.fixture(scope="module")
+def writer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that has learned the verse by heart."""
+    folder = tmp_path_factory.mktemp("writer")
+    (folder / "verse.txt").write_text(VERSE, encoding="utf-8")
+    before = Path.cwd()
+    os.chdir(folder)
+    trained(folder, "--train.max-steps", "60", "--train.learning-rate", "1e-2")
+    os.chdir(before)
+    return folder / "run"
+
+
+def test_json_tells_tokens_log_probabilities_and_why_each_text_ended(
+    writer: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--max-new-tokens", "25", "--prompt", "Мама", "--prompt", "the c", "--samples", "2"]
+    flags += ["--stop", "ет", "--stop", "a", "--json"]
+    assert main.main(["generate", str(writer), *flags]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(row["prompt"], row["seed"]) for row in rows] == [
+        ("Мама", 1), ("Мама", 2), ("the c", 1), ("the c", 2),
+    ]  # fmt: skip
+    for row in rows:
+        assert len(row["tokens"]) == len(row["log_probabilities"])
+        assert all(value <= 0 for value in row["log_probabilities"])
+        assert row["reason"] in ("length", "stop_token", "stop_string")
+        assert (row["reason"] == "stop_string") == (row["stopped_by"] in ("ет", "a"))
+        assert "a" not in row["text"]
+    assert "stop_string" in {row["reason"] for row in rows}
+
+
+def test_streamed_text_is_the_whole_text_and_the_speed_stands_beside_it(
+    writer: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = []
+    for flag in ("--stream", "--no-stream"):
+        flags = ["--prompt", "Мама", "--samples", "3", "--max-new-tokens", "30", flag]
+        assert main.main(["generate", str(writer), *flags]) == 0
+        said.append(capsys.readouterr())
+    assert said[0].out == said[1].out
+    assert "tokens; the first after" in said[0].err and "tokens/s; cache" in said[0].err
+
+
+def test_prompts_come_from_files_and_standard_input(
+    writer: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "prompt.txt").write_text("the cat", encoding="utf-8")
+    monkeypatch.setattr("sys.stdin", io.StringIO("Мама мыла"))
+    flags = ["--prompt", "-", "--prompt-file", str(tmp_path / "prompt.txt"), "--json"]
+    assert main.main(["generate", str(writer), *flags, "--max-new-tokens", "3"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["prompt"] for row in rows] == ["Мама мыла", "the cat"]
+
+
+def test_interactive_asks_again_after_a_prompt_that_cannot_be_read(
+    writer: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("the\nZürich\nМама\n\nnever\n"))
+    assert main.main(["generate", str(writer), "--interactive", "--max-new-tokens", "4"]) == 0
+    said = capsys.readouterr()
+    assert [line[:3] for line in said.out.splitlines()] == ["the", "Мам"]
+    assert said.err.count("error: 'Z' (U+005A)") == 1
+
+
+@pytest.mark.parametrize("flags", [["--prompt-lookup"], ["--draft", "run"], ["--beams", "3"]])
+def test_guesses_and_beams_write_too(
+    flags: list[str],
+    writer: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(writer.parent)
+    said = []
+    for extra in ([], flags):
+        line = ["generate", "run", "--prompt", "Мама", "--temperature", "0", *extra]
+        assert main.main([*line, "--max-new-tokens", "40"]) == 0
+        said.append(capsys.readouterr())
+    if "--beams" not in flags:
+        assert said[0].out == said[1].out
+        assert "guesses were right" in said[1].err
+    assert said[1].out.startswith("Мама")
+
+
+def test_banned_words_are_not_written(writer: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["generate", str(writer), "--prompt", "the ", "--max-new-tokens", "80", "--ban", "cat"]
+    assert main.main(line) == 0
+    assert "cat" not in capsys.readouterr().out
+
+
 def test_resume_goes_on_to_more_steps(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trained(folder)
     assert main.main(["train", "--resume", "run", "--train.max-steps", "6"]) == 0
@@ -122,6 +215,38 @@ WRONG = {
     "another model on resume": ("train --resume run --model.n-layer 2", "change --train.* only"),
     "a temperature below zero": ("generate run --temperature -1", "--temperature -1.0"),
     "samples below one": ("generate run --samples 0", "--samples 0"),
+    "nothing to write": ("generate run --max-new-tokens 0", "--max-new-tokens 0 must be 1 or"),
+    "a top-p of nothing": ("generate run --top-p 0", "--top-p 0.0 must be above 0 and at most 1"),
+    "a top-p above one": ("generate run --top-p 1.5", "--top-p 1.5 must be above 0 and at most"),
+    "a min-p above one": ("generate run --min-p 2", "--min-p 2.0 must be at least 0 and at most"),
+    "beams with sampling": ("generate run --beams 4", "--beams 4 and --temperature 0.8 exclude"),
+    "no beams": ("generate run --beams 0", "--beams 0 must be 1 or more; try 4"),
+    "a length penalty alone": ("generate run --length-penalty 2", "is for beams; add --beams 4"),
+    "an empty stop string": ("generate run --stop=", "--stop has an empty string; give at least"),
+    "an empty banned word": ("generate run --ban=", "--ban has an empty word"),
+    "a stop token of no token": (
+        "generate run --stop-tokens 999",
+        "--stop-tokens names token id 999; the model has 0 to ",
+    ),
+    "a bias of no token": ("generate run --logit-bias 999 1", "--logit-bias names token id 999"),
+    "an infinite bias": ("generate run --logit-bias 1 inf", "--logit-bias 1 inf must be a number"),
+    "more at least than at most": (
+        "generate run --min-new-tokens 9 --max-new-tokens 8",
+        "--min-new-tokens 9 must be 0 or more and at most --max-new-tokens 8",
+    ),
+    "equal samples": (
+        "generate run --temperature 0 --samples 2",
+        "--samples 2 would be the same text: at --temperature 0",
+    ),
+    "a prompt file that is none": ("generate run --prompt-file no.txt", "no.txt does not exist"),
+    "a CP1251 prompt": ("generate run --prompt-file cp1251.txt", "cp1251.txt is not UTF-8 text"),
+    "a prompt and questions": ("generate run --interactive --prompt a", "leave out --prompt"),
+    "two standard inputs": ("generate run --prompt - --prompt -", "--prompt - is given twice"),
+    "two ways of guessing": (
+        "generate run --draft run --prompt-lookup",
+        "--draft, --prompt-lookup and --beams exclude each other; choose one",
+    ),
+    "another vocabulary": ("generate run --draft other", "--draft other has another tokenizer"),
 }
 
 
@@ -136,6 +261,10 @@ def mishaps(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "ten.txt").write_text("ten chars.")
     (folder / "cp1251.txt").write_bytes("Мама мыла раму. ".encode("cp1251") * 50)
     run = trained(folder)
+    (folder / "other").mkdir()
+    for file in ("config.json", "model.safetensors"):
+        (folder / "other" / file).write_bytes((run / file).read_bytes())
+    (folder / "other/tokenizer.json").write_text("{}")
     for name in ("weightless", "truncated"):
         (folder / name).mkdir()
         for file in ("config.json", "tokenizer.json"):
