@@ -156,12 +156,12 @@ def ready(
             len(row.prompt) > 0,
             f"prompt {number} is empty; give at least one token to go on from",
         )
-        wrong = [token for token in row.prompt if not 0 <= token < vocab_size]
-        require(
-            not wrong,
-            f"prompt {number} has token id {wrong[:1]}; the model has 0 to {vocab_size - 1}, "
-            "so use the tokenizer that it was trained with",
-        )
+        for token in (min(row.prompt), max(row.prompt)):
+            require(
+                0 <= token < vocab_size,
+                f"prompt {number} has token id {token}; the model has 0 to {vocab_size - 1}, "
+                "so use the tokenizer that it was trained with",
+            )
     device = model.token_embedding.weight.device
     return [Pen(row, config, tokenizer, device) for row in rows]
 
