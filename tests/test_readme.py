@@ -13,6 +13,11 @@ from gpt2 import GPT2Model
 
 ROOT = Path(main.__file__).parent
 READMES = [ROOT / "README.md", ROOT / "README.ru.md"]
+MICRO = [
+    "--n-layer", "1", "--n-embd", "16", "--n-head", "2", "--context-length", "16",
+    "--batch-size", "1", "--rounds", "1", "--steps", "1", "--warmup", "0", "--peers", "none",
+    "--preset", "tiny", "--device", "cpu", "--out", "measured",
+]  # fmt: skip
 VERSE = "Однажды the cat sat on the mat, and once upon a time it slept. " * 200
 TINY = [
     "--model.n-layer", "1", "--model.n-embd", "16", "--model.n-head", "2",
@@ -42,6 +47,9 @@ def test_every_command_of_the_readme_runs(
         if "--help" in arguments:
             with pytest.raises(SystemExit, match="0"):
                 main.main(arguments)
+            continue
+        if arguments[:1] == ["benchmark"]:
+            assert main.main([*arguments, *MICRO]) == 0, arguments
             continue
         trains = not arguments or arguments[0] in ("train",) or arguments[0].startswith("-")
         small = TINY if trains and "--resume" not in arguments else []
