@@ -1,4 +1,4 @@
-"""Every setting of a run: the model, the data, the training; and their file, config.json.
+"""Every setting of a run: the model, the data, the training; their file, config.json, and flags.
 
 The sizes carry GPT-2's own names (Radford et al. 2019, table 2). Throughout the code a
 shape is written with these letters:
@@ -10,17 +10,23 @@ shape is written with these letters:
 Read before: nothing, this is the first file.  Read next: gelu.py.
 """
 
+import io
 import json
+import re
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from dataclasses import dataclass, field, replace
+from itertools import dropwhile, takewhile
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import tyro
 from pydantic import TypeAdapter, ValidationError
 
 FORMAT_VERSION = 1
 CONFIG_FILE = "config.json"
+
+Settings = TypeVar("Settings")
 
 
 def require(fits: bool, sentence: str) -> None:
@@ -206,6 +212,39 @@ def preset(name: str) -> RunConfig:
     if name not in PRESETS:
         raise ValueError(f"--preset {name} is unknown; choose one of {', '.join(PRESETS)}")
     return RunConfig(model=PRESETS[name], train=_TRAINING.get(name, TrainConfig(batch_size=8)))
+
+
+def parse_flags(
+    command: type[Settings], name: str, arguments: list[str], default: Settings | None = None
+) -> Settings:
+    """The settings of a command from its flags; a wrong flag ends as one plain sentence."""
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            prog = f"main.py {name}"
+            if default is None:
+                return tyro.cli(command, prog=prog, args=arguments)
+            return tyro.cli(command, prog=prog, args=arguments, default=default)
+    except SystemExit as stopped:
+        if stopped.code in (0, None):
+            raise
+    raise ValueError(sentence(said.getvalue(), f"python main.py {name} --help")) from None
+
+
+def sentence(box: str, help_command: str) -> str:
+    """tyro's framed message as one line: its first paragraph, and the flag that was meant."""
+    lines = [line.strip(" │╭╮╰╯") for line in box.splitlines()[1:]]  # the first is a title
+    text = dropwhile(is_rule, lines)
+    message = " ".join(takewhile(lambda line: not is_rule(line), text)).removesuffix(".")
+    message = re.sub(r"^Error parsing (model|data|train|[A-Z]\w+)?[:\s]*", "", message)
+    if "Perhaps you meant:" in lines:
+        message += "; perhaps you meant " + lines[lines.index("Perhaps you meant:") + 1].split()[0]
+    return f"{message}; see {help_command}"
+
+
+def is_rule(line: str) -> bool:
+    """Whether it is empty or drawn."""
+    return line.strip("─-") == ""
 
 
 def write_config(folder: Path, config: RunConfig) -> None:

@@ -6,15 +6,12 @@ Read before: trainer.py.  Read next: whichever folder you need.
 """
 
 import importlib
-import io
 import os
 import re
 import sys
-from contextlib import ExitStack, redirect_stderr, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
-from itertools import groupby
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 import tyro
@@ -27,6 +24,7 @@ from cfg_gpt2 import (
     GPT2Config,
     RunConfig,
     TrainConfig,
+    parse_flags,
     preset,
     read_config,
     require,
@@ -54,8 +52,6 @@ COMMANDS = {
 N_SAMPLES = 10
 LARGE_PAGES = "THP_MEM_ALLOC_ENABLE"
 INTERRUPTED = 130  # the exit status that shells give to Ctrl-C
-
-Settings = TypeVar("Settings")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,38 +142,6 @@ def overview() -> str:
     )
 
 
-def parse(
-    command: type[Settings], name: str, arguments: list[str], default: Settings | None = None
-) -> Settings:
-    """The settings of a command from its flags; a wrong flag ends as one plain sentence."""
-    said = io.StringIO()
-    try:
-        with redirect_stderr(said):
-            prog = f"main.py {name}"
-            if default is None:
-                return tyro.cli(command, prog=prog, args=arguments)
-            return tyro.cli(command, prog=prog, args=arguments, default=default)
-    except SystemExit as stopped:
-        if stopped.code in (0, None):
-            raise
-    raise ValueError(sentence(said.getvalue(), f"python main.py {name} --help")) from None
-
-
-def sentence(box: str, help_command: str) -> str:
-    """tyro's framed message as one line: what is wrong, and the flag that may have been meant."""
-    lines = [line.strip(" │╭╮╰╯─") for line in box.splitlines()[1:]]  # the first is a title
-    paragraphs = [
-        list(group)
-        for is_text, group in groupby(lines, key=lambda line: line.strip("-") != "")
-        if is_text
-    ]
-    message = " ".join(paragraphs[0]).removesuffix(".")
-    message = re.sub(r"^Error parsing (model|data|train|\w+Command|)[:\s]+", "", message)
-    if "Perhaps you meant:" in lines:
-        message += "; perhaps you meant " + lines[lines.index("Perhaps you meant:") + 1].split()[0]
-    return f"{message}; see {help_command}"
-
-
 # train --------------------------------------------------------------------------------------
 
 
@@ -245,7 +209,7 @@ def read_train_command(arguments: list[str]) -> TrainCommand:
     if config_file or resumed:
         base = read_config(Path(config_file or resumed or ""))
     default = TrainCommand(model=base.model, data=base.data, train=base.train)
-    command = parse(TrainCommand, "train", arguments, default)
+    command = parse_flags(TrainCommand, "train", arguments, default)
     if resumed:
         require(command.out is None, "--out and --resume exclude each other; choose one")
         unchanged = (command.model, command.data) == (base.model, base.data)
@@ -354,7 +318,7 @@ def opening(corpus: Corpus) -> str:
 
 def write(arguments: list[str]) -> int:
     """`python main.py generate RUN`: goes on with prompts, and says how fast that was."""
-    command = parse(GenerateCommand, "generate", arguments)
+    command = parse_flags(GenerateCommand, "generate", arguments)
     model = GPT2Model.load(command.run)
     tokenizer = Tokenizer.load(command.run)
     model.to(choose_runtime(TrainConfig()).device)

@@ -30,7 +30,7 @@ from benchmarks.report import (
 )
 from benchmarks.result import Result, rows_of
 from benchmarks.turns import Measured, WorkerDied, limits_of, measure
-from cfg_gpt2 import GPT2Config, TrainConfig, require
+from cfg_gpt2 import GPT2Config, TrainConfig, parse_flags, require
 from data.tiny_world import LANGUAGES, corpus
 from tokenizer import Tokenizer
 from training.progress import Bar, new_console
@@ -69,7 +69,7 @@ def benchmark(arguments: list[str]) -> int:
     name, *flags = arguments
     known = ", ".join(TARGETS)
     require(name in TARGETS, f"benchmark {name} is unknown; choose one of {known}")
-    chosen = settings.parse(TARGETS[name][0], name, flags)
+    chosen = parse_flags(TARGETS[name][0], f"benchmark {name}", flags)
     with tempfile.TemporaryDirectory(prefix="benchmark-") as scratch:
         plan = make_plan(chosen, Path(scratch))
         folder = chosen.out or new_folder(plan.target)

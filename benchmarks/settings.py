@@ -1,19 +1,11 @@
 """The flags of each target, and how they become contenders."""
 
-import io
-import re
-from contextlib import redirect_stderr
 from dataclasses import dataclass, replace
-from itertools import dropwhile, takewhile
 from pathlib import Path
-from typing import Literal, TypeVar
-
-import tyro
+from typing import Literal
 
 from benchmarks.job import Device
 from cfg_gpt2 import PRESETS, GPT2Config, preset, require
-
-Settings = TypeVar("Settings")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,34 +136,3 @@ class Loading(Measuring):
             value = getattr(self, name)
             require(value >= 1, f"--{name.replace('_', '-')} {value} must be 1 or more")
         return replace(PRESETS["gpt2"], context_length=self.context_length)
-
-
-def parse(command: type[Settings], name: str, arguments: list[str]) -> Settings:
-    """Flags -> settings; a wrong flag ends as one plain sentence.
-
-    As main.parse, which upper floors must not import.
-    """
-    said = io.StringIO()
-    try:
-        with redirect_stderr(said):
-            return tyro.cli(command, prog=f"main.py benchmark {name}", args=arguments)
-    except SystemExit as stopped:
-        if stopped.code in (0, None):
-            raise
-    raise ValueError(sentence(said.getvalue(), f"python main.py benchmark {name} --help")) from None
-
-
-def sentence(box: str, help_command: str) -> str:
-    """tyro's framed message as one line: its first paragraph, and the flag that was meant."""
-    lines = [line.strip(" │╭╮╰╯") for line in box.splitlines()[1:]]  # the first is a title
-    text = dropwhile(is_rule, lines)
-    first = takewhile(lambda line: not is_rule(line), text)
-    message = re.sub(r"^Error parsing ([A-Z]\w+)?[:\s]*", "", " ".join(first)).removesuffix(".")
-    if "Perhaps you meant:" in lines:
-        message += "; perhaps you meant " + lines[lines.index("Perhaps you meant:") + 1].split()[0]
-    return f"{message}; see {help_command}"
-
-
-def is_rule(line: str) -> bool:
-    """Whether it is empty or drawn."""
-    return line.strip("─-") == ""

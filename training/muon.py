@@ -73,9 +73,9 @@ class Muon(torch.optim.Optimizer):
     def momentum(self, matrix: Tensor) -> Tensor:
         """What is remembered of a matrix; zero before its first step."""
         state = self.state[matrix]
-        if "momentum" not in state:
-            state["momentum"] = torch.zeros_like(matrix)
-        return state["momentum"]
+        if "momentum_buffer" not in state:  # torch's name, so that older checkpoints resume
+            state["momentum_buffer"] = torch.zeros_like(matrix)
+        return state["momentum_buffer"]
 
 
 def orthogonal(stack: Tensor) -> Tensor:
