@@ -47,6 +47,7 @@ from training.runtime import Runtime, choose_runtime
 COMMANDS = {
     "train": ("main:train", "train a model, on the embedded corpus or on your own text"),
     "generate": ("main:write", "let a trained model go on with a prompt"),
+    "verify": ("diagnostics.verify:verify", "prove that every fast path equals the plain one"),
     "benchmark": ("benchmarks.command:benchmark", "measure speed, beside other GPT-2s"),
 }
 N_SAMPLES = 10
