@@ -234,12 +234,20 @@ def forbidden(tree: ast.AST) -> list[str]:
             found.append(f"from {node.module} import *")
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func)
-            if name in ("exec", "eval", "torch.load", "torch.save"):
+            if name in ("exec", "eval", "torch.load", "torch.save") and not opens_tensors(node):
                 found.append(name)
             unpickles = [k for k in node.keywords if k.arg == "allow_pickle"]
             found += ["allow_pickle" for k in unpickles if ast.unparse(k.value) != "False"]
     picklers = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
-    return found + sorted(imported_by(tree) & picklers)
+    imports = [n for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom | ast.Call)]
+    others = [n for n in imports if ast.unparse(n) != "from pickle import UnpicklingError"]
+    return found + sorted({name for n in others for name in imported_by(n)} & picklers)
+
+
+def opens_tensors(call: ast.Call) -> bool:
+    """torch.load(..., weights_only=True), which opens foreign .bin files and runs no code."""
+    told = [ast.unparse(k.value) for k in call.keywords if k.arg == "weights_only"]
+    return ast.unparse(call.func) == "torch.load" and told == ["True"]
 
 
 @pytest.mark.parametrize("path", WHOLE_HOUSE)
@@ -251,6 +259,10 @@ def test_what_is_forbidden_is_found():
     text = "from a import *; eval('1'); torch.load(f); np.load(f, allow_pickle=True)\nimport pickle"
     assert len(forbidden(ast.parse(text))) == 5
     assert forbidden(ast.parse("model.eval(); np.load(f, allow_pickle=False)")) == []
+    assert forbidden(ast.parse("torch.load(f, weights_only=flag)")) == ["torch.load"]
+    assert forbidden(ast.parse("from pickle import loads, UnpicklingError")) == ["pickle"]
+    told = "from pickle import UnpicklingError; torch.load(f, weights_only=True)"
+    assert forbidden(ast.parse(told)) == []
 
 
 @pytest.mark.parametrize("path", WHOLE_HOUSE)

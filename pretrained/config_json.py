@@ -1,0 +1,145 @@
+"""Hugging Face's config.json: read into a GPT2Config, written from one.
+
+The file can name models that GPT-2 is not: another activation, untied output layers, attention
+scaled by layer. Each such setting is refused by its name, for the weights would load and the
+logits would be wrong.
+Read before: names.py.  Read next: read_weights.py.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from cfg_gpt2 import CONFIG_FILE, GPT2Config, require
+from layer_norm import EPS
+
+# GPT2Config's field -> Hugging Face's key; a key that is left out has GPT-2 small's value there
+SIZES = {
+    "vocab_size": "vocab_size",
+    "context_length": "n_positions",
+    "n_layer": "n_layer",
+    "n_head": "n_head",
+    "n_embd": "n_embd",
+}
+DROPOUTS = ("resid_pdrop", "embd_pdrop", "attn_pdrop")
+TANH_GELU = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast")  # one function under three names
+Json = dict[str, object]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What config.json says, and what a person should know of it."""
+
+    model: GPT2Config
+    said: list[str]
+
+
+def read_config_json(folder: Path) -> Found:
+    """folder/config.json. Raises FileNotFoundError, or ValueError for what is no GPT-2."""
+    file = folder / CONFIG_FILE
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} does not exist; {what_is_missing(folder)}")
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is not JSON: {error}; download or copy it again") from None
+    require(isinstance(settings, dict), f"{file} is not a JSON object; download it again")
+    require(
+        "format_version" not in settings,
+        f"{folder} is a run directory already; use it as it is: python main.py generate {folder}",
+    )
+    try:
+        refuse_others(settings)
+        return Found(sizes_of(settings), said_of(settings))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = SIZES.get(str(first["loc"][0]), "a dropout") if first["loc"] else "its sizes"
+        reason = first["msg"].removeprefix("Value error, ")
+        raise ValueError(f"{file} cannot be used: {key}: {reason}") from None
+    except ValueError as error:
+        raise ValueError(f"{file} cannot be used: {error}") from None
+
+
+def what_is_missing(folder: Path) -> str:
+    """The next step for a folder without config.json."""
+    if not folder.is_dir():
+        return "name a folder that transformers saved, or a name on the hub such as gpt2"
+    if list(folder.glob("model.ckpt*")):
+        return (
+            "OpenAI's TensorFlow checkpoints are not supported, only TensorFlow reads them; "
+            "the hub has the same weights: python main.py import gpt2"
+        )
+    return f"place it beside the weights in {folder}"
+
+
+def refuse_others(settings: Json) -> None:
+    """Raises ValueError for the first setting that makes it another model than GPT-2."""
+    architectures = settings.get("architectures") or ["GPT2LMHeadModel"]
+    kind = settings.get("model_type", "gpt2" if "GPT2LMHeadModel" in str(architectures) else None)
+    require(kind == "gpt2", f"model_type {kind} is another architecture; this is GPT-2 only")
+    activation = settings.get("activation_function", TANH_GELU[0])
+    require(
+        activation in TANH_GELU,
+        f"activation_function {activation} is another model's; GPT-2's is {TANH_GELU[0]}",
+    )
+    width, inner = settings.get("n_embd", GPT2Config().n_embd), settings.get("n_inner")
+    require(
+        inner is None or (isinstance(width, int) and inner == 4 * width),
+        f"n_inner {inner} is another model's; GPT-2's is 4 n_embd, {width} times 4",
+    )
+    for key, gpt2, meaning in (
+        ("scale_attn_weights", True, "attention scores that are not scaled"),
+        ("scale_attn_by_inverse_layer_idx", False, "attention that is scaled by layer"),
+        ("add_cross_attention", False, "cross attention"),
+        ("tie_word_embeddings", True, "an output layer of its own"),
+        ("layer_norm_epsilon", EPS, "another small number in LayerNorm"),
+        ("quantization_config", None, "quantized weights"),
+    ):
+        value = settings.get(key, gpt2)
+        require(
+            value == gpt2,
+            f"{key} {json.dumps(value)} is {meaning}; GPT-2 has {json.dumps(gpt2)} there",
+        )
+
+
+def sizes_of(settings: Json) -> GPT2Config:
+    """The sizes, and one dropout rate: the highest of Hugging Face's three."""
+    sizes = {own: settings[key] for own, key in SIZES.items() if key in settings}
+    rates = [rate for rate in map(settings.get, DROPOUTS) if isinstance(rate, int | float)]
+    if rates:
+        sizes["dropout"] = float(max(rates))
+    return TypeAdapter(GPT2Config).validate_json(json.dumps(sizes), strict=True)
+
+
+def said_of(settings: Json) -> list[str]:
+    """What is not taken over as it is."""
+    rates = {key: settings.get(key, GPT2Config().dropout) for key in DROPOUTS}
+    if len(set(rates.values())) <= 1:
+        return []
+    named = ", ".join(f"{key} {rate}" for key, rate in rates.items())
+    return [f"dropout   {named}: training here has one rate, the highest of them"]
+
+
+def config_json(model: GPT2Config, end_of_text: int, dtype: str) -> Json:
+    """What transformers, CTranslate2 and llama.cpp's converter read."""
+    sizes = {key: getattr(model, own) for own, key in SIZES.items()}
+    return {
+        "architectures": ["GPT2LMHeadModel"],
+        "model_type": "gpt2",
+        **sizes,
+        "n_ctx": model.context_length,
+        "n_inner": None,
+        "activation_function": TANH_GELU[0],
+        "layer_norm_epsilon": EPS,
+        **dict.fromkeys(DROPOUTS, model.dropout),
+        "scale_attn_weights": True,
+        "scale_attn_by_inverse_layer_idx": False,
+        "reorder_and_upcast_attn": False,
+        "tie_word_embeddings": True,
+        "bos_token_id": end_of_text,
+        "eos_token_id": end_of_text,
+        "dtype": dtype,
+        "torch_dtype": dtype,
+    }

@@ -1,0 +1,104 @@
+"""`python main.py import`: published weights become an ordinary run directory.
+
+Read before: hub.py.  Read next: hugging_face.py.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+
+from cfg_gpt2 import (
+    CONFIG_FILE,
+    DataConfig,
+    GPT2Config,
+    RunConfig,
+    parse_flags,
+    require,
+    write_config,
+)
+from gpt2 import WEIGHTS_FILE, write_tensors
+from pretrained.config_json import read_config_json
+from pretrained.hub import HUB, find_folder
+from pretrained.read_weights import read_weights
+from tokenizer import Tokenizer
+from training.progress import Bar, new_console
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportCommand:
+    """Open GPT-2's published weights, or any GPT-2 that transformers saved, as a run."""
+
+    source: tyro.conf.Positional[str]
+    """on the hub: gpt2, gpt2-medium, gpt2-large, gpt2-xl, distilgpt2, owner/name; or ./folder"""
+    out: Path | None = None  # the new run's directory; None: runs/ and the source's name
+    revision: str | None = None  # a branch, tag or commit on the hub; None: main
+
+
+def import_model(arguments: list[str]) -> int:
+    """`python main.py import SOURCE` -> the exit status."""
+    command = parse_flags(ImportCommand, "import", arguments)
+    console = new_console()
+    run_dir = command.out or default_run_dir(command.source)
+    require(
+        not (run_dir / CONFIG_FILE).exists(),
+        f"--out {run_dir} already holds a run; name another directory",
+    )
+    folder = find_folder(command.source, command.revision)
+    console.print(f"from      {folder}")
+    import_folder(folder, run_dir, console)
+    console.print(
+        f"run       {run_dir}\n\nNext, let it write:\n"
+        f'  python main.py generate {run_dir} --prompt "Once upon a time"'
+    )
+    return 0
+
+
+def default_run_dir(source: str) -> Path:
+    """runs/ and the last part of the source's name."""
+    name = Path(source.removeprefix(HUB)).expanduser().resolve().name
+    require(name != "", f"{source} has no name; add --out, such as --out runs/gpt2")
+    return Path("runs", name)
+
+
+def import_folder(folder: Path, run_dir: Path, console: Console) -> None:
+    """A folder that transformers saved -> a run directory. config.json comes last: then it is one.
+
+    Raises FileNotFoundError or ValueError for what is missing, broken or no GPT-2.
+    """
+    found = read_config_json(folder)
+    tokenizer = Tokenizer.from_gpt2(folder)
+    for line in [*found.said, *compared(tokenizer, found.model, folder)]:
+        console.print(line)
+    with Bar(console, "weights", 100) as bar:
+        weights = read_weights(
+            folder,
+            found.model,
+            lambda done, total: bar.move(100 * done // total, f"{done / 1e6:,.0f} M numbers"),
+        )
+    n_parameters = sum(tensor.numel() for tensor in weights.values())
+    console.print(f"model     {n_parameters:,} parameters: {described(found.model)}")
+    write_tensors(run_dir / WEIGHTS_FILE, weights)
+    tokenizer.save(run_dir)
+    data = DataConfig(tokenizer=str(run_dir))  # for a run on one's own text with the same ids
+    write_config(run_dir, RunConfig(model=found.model, data=data))
+
+
+def compared(tokenizer: Tokenizer, model: GPT2Config, folder: Path) -> list[str]:
+    """What is to be said of the vocabularies. Raises ValueError where the model's is smaller."""
+    extra = model.vocab_size - tokenizer.vocab_size
+    require(
+        extra >= 0,
+        f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, the model {model.vocab_size}; "
+        "place files that belong together",
+    )
+    return [f"tokens    the model has {extra} ids that the tokenizer has not"] if extra else []
+
+
+def described(model: GPT2Config) -> str:
+    """The sizes in words."""
+    return (
+        f"{model.n_layer} blocks, {model.n_head} heads, {model.n_embd} wide, "
+        f"context {model.context_length}, {model.vocab_size:,} tokens"
+    )
