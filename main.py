@@ -48,6 +48,7 @@ COMMANDS = {
     "train": ("main:train", "train a model, on the embedded corpus or on your own text"),
     "generate": ("main:write", "let a trained model go on with a prompt"),
     "import": ("pretrained.import_command:import_model", "open GPT-2's published weights as a run"),
+    "export": ("pretrained.export_command:export", "write a run for transformers or llama.cpp"),
     "verify": ("diagnostics.verify:verify", "prove that every fast path equals the plain one"),
     "benchmark": ("benchmarks.command:benchmark", "measure speed, beside other GPT-2s"),
 }

@@ -106,9 +106,13 @@ class Tokenizer:
 
     def save(self, run_dir: str | Path) -> None:
         """Writes run_dir/tokenizer.json, whole or not at all."""
-        text = self._library.to_str(pretty=True)
+        text = self.to_json()
         file = Path(run_dir) / TOKENIZER_FILE
         write_whole(file, lambda path: path.write_text(text, encoding="utf-8"))
+
+    def to_json(self) -> str:
+        """What stands in tokenizer.json."""
+        return self._library.to_str(pretty=True)
 
     def encode(self, text: str, *, allow_end_of_text: bool = False) -> list[int]:
         """The ids of a text; with allow_end_of_text, "<|endoftext|>" in it is the one token.

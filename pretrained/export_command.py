@@ -1,0 +1,90 @@
+"""`python main.py export`: a run for transformers and for llama.cpp.
+
+Read before: model_card.py.  Read next: the documentation of the program that it goes to.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+from rich.console import Console
+
+from cfg_gpt2 import CONFIG_FILE, parse_flags, read_config, require
+from gpt2 import GPT2Model
+from pretrained.gguf import write_gguf
+from pretrained.hugging_face import write_folder, write_text
+from pretrained.model_card import model_card
+from tokenizer import Tokenizer
+from training.progress import Bar, new_console
+
+CARD = "README.md"
+SUFFIX = ".gguf"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportCommand:
+    """Write a run for other programs: transformers, llama.cpp, CTranslate2."""
+
+    run: tyro.conf.Positional[Path]  # a run directory, such as runs/tiny
+    out: Path  # the new folder; with --format gguf also a file that ends in .gguf
+    format: Literal["hf", "gguf"] = "hf"
+    """hf: a folder that transformers loads; gguf: a file that llama.cpp loads."""
+    precision: Literal["fp32", "fp16", "bf16", "q8_0"] = "fp32"
+    """of the weights; fp32 loses nothing, q8_0 is for gguf only."""
+
+
+def export(arguments: list[str]) -> int:
+    """`python main.py export RUN --out DIR` -> the exit status."""
+    command = parse_flags(ExportCommand, "export", arguments)
+    console = new_console()
+    target = command.out / CONFIG_FILE if command.format == "hf" else gguf_file(command)
+    require(
+        not target.exists(), f"--out {command.out} already holds {target.name}; name another one"
+    )
+    model, tokenizer = GPT2Model.load(command.run), Tokenizer.load(command.run)
+    if command.format == "gguf":
+        export_gguf(command, target, model, tokenizer, console)
+    else:
+        export_folder(command, model, tokenizer, console)
+    return 0
+
+
+def export_folder(
+    command: ExportCommand, model: GPT2Model, tokenizer: Tokenizer, console: Console
+) -> None:
+    """Writes the folder and a model card, and says how to load it."""
+    if command.precision == "q8_0":
+        raise ValueError("--precision q8_0 is for --format gguf; take fp16 or bf16 for hf")
+    name = command.out.resolve().name
+    card = model_card(name, read_config(command.run), command.run, model.n_parameters())
+    write_text(command.out / CARD, card)
+    write_folder(model, tokenizer, command.out, command.precision)
+    console.print(
+        f"written   {command.out}\n\nTo load it:\n"
+        f'  transformers.AutoModelForCausalLM.from_pretrained("{command.out.as_posix()}")'
+    )
+
+
+def export_gguf(
+    command: ExportCommand,
+    file: Path,
+    model: GPT2Model,
+    tokenizer: Tokenizer,
+    console: Console,
+) -> None:
+    """Writes the file, with a bar."""
+    with Bar(console, "weights", 100) as bar:
+        write_gguf(
+            model,
+            tokenizer,
+            file,
+            command.precision,
+            lambda done, total: bar.move(100 * done // total, f"{done / 1e6:,.0f} M numbers"),
+        )
+    console.print(f"written   {file}\n\nTo load it:\n  llama-cli -m {file}")
+
+
+def gguf_file(command: ExportCommand) -> Path:
+    """--out itself where it ends in .gguf, else model.gguf in it."""
+    return command.out if command.out.suffix == SUFFIX else command.out / f"model{SUFFIX}"

@@ -1,0 +1,98 @@
+"""A folder that AutoModelForCausalLM and AutoTokenizer load, as other GPT-2 tools do.
+
+Read before: vocabulary.py.  Read next: gguf.py.
+"""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from cfg_gpt2 import CONFIG_FILE, write_whole
+from gpt2 import WEIGHTS_FILE, GPT2Model, write_tensors
+from pretrained.config_json import Json, config_json
+from pretrained.names import PREFIX, Name, name_table
+from pretrained.vocabulary import bpe_of
+from tokenizer import END_OF_TEXT, Tokenizer
+
+Precision = Literal["fp32", "fp16", "bf16"]
+DTYPES: dict[Precision, torch.dtype] = {
+    "fp32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+}
+LARGEST_FP16 = torch.finfo(torch.float16).max
+
+
+def write_folder(
+    model: GPT2Model, tokenizer: Tokenizer, folder: Path, precision: Precision = "fp32"
+) -> None:
+    """Writes all that transformers needs. config.json comes last: then the folder is whole.
+
+    Raises ValueError for weights that fp16 cannot hold, OSError where the disk is full.
+    """
+    dtype, end = DTYPES[precision], tokenizer.end_of_text
+    write_tensors(folder / WEIGHTS_FILE, weights_of(model, dtype), {"format": "pt"})
+    write_tokenizer(tokenizer, folder, model.config.context_length)
+    ids: Json = {"bos_token_id": end, "eos_token_id": end, "pad_token_id": end}
+    write_json(folder / "generation_config.json", ids)
+    named = str(dtype).removeprefix("torch.")
+    write_json(folder / CONFIG_FILE, config_json(model.config, end, named))
+
+
+def weights_of(model: GPT2Model, dtype: torch.dtype) -> dict[str, Tensor]:
+    """The weights by Hugging Face's names."""
+    own = {name: p.detach().cpu() for name, p in model.named_parameters()}
+    weights: dict[str, Tensor] = {}
+    for name in name_table(model.config.n_layer):
+        tensor = weight_or_zeros(own, name)
+        narrow = (tensor.T if name.turned else tensor).to(dtype).contiguous()
+        refuse_overflow(name.own, tensor, narrow)
+        weights[PREFIX + name.hugging_face] = narrow
+    return weights
+
+
+def weight_or_zeros(own: dict[str, Tensor], name: Name) -> Tensor:
+    """The weight. Other programs have no bias=False: such a model gets biases of 0."""
+    if name.own in own:
+        return own[name.own]
+    return torch.zeros(own[name.own.removesuffix("bias") + "weight"].size(0))
+
+
+def refuse_overflow(name: str, tensor: Tensor, narrow: Tensor) -> None:
+    """Raises ValueError for a weight that has become infinite."""
+    if narrow.dtype != torch.float16 or tensor.abs().max() <= LARGEST_FP16:
+        return
+    raise ValueError(
+        f"{name} has weights above {LARGEST_FP16:.0f}, which fp16 cannot hold; "
+        "take --precision bf16 or fp32"
+    )
+
+
+def write_tokenizer(tokenizer: Tokenizer, folder: Path, context_length: int) -> None:
+    """tokenizer.json, what AutoTokenizer reads beside it, and GPT-2's own two files."""
+    tokenizer.save(folder)
+    settings: Json = {
+        "tokenizer_class": "PreTrainedTokenizerFast",  # takes tokenizer.json as it is
+        **dict.fromkeys(("bos_token", "eos_token", "unk_token"), END_OF_TEXT),
+        "model_max_length": context_length,
+        "clean_up_tokenization_spaces": False,
+    }
+    write_json(folder / "tokenizer_config.json", settings)
+    vocabulary = bpe_of(tokenizer)
+    ids = {token: id for id, token in enumerate(vocabulary.tokens) if token is not None}
+    write_json(folder / "vocab.json", ids)
+    lines = ["#version: 0.2", *(" ".join(pair) for pair in vocabulary.merges)]
+    write_text(folder / "merges.txt", "\n".join(lines) + "\n")
+
+
+def write_json(file: Path, contents: Json | dict[str, int]) -> None:
+    """A JSON file, whole or not at all."""
+    write_text(file, json.dumps(contents, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(file: Path, text: str) -> None:
+    """A text file, whole or not at all, with the same bytes on every system."""
+    write_whole(file, lambda part: part.write_text(text, encoding="utf-8", newline="\n"))
