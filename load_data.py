@@ -214,10 +214,7 @@ class Texts:
     """The user's files: each is a document."""
 
     def __init__(self, config: DataConfig) -> None:
-        named = [file.resolve() for path in config.path for file in expand(path)]
-        files = {file: file.stat().st_size for file in named}  # each once
-        for file, size in files.items():
-            require(size > 0, f"{file} is empty; give it some text, or leave it out")
+        files = sizes(config.path)
         share = config.validation_share or 0.1
         self.spans = split_files(files, share)
         self.identity = [share, *map(stamp, files)]
@@ -285,6 +282,15 @@ def expand(path: str) -> list[Path]:
         known = ", ".join(LANGUAGES)
         raise FileNotFoundError(f"{path} does not exist; name text files, folders, globs, {known}")
     return [file for match in matches for file in expand(match)]
+
+
+def sizes(paths: Iterable[str]) -> dict[Path, int]:
+    """The files that the paths name, each once, and how many bytes each has. None is empty."""
+    named = [file.resolve() for path in paths for file in expand(path)]
+    files = {file: file.stat().st_size for file in named}
+    for file, size in files.items():
+        require(size > 0, f"{file} is empty; give it some text, or leave it out")
+    return files
 
 
 def stamp(file: Path) -> list:

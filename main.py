@@ -49,6 +49,7 @@ COMMANDS = {
     "generate": ("main:write", "let a trained model go on with a prompt"),
     "import": ("pretrained.import_command:import_model", "open GPT-2's published weights as a run"),
     "export": ("pretrained.export_command:export", "write a run for transformers or llama.cpp"),
+    "evaluate": ("evaluation.command:evaluate", "score a model on a text or a task, compare models"),
     "verify": ("diagnostics.verify:verify", "prove that every fast path equals the plain one"),
     "benchmark": ("benchmarks.command:benchmark", "measure speed, beside other GPT-2s"),
 }

@@ -1,0 +1,1 @@
+"""Figures that compare: `python main.py evaluate`. README.md has the definitions."""

@@ -1,0 +1,136 @@
+"""The result: figures, and everything needed to get them again, as JSON beside the model.
+
+Read before: hellaswag.py.  Read next: report.py.
+"""
+
+import hashlib
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import torch
+from pydantic import TypeAdapter
+
+from cfg_gpt2 import require, write_whole
+from evaluation.settings import EvaluateCommand
+from gpt2 import WEIGHTS_FILE, GPT2Model
+from tokenizer import TOKENIZER_FILE, Tokenizer
+from training.runtime import Runtime
+
+FOLDER = "evaluation"
+FORMAT_VERSION = 1
+Figures = dict[str, float | int | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run directory, opened."""
+
+    folder: Path
+    model: GPT2Model
+    tokenizer: Tokenizer
+
+    @classmethod
+    def open(cls, folder: Path, runtime: Runtime) -> "Run":
+        """Raises FileNotFoundError and ValueError where the folder is no run."""
+        tokenizer = Tokenizer.load(folder)
+        model = GPT2Model.load(folder)
+        require(
+            tokenizer.vocab_size <= model.config.vocab_size,
+            f"{folder} has {tokenizer.vocab_size} tokens in its tokenizer and "
+            f"{model.config.vocab_size} in its model; name a run that was not mixed from two",
+        )
+        return cls(folder=folder, model=runtime.prepare(model), tokenizer=tokenizer)
+
+    def describe(self) -> str:
+        sizes = self.model.config
+        return (
+            f"{self.folder}: {self.model.n_parameters():,} parameters, "
+            f"context {sizes.context_length}, {sizes.vocab_size:,} tokens"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """What is measured, on what, and how."""
+
+    what: str  # text, lambada, hellaswag, harness
+    name: str  # of the files that are written
+    about: str  # for people
+    paths: tuple[str, ...]
+    sha256: str | None  # of the text, or of the file with the items
+    stride: int | None = None
+    limit: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Whose figures they are, and where they were taken."""
+
+    run: str
+    parameters: int
+    context_length: int
+    vocab_size: int
+    weights_sha256: str
+    tokenizer_sha256: str
+    device: str
+    precision: str
+    batch_size: int | None
+    torch: str
+    python: str
+    date: str
+
+    @classmethod
+    def of(cls, run: Run, runtime: Runtime, command: EvaluateCommand) -> "Origin":
+        sizes = run.model.config
+        return cls(
+            run=run.folder.as_posix(),
+            parameters=run.model.n_parameters(),
+            context_length=sizes.context_length,
+            vocab_size=sizes.vocab_size,
+            weights_sha256=file_sha256(run.folder / WEIGHTS_FILE),
+            tokenizer_sha256=file_sha256(run.folder / TOKENIZER_FILE),
+            device=runtime.describe(),
+            precision=command.precision,
+            batch_size=command.batch_size,
+            torch=torch.__version__,
+            python=platform.python_version(),
+            date=datetime.now().astimezone().isoformat(timespec="seconds"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One model, one measure."""
+
+    command: str
+    measure: Measure
+    origin: Origin
+    figures: Figures
+    seconds: float
+    format_version: int = FORMAT_VERSION
+
+    def write(self, folder: Path) -> Path:
+        """folder/evaluation/NAME.json, whole or not at all."""
+        path = folder / FOLDER / f"{self.measure.name}.json"
+        text = TypeAdapter(Result).dump_json(self, indent=2) + b"\n"
+        write_whole(path, lambda part: part.write_bytes(text))
+        return path
+
+
+def write_rows(folder: Path, name: str, rows: Sequence[dict[str, object]]) -> None:
+    """folder/evaluation/NAME.items.jsonl, a line for each item."""
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    write_whole(
+        folder / FOLDER / f"{name}.items.jsonl",
+        lambda part: part.write_text(text, encoding="utf-8", newline="\n"),
+    )
+
+
+def file_sha256(path: Path) -> str:
+    """Of a file that may be larger than memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,92 @@
+"""The flags of `python main.py evaluate`.
+
+Read before: command.py.  Read next: text.py.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from cfg_gpt2 import TrainConfig, require
+from training.runtime import Runtime, choose_runtime
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextFlags:
+    """What is read."""
+
+    path: tuple[str, ...] | None = None
+    """text files, folders, globs or a built-in world; None: what the run kept apart from its own
+    data to be measured on"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateCommand:
+    """Measure a model: on a text by a sliding window, or on a task."""
+
+    run: tyro.conf.Positional[Path | None] = None  # a run directory, such as runs/tiny
+    compare: tuple[Path, ...] = ()  # more runs: one table and one picture for all
+    data: TextFlags = field(default_factory=TextFlags)
+    stride: int | None = None
+    """tokens by which the window moves on; None: the model's context, windows side by side; the
+    smaller, the more context, the more work"""
+    task: tuple[str, ...] = ()
+    """lambada or hellaswag, and its JSONL file; without a file it is downloaded"""
+    harness: tuple[str, ...] = ()  # tasks of lm-evaluation-harness, by its names
+    harness_path: Path | None = None  # a folder with more tasks for it
+    limit: int | None = None  # items of a task that are scored; None: all
+    batch_size: int | None = None
+    """windows or items computed together; None: as many as have 4096 tokens, on a GPU 65536"""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """auto takes a GPU where there is one."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """of the matrix products; bf16 is faster where the device has instructions for it"""
+
+    def __post_init__(self) -> None:
+        require(len(self.runs) > 0, "evaluate needs a run directory; name one, such as runs/tiny")
+        for run in self.runs:
+            require(self.runs.count(run) == 1, f"{run} is named twice; compare different runs")
+        for name in ("stride", "limit", "batch_size"):
+            value: int | None = getattr(self, name)
+            flag = "--" + name.replace("_", "-")
+            require(value is None or value >= 1, f"{flag} {value} must be 1 or more")
+        self.require_one_measure()
+
+    def require_one_measure(self) -> None:
+        """A text, a task or the harness, with the flags that belong to it."""
+        require(
+            not (self.task and self.harness),
+            "--task and --harness exclude each other; choose one",
+        )
+        items = "--task" if self.task else "--harness" if self.harness else None
+        for flag, given in (("--data.path", self.data.path), ("--stride", self.stride)):
+            require(
+                items is None or given is None,
+                f"{flag} is for a text and {items} brings its own; choose one",
+            )
+        require(
+            items is not None or self.limit is None,
+            f"--limit {self.limit} is for --task and --harness; a text is scored as a whole",
+        )
+        require(
+            self.harness_path is None or len(self.harness) > 0,
+            f"--harness-path {self.harness_path} is for --harness; name a task of it as well",
+        )
+        require(
+            not (self.harness and self.compare),
+            "--harness and --compare exclude each other; run the harness once for each run",
+        )
+
+    @property
+    def runs(self) -> list[Path]:
+        return [*([self.run] if self.run else []), *self.compare]
+
+    def runtime(self) -> Runtime:
+        """Where the model computes. Raises ValueError where that is not here."""
+        wanted = TrainConfig(device=self.device, precision=self.precision, compile="off")
+        try:
+            return choose_runtime(wanted)
+        except ValueError as error:
+            raise ValueError(str(error).replace("--train.", "--")) from None
