@@ -162,7 +162,7 @@ def ready(
                 f"prompt {number} has token id {token}; the model has 0 to {vocab_size - 1}, "
                 "so use the tokenizer that it was trained with",
             )
-    device = model.token_embedding.weight.device
+    device = model.position_embedding.weight.device
     return [Pen(row, config, tokenizer, device) for row in rows]
 
 
@@ -177,4 +177,4 @@ def cache_bytes(model: GPT2Model, batch_size: int, n_tokens: int) -> int:
     """The memory of the cache for texts of n_tokens, prompt and continuation together."""
     n_positions = min(n_tokens, model.config.context_length)
     numbers = 2 * model.config.n_layer * batch_size * n_positions * model.config.n_embd
-    return numbers * model.token_embedding.weight.element_size()
+    return numbers * model.position_embedding.weight.element_size()

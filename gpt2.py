@@ -82,11 +82,11 @@ class GPT2Model(nn.Module):
                 nn.init.normal_(parameter, std=0.02, generator=generator)
 
     def new_cache(self, batch_size: int, n_positions: int | None = None) -> list[KVCache]:
-        """One empty cache for each block, on the device and in the dtype of the weights.
+        """One empty cache for each block, on the device and in the dtype of the activations.
 
         It has room for n_positions; None: for context_length.
         """
-        weight = self.token_embedding.weight
+        weight = self.position_embedding.weight  # the one matrix that int8 weights leave as it is
         return [
             KVCache(self.config, batch_size, n_positions, device=weight.device, dtype=weight.dtype)
             for _ in self.blocks

@@ -12,6 +12,7 @@ import sys
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 import tyro
@@ -49,10 +50,12 @@ COMMANDS = {
     "generate": ("main:write", "let a trained model go on with a prompt"),
     "import": ("pretrained.import_command:import_model", "open GPT-2's published weights as a run"),
     "export": ("pretrained.export_command:export", "write a run for transformers or llama.cpp"),
-    "evaluate": ("evaluation.command:evaluate", "score a model on a text or a task, compare models"),
+    "evaluate": ("evaluation.command:evaluate", "score models on a text, compare them"),
+    "quantize": ("quantization.command:compare", "what int8 weights save and what they cost"),
     "verify": ("diagnostics.verify:verify", "prove that every fast path equals the plain one"),
     "benchmark": ("benchmarks.command:benchmark", "measure speed, beside other GPT-2s"),
 }
+INT8 = "quantization.int8"
 N_SAMPLES = 10
 LARGE_PAGES = "THP_MEM_ALLOC_ENABLE"
 INTERRUPTED = 130  # the exit status that shells give to Ctrl-C
@@ -85,6 +88,8 @@ class GenerateCommand(SamplingConfig):
     stream: bool = True  # show the text while it is being written
     json: bool = False  # a line of JSON for each text: tokens, log-probabilities, why it ended
     interactive: bool = False  # ask for prompts, one after the other
+    precision: Literal["fp32", "bf16", "int8"] = "fp32"
+    """of the weights; int8: a quarter of the bytes, at a cost that main.py quantize tells."""
     draft: Path | None = None  # a smaller run with the same tokenizer: it guesses, the run checks
     prompt_lookup: bool = False  # guess what followed the same words before; the run checks
     guesses: int = 4  # of --draft or --prompt-lookup at a time
@@ -323,9 +328,9 @@ def opening(corpus: Corpus) -> str:
 def write(arguments: list[str]) -> int:
     """`python main.py generate RUN`: goes on with prompts, and says how fast that was."""
     command = parse_flags(GenerateCommand, "generate", arguments)
-    model = GPT2Model.load(command.run)
     tokenizer = Tokenizer.load(command.run)
-    model.to(choose_runtime(TrainConfig()).device)
+    device = choose_runtime(TrainConfig()).device
+    model = in_precision(GPT2Model.load(command.run).to(device), command.precision)
     config = replace(
         command,
         banned=spellings(command.ban, tokenizer),
@@ -336,6 +341,13 @@ def write(arguments: list[str]) -> int:
         return converse(model, tokenizer, config, speculation)
     write_texts(model, tokenizer, config, speculation, prompts_of(command))
     return 0
+
+
+def in_precision(model: GPT2Model, precision: str) -> GPT2Model:
+    """The model with other weights, for inference."""
+    if precision == "int8":
+        return importlib.import_module(INT8).quantize(model)
+    return model.to(torch.bfloat16 if precision == "bf16" else torch.float32)
 
 
 def write_texts(
@@ -424,7 +436,7 @@ def choose_speculation(command: GenerateCommand, model: GPT2Model) -> Speculatio
         return Speculation(PromptLookup(vocab_size), command.guesses)
     if command.draft is None:
         return None
-    draft = GPT2Model.load(command.draft).to(model.token_embedding.weight.device)
+    draft = GPT2Model.load(command.draft).to(model.position_embedding.weight.device)
     files = [folder / TOKENIZER_FILE for folder in (command.run, command.draft)]
     require(
         files[0].read_bytes() == files[1].read_bytes(),

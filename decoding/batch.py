@@ -24,7 +24,7 @@ class Batch:
 
     def __init__(self, model: GPT2Model, texts: list[list[int]], max_new_tokens: int) -> None:
         self.model = model
-        self.device = model.token_embedding.weight.device
+        self.device = model.position_embedding.weight.device
         self.texts = [list(text) for text in texts]
         lengths = [len(text) + max_new_tokens for text in texts]
         self.cache = model.new_cache(len(texts), min(max(lengths), model.config.context_length))

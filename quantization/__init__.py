@@ -1,0 +1,1 @@
+"""Int8 weights, put into a finished model from outside."""
