@@ -8,6 +8,7 @@ Read before: subject.py.  Read next: witness.py.
 """
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -55,12 +56,14 @@ class Row:
     difference: float | None = None
     bound: float | None = None
     why: str
+    seconds: float
 
 
 def run_check(check: Check, subject: Subject) -> Row:
     """A path that breaks down has failed as much as one that gives something else."""
     status: Status = "FAIL"
     finding = None
+    started = time.monotonic()
     try:
         finding = check.run(subject)
         why = finding.why
@@ -81,4 +84,5 @@ def run_check(check: Check, subject: Subject) -> Row:
         difference=finding.difference if finding else None,
         bound=finding.bound if finding else None,
         why=why,
+        seconds=round(time.monotonic() - started, 2),
     )

@@ -1,6 +1,6 @@
-"""Gradients of the first blocks, and how far they may lie apart.
+"""Logits and gradients of the first blocks, and how far they may lie apart.
 
-    |g' - g| / |g|,   for each parameter; the table shows the one that comes nearest to its bound
+    |g' - g| / |g|,   for each parameter; the table shows what comes nearest to its bound
 
 Read before: witness.py.  Read next: checks/attention.py.
 """
@@ -14,28 +14,28 @@ from gpt2 import GPT2Model
 from loss import next_token_loss
 from multiheadattention import explicit_attention
 
-Gradients = dict[str, Tensor]
+Parts = dict[str, Tensor]
 
 
-def gradients(model: GPT2Model, tokens: Tensor) -> Gradients:
-    """By each parameter, of the summed loss, with output layer and loss written out."""
+def forward_backward(model: GPT2Model, tokens: Tensor) -> Parts:
+    """Logits, and the gradient of the summed loss by each parameter; the loss is written out."""
     logits = model(tokens[:, :-1])
     total, _ = next_token_loss(logits, tokens[:, 1:])
     named = dict(model.named_parameters())
     found = torch.autograd.grad(total, list(named.values()))
-    return dict(zip(named, found, strict=True))
+    return {"the logits": logits.detach(), **dict(zip(named, found, strict=True))}
 
 
-def compare_gradients(
-    model: GPT2Model, tokens: Tensor, fast: Gradients, plain: Gradients, dtype: torch.dtype
+def compare(
+    model: GPT2Model, tokens: Tensor, fast: Parts, plain: Parts, dtype: torch.dtype
 ) -> Finding:
-    """The parameter whose distance is largest, measured by its own bound."""
+    """What two ways of `forward_backward` gave."""
     with rounded(model, dtype), explicit_attention():
-        disturbed = gradients(model, tokens)
+        disturbed = forward_backward(model, tokens)
     return worst(
         {name: distance(fast[name], plain[name]) for name in plain},
         {name: SAFETY[dtype] * distance(disturbed[name], plain[name]) for name in plain},
-        reason(dtype, "the gradients"),
+        reason(dtype, "logits and gradients"),
     )
 
 

@@ -22,7 +22,7 @@ from gpt2 import GPT2Model
 from layer_norm import LayerNorm
 from multiheadattention import CausalSoftmax, explicit_attention
 
-SAFETY = {torch.float32: 8, torch.bfloat16: 2}
+SAFETY = {torch.float32: 8, torch.bfloat16: 4}
 LAYERS = (nn.Embedding, nn.Linear, LayerNorm, GELU, CausalSoftmax)
 NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 

@@ -19,7 +19,7 @@ from rich.table import Table
 from cfg_gpt2 import TrainConfig, parse_flags, require
 from decoding.settings import Repeated
 from diagnostics.check import Check, Row, run_check
-from diagnostics.checks import attention, learning, machines, reading, writing
+from diagnostics.checks import attention, formats, learning, machines, reading, writing
 from diagnostics.subject import Subject, small_subject, subject_of_run
 from training.progress import Bar, new_console
 from training.runtime import choose_runtime
@@ -43,11 +43,12 @@ CHECKS = [
     Check("muon", "Muon on stacked matrices", "one by one", learning.muon),
     Check("resumed", "training resumed", "not interrupted", learning.resumed),
     Check("compiled", "compiled blocks", "as written", machines.compiled),
-    Check("compiled-backward", "compiled, gradients", "as written", machines.compiled_backwards),
     Check("bf16", "bf16 products", "fp32", machines.bf16),
     Check("bf16-backward", "bf16 products, gradients", "fp32", machines.bf16_backwards),
     Check("bf16-fused", "fused attention in bf16", "the formula in bf16", machines.bf16_fused),
     Check("device", "this device", "the CPU", machines.other_device),
+    Check("exported", "exported, in transformers", "the run itself", formats.exported_model),
+    Check("spelled", "exported tokenizer", "the run's own", formats.exported_tokenizer),
 ]
 
 

@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from diagnostics.check import NotTaken
 from gpt2 import GPT2Model
+from multiheadattention import CausalSoftmax
 
 
 class Witness(TorchFunctionMode):
@@ -63,7 +64,7 @@ def watch(model: GPT2Model) -> Iterator[Witness]:
     def read(layer: object, given: tuple, x: object) -> None:
         witness.n_positions += given[0].numel()
 
-    softmaxes = [block.attention.causal_softmax for block in model.blocks]
+    softmaxes = [layer for layer in model.modules() if isinstance(layer, CausalSoftmax)]
     hooks = [softmax.register_forward_hook(formula) for softmax in softmaxes]
     hooks.append(model.token_embedding.register_forward_hook(read))
     try:

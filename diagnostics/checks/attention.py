@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from diagnostics.check import Finding
-from diagnostics.gradients import compare_gradients, gradients
+from diagnostics.gradients import compare, forward_backward
 from diagnostics.rounding import largest, reason
 from diagnostics.subject import Subject
 from diagnostics.witness import watch
@@ -63,9 +63,9 @@ def backwards(subject: Subject) -> Finding:
     """The gradients of a training step."""
     model = subject.first_blocks
     with watch(model) as seen:
-        fused = gradients(model, subject.tokens)
+        fused = forward_backward(model, subject.tokens)
     seen.require_fused_only(model.config.n_layer)
     with watch(model) as seen, explicit_attention():
-        formula = gradients(model, subject.tokens)
+        formula = forward_backward(model, subject.tokens)
     seen.require_formula_only(model.config.n_layer)
-    return compare_gradients(model, subject.tokens, fused, formula, FP32)
+    return compare(model, subject.tokens, fused, formula, FP32)

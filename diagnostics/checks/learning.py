@@ -5,6 +5,7 @@ Read before: writing.py.  Read next: machines.py.
 
 import math
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 import loss
 from cfg_gpt2 import TrainConfig
 from diagnostics.check import Finding
-from diagnostics.gradients import distance, gradients, worst
+from diagnostics.gradients import Parts, distance, worst
 from diagnostics.rounding import SAFETY, largest, moved, reason, unit
 from diagnostics.subject import Subject
 from gpt2 import GPT2Model
@@ -37,8 +38,6 @@ N_STEPS = 3
 ROWS = 256  # of logits that the written-out loss holds at a time
 DIVISOR = 7.0  # of the gradients, as if so many targets had been counted
 
-Parts = dict[str, Tensor]
-
 
 # Loss ---------------------------------------------------------------------------------------
 
@@ -55,12 +54,13 @@ def head_and_loss(subject: Subject) -> Finding:
     targets = torch.randint(len(weight), (n_rows,), generator=generator, device=features.device)
     targets[::5] = IGNORE_INDEX
     fast, plain = fast_loss(features, weight, targets), plain_loss(features, weight, targets)
-    noisy = plain_loss(features, weight, targets, generator)
+    few = features[: 4 * ROWS], weight, targets[: 4 * ROWS]
+    unmoved, noisy = plain_loss(*few), plain_loss(*few, generator)
     # the errors of single losses cancel out, the rounding of their sums does not
     least = unit(FP32) * math.sqrt(n_rows / ROWS)
     return worst(
         {name: distance(fast[name], plain[name]) for name in plain},
-        {name: SAFETY[FP32] * max(distance(noisy[name], plain[name]), least) for name in plain},
+        {name: SAFETY[FP32] * max(distance(noisy[name], unmoved[name]), least) for name in plain},
         reason(FP32, "loss and gradients"),
     )
 
@@ -175,14 +175,14 @@ def muon(subject: Subject) -> Finding:
             before = memory.get(name, torch.zeros_like(gradient))
             memory[name] = MOMENTUM * before + (1 - MOMENTUM) * gradient
             ahead = MOMENTUM * memory[name] + (1 - MOMENTUM) * gradient
-            for model, given in ((plain, ahead), (noisy, moved(ahead, FP32, generator))):
-                turn(model.blocks.get_parameter(name), orthogonal_alone(given), config)
+            turn(plain.blocks.get_parameter(name), orthogonal_alone(ahead), config)
+            turn(noisy.blocks.get_parameter(name), orthogonal_alone(ahead, generator), config)
     weights, disturbed = dict(plain.named_parameters()), dict(noisy.named_parameters())
     chosen = [f"blocks.{name}" for name in names]
     return worst(
         {name: largest(fast.get_parameter(name), weights[name]) for name in chosen},
         {name: SAFETY[FP32] * largest(disturbed[name], weights[name]) for name in chosen},
-        reason(FP32, "a matrix").replace("in every layer", "of the gradient"),
+        reason(FP32, "a matrix").replace("every layer", "every iteration"),
     )
 
 
@@ -193,12 +193,16 @@ def turn(weight: Tensor, direction: Tensor, config: TrainConfig) -> None:
     weight -= RATE * (size * direction + config.weight_decay * weight)
 
 
-def orthogonal_alone(u: Tensor) -> Tensor:
-    """The nearest orthogonal matrix, by the same polynomial, of one matrix."""
+def orthogonal_alone(u: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """The nearest orthogonal matrix, by the same polynomial, of one matrix.
+
+    With a generator, what each iteration begins with is moved by one rounding.
+    """
     a, b, c = COEFFICIENTS
     x = u if u.size(0) <= u.size(1) else u.T
     x = x / x.norm().clamp(min=EPS)
     for _ in range(ITERATIONS):
+        x = moved(x, FP32, generator) if generator else x
         gram = x @ x.T
         x = a * x + (b * gram + c * (gram @ gram)) @ x
     return x if u.size(0) <= u.size(1) else x.T
@@ -221,7 +225,7 @@ def draw_gradients(model: nn.Module, seed: int) -> Parts:
     return drawn
 
 
-def furthest(model: nn.Module, weights: Parts) -> float:
+def furthest(model: nn.Module, weights: Mapping[str, Tensor]) -> float:
     return max(largest(weight, weights[name]) for name, weight in model.named_parameters())
 
 
@@ -266,6 +270,6 @@ def take_steps(
     """Training steps on the subject's text."""
     with explicit_attention():
         for _ in range(n):
-            for name, gradient in gradients(model, subject.tokens).items():
-                model.get_parameter(name).grad = gradient
+            logits = model(subject.tokens[:, :-1])
+            next_token_loss(logits, subject.tokens[:, 1:])[0].backward()
             step_optimizers(optimizers, RATE, torch.tensor(DIVISOR, device=subject.device))

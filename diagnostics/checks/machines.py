@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
 from diagnostics.check import Finding, NotHere, NotTaken
-from diagnostics.gradients import compare_gradients, gradients
+from diagnostics.gradients import compare, forward_backward
 from diagnostics.rounding import largest, logit_bound, reason
 from diagnostics.subject import Subject
 from gpt2 import GPT2Model
@@ -22,24 +22,12 @@ FP32, BF16 = torch.float32, torch.bfloat16
 
 
 def compiled(subject: Subject) -> Finding:
-    """Logits from compiled blocks."""
+    """Forward and backward through compiled blocks."""
     model = subject.first_blocks
-    eager = model(subject.tokens).detach()
+    eager = forward_backward(model, subject.tokens)
     with compiled_blocks(subject, model):
-        fast = model(subject.tokens).detach()
-    with torch.no_grad(), explicit_attention():
-        formula = model(subject.tokens)
-    bound = logit_bound(model, subject.tokens, formula, FP32)
-    return Finding(largest(fast, eager), bound, reason(FP32))
-
-
-def compiled_backwards(subject: Subject) -> Finding:
-    """Gradients through compiled blocks."""
-    model = subject.first_blocks
-    eager = gradients(model, subject.tokens)
-    with compiled_blocks(subject, model):
-        fast = gradients(model, subject.tokens)
-    return compare_gradients(model, subject.tokens, fast, eager, FP32)
+        fast = forward_backward(model, subject.tokens)
+    return compare(model, subject.tokens, fast, eager, FP32)
 
 
 @contextmanager
@@ -76,10 +64,10 @@ def bf16_backwards(subject: Subject) -> Finding:
     """Gradients of products in bf16."""
     model = subject.first_blocks
     with explicit_attention():
-        plain = gradients(model, subject.tokens)
+        plain = forward_backward(model, subject.tokens)
         with in_bf16(subject, model):
-            fast = gradients(model, subject.tokens)
-    return compare_gradients(model, subject.tokens, fast, plain, BF16)
+            fast = forward_backward(model, subject.tokens)
+    return compare(model, subject.tokens, fast, plain, BF16)
 
 
 @torch.inference_mode()
