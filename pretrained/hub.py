@@ -60,15 +60,18 @@ def download(name: str, revision: str | None) -> Path:
     config = fetch(CONFIG_FILE)
     if config is None:
         raise FileNotFoundError(f"{repository} has no {CONFIG_FILE}; it is no transformers model")
-    fetch_weights(fetch)
+    if not fetch_weights(fetch):
+        raise FileNotFoundError(
+            f"{repository} has no weights within reach; import reads {', '.join(FORMS)}"
+        )
     for files in VOCABULARIES:
         if all([fetch(file) for file in files]):
             break
     return config.parent
 
 
-def fetch_weights(fetch: Fetch) -> None:
-    """The first form of the weights that there is; of an index, its shards too."""
+def fetch_weights(fetch: Fetch) -> bool:
+    """The first form of the weights that there is, an index with its shards -> whether any is."""
     for form in FORMS:
         found = fetch(form)
         if found and form.endswith(INDEX):
@@ -76,7 +79,8 @@ def fetch_weights(fetch: Fetch) -> None:
             for shard in sorted(set(shards.values())):
                 fetch(shard)
         if found:
-            return
+            return True
+    return False
 
 
 def fetch_from(repository: str, revision: str | None) -> Fetch:

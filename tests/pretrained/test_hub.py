@@ -1,0 +1,214 @@
+"""The hub: a server of our own stands in for it, and folders are not taken for names."""
+
+import http.server
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+import main
+import pretrained.hub
+from cfg_gpt2 import GPT2Config
+from gpt2 import GPT2Model
+from pretrained.hub import OWNERS, find_folder
+from pretrained.hugging_face import write_folder
+from tokenizer import Tokenizer
+
+pytest.importorskip("huggingface_hub")
+ROOT = Path(main.__file__).parent
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+TEXT = "The cat sat on the mat. " * 40
+
+
+# Which is meant -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names that the hub is asked for; the current folder is empty."""
+    names: list[str] = []
+    monkeypatch.setattr(
+        pretrained.hub, "download", lambda name, revision: names.append(name) or tmp_path
+    )
+    monkeypatch.chdir(tmp_path)
+    return names
+
+
+@pytest.mark.parametrize("name", ["gpt2", "someone/gpt2-ru", "hub:gpt2", "a.b/c_d"])
+def test_a_plain_name_is_the_hubs(name: str, asked: list[str]) -> None:
+    find_folder(name, None)
+    assert asked == [name.removeprefix("hub:")]
+
+
+def test_a_path_is_a_folder(tmp_path: Path, asked: list[str]) -> None:
+    for name in ("gpt2", "runs/some/gpt2"):
+        (tmp_path / name).mkdir(parents=True)
+        assert find_folder(f"./{name}", None) == Path(name)
+    assert find_folder("runs/some/gpt2", None) == Path("runs/some/gpt2")
+    assert find_folder(str(tmp_path / "gpt2"), None) == tmp_path / "gpt2"
+    assert asked == []
+
+
+@pytest.mark.parametrize("name", ["gpt2", "someone/gpt2"])
+def test_a_folder_named_like_a_repository_is_not_guessed_at(
+    name: str, tmp_path: Path, asked: list[str]
+) -> None:
+    (tmp_path / name).mkdir(parents=True)
+    with pytest.raises(ValueError, match="is a folder here and could be a repository"):
+        find_folder(name, None)
+    find_folder(f"hub:{name}", None)
+    assert asked == [name]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("./gpt2", "./gpt2 is no folder"),
+        ("a/b/c", "a/b/c is no folder"),
+        ("hub:./gpt2", "./gpt2 is no name on the hub"),
+        ("file", "file is no folder"),
+    ],
+)
+def test_what_is_neither_is_said(name: str, words: str, tmp_path: Path, asked: list[str]) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises((FileNotFoundError, ValueError), match=words.replace(".", r"\.")):
+        find_folder(name, None)
+    assert asked == []
+
+
+def test_a_revision_is_for_the_hub(tmp_path: Path, asked: list[str]) -> None:
+    with pytest.raises(ValueError, match="--revision v2 is for repositories"):
+        find_folder(str(tmp_path), "v2")
+
+
+# What is fetched ----------------------------------------------------------------------------
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """The hub as far as a download sees it: one repository, one commit, files or errors."""
+
+    folder: Path
+    asked: list[str]
+
+    def do_HEAD(self) -> None:
+        self.answer(b"")
+
+    def do_GET(self) -> None:
+        if "/resolve/" in self.path:  # the library asks for other things too
+            self.asked.append(self.path)
+        self.answer(None)
+
+    def answer(self, body: bytes | None) -> None:
+        parts = [*self.path.strip("/").split("/"), "", "", "", ""]
+        owner, name, _, revision, file = parts[:5]
+        path = self.folder / file
+        error = None
+        if (owner, name) not in (("openai-community", "gpt2"), ("some", "shards")):
+            error = "RepoNotFound"
+        elif revision not in ("main", COMMIT):
+            error = "RevisionNotFound"
+        elif not path.is_file():
+            error = "EntryNotFound"
+        contents = b"" if error else path.read_bytes()
+        self.send_response(404 if error else 200)
+        if error:
+            self.send_header("X-Error-Code", error)
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("ETag", f'"{file}"')
+        self.send_header("Content-Length", str(len(contents)))
+        self.end_headers()
+        self.wfile.write(contents if body is None else body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: the tests are quiet."""
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server with a small model; GPT-2's tokenizer in two files."""
+    folder = tmp_path_factory.mktemp("hub")
+    tokenizer = Tokenizer.train([TEXT], 280)
+    sizes = GPT2Config(
+        vocab_size=tokenizer.vocab_size, context_length=16, n_layer=1, n_head=2, n_embd=8
+    )
+    torch.manual_seed(2)
+    write_folder(GPT2Model(sizes), tokenizer, folder)
+    (folder / "tokenizer.json").unlink()
+    (folder / "model.safetensors").rename(folder / "model-1.safetensors")
+    names = [f"transformer.{name}" for name in shard_names()]
+    index = {"weight_map": dict.fromkeys(names, "model-1.safetensors")}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    Hub.folder, Hub.asked = folder, []
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def shard_names() -> list[str]:
+    from pretrained.names import name_table
+
+    return [name.hugging_face for name in name_table(1)]
+
+
+def run_main(folder: Path, lines: list[str], environment: dict[str, str]) -> list[str]:
+    """Runs command lines in one process -> the last line on stderr of each that fails."""
+    script = (
+        "import sys, main\n"
+        "for line in sys.argv[1:]:\n"
+        "    print(main.main(line.split()), file=sys.stderr)\n"
+    )
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+    done = subprocess.run(
+        [sys.executable, "-c", script, *lines],
+        cwd=folder,
+        env=kept | {"PYTHONPATH": str(ROOT), "HF_HOME": str(folder / "cache")} | environment,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=300,
+    )
+    assert "Traceback" not in done.stderr
+    return done.stderr.splitlines()
+
+
+def test_a_name_is_downloaded_once_and_read_again_without_a_network(
+    hub: str, tmp_path: Path
+) -> None:
+    online = run_main(
+        tmp_path,
+        [
+            "import gpt2 --out one",
+            "import no/such --out x",
+            "import gpt2 --revision v9 --out x",
+        ],
+        {"HF_ENDPOINT": hub},
+    )
+    assert online[-1] == "2" and "has no --revision v9; name a branch" in online[-2]
+    assert "the hub has no repository no/such" in "".join(online)
+    fetched = [path.rpartition("/")[2] for path in Hub.asked]
+    assert sorted(set(fetched)) == [
+        "config.json", "merges.txt", "model-1.safetensors", "model.safetensors.index.json",
+        "vocab.json",
+    ]  # fmt: skip
+    offline = run_main(
+        tmp_path,
+        ["import gpt2 --out two", "import gpt2-medium --out x"],
+        {"HF_ENDPOINT": hub, "HF_HUB_OFFLINE": "1"},
+    )
+    assert len(Hub.asked) == len(fetched)
+    assert offline[-1] == "2"
+    assert "openai-community/gpt2-medium is not in the cache and the hub is out of" in offline[-2]
+    for file in ("model.safetensors", "tokenizer.json"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+    assert GPT2Model.load(tmp_path / "one").config.n_embd == 8
+    assert not (tmp_path / "x").exists()
+
+
+def test_the_names_of_old_are_found_under_their_owners() -> None:
+    assert OWNERS["gpt2-xl"] == "openai-community" and OWNERS["distilgpt2"] == "distilbert"
