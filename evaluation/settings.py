@@ -27,14 +27,14 @@ class EvaluateCommand:
     """Measure a model: on a text by a sliding window, or on a task."""
 
     run: tyro.conf.Positional[Path | None] = None  # a run directory, such as runs/tiny
-    compare: tuple[Path, ...] = ()  # more runs: one table and one picture for all
+    compare: tuple[Path, ...] | None = None  # more runs: one table and one picture for all
     data: TextFlags = field(default_factory=TextFlags)
     stride: int | None = None
     """tokens by which the window moves on; None: the model's context, windows side by side; the
     smaller, the more context, the more work"""
-    task: tuple[str, ...] = ()
+    task: tuple[str, ...] | None = None
     """lambada or hellaswag, and its JSONL file; without a file it is downloaded"""
-    harness: tuple[str, ...] = ()  # tasks of lm-evaluation-harness, by its names
+    harness: tuple[str, ...] | None = None  # tasks of lm-evaluation-harness, by its names
     harness_path: Path | None = None  # a folder with more tasks for it
     limit: int | None = None  # items of a task that are scored; None: all
     batch_size: int | None = None
@@ -45,6 +45,16 @@ class EvaluateCommand:
     """of the matrix products; bf16 is faster where the device has instructions for it"""
 
     def __post_init__(self) -> None:
+        several = {
+            "compare": self.compare,
+            "data.path": self.data.path,
+            "task": self.task,
+            "harness": self.harness,
+        }
+        for name, given in several.items():
+            require(
+                given != (), f"--{name} is followed by nothing; name something, or leave it out"
+            )
         require(len(self.runs) > 0, "evaluate needs a run directory; name one, such as runs/tiny")
         for run in self.runs:
             require(self.runs.count(run) == 1, f"{run} is named twice; compare different runs")
@@ -71,7 +81,7 @@ class EvaluateCommand:
             f"--limit {self.limit} is for --task and --harness; a text is scored as a whole",
         )
         require(
-            self.harness_path is None or len(self.harness) > 0,
+            self.harness_path is None or self.harness is not None,
             f"--harness-path {self.harness_path} is for --harness; name a task of it as well",
         )
         require(
@@ -81,7 +91,7 @@ class EvaluateCommand:
 
     @property
     def runs(self) -> list[Path]:
-        return [*([self.run] if self.run else []), *self.compare]
+        return [*([self.run] if self.run else []), *(self.compare or ())]
 
     def runtime(self) -> Runtime:
         """Where the model computes. Raises ValueError where that is not here."""

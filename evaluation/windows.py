@@ -30,9 +30,7 @@ class Window(NamedTuple):
     stop: int  # of the target that comes last
 
 
-def slide(
-    borders: np.ndarray, n_tokens: int, context_length: int, stride: int
-) -> Iterator[Window]:
+def slide(borders: np.ndarray, n_tokens: int, context_length: int, stride: int) -> Iterator[Window]:
     """Windows that score every token of a stream but its first exactly once.
 
     borders are the places of the end-of-text tokens, in order.

@@ -1,0 +1,236 @@
+"""LAMBADA and HellaSwag without the harness: reading, cleaning, scoring, and what is refused."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from oracles.hugging_face import hugging_face_pair
+
+from cfg_gpt2 import GPT2Config
+from evaluation import hellaswag, lambada
+from evaluation.continuations import (
+    Likelihood,
+    Request,
+    encode_pairs,
+    likelihoods,
+    score_continuations,
+)
+from evaluation.items import Answer, Item, encode_items, require_room, standard_error
+from evaluation.measure_task import TASKS
+from tokenizer import Tokenizer, UnseenCharacter
+from training.runtime import Runtime
+
+CPU = Runtime(torch.device("cpu"), torch.float32)
+SCENE = {
+    "activity_label": "Sailing", "ctx_a": "[header] How to sail [title] Look for a boat.",
+    "ctx_b": "then HE", "endings": ["goes  [step] on.", "sinks.", " flies.", "[x]"], "label": 1,
+}  # fmt: skip
+
+
+def written(tmp_path: Path, *rows: object) -> Path:
+    file = tmp_path / "items.jsonl"
+    lines = [row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) for row in rows]
+    file.write_text("\n".join(lines), encoding="utf-8")
+    return file
+
+
+# Continuations ------------------------------------------------------------------------------
+
+
+def test_log_probabilities_and_greediness_equal_transformers():
+    config = GPT2Config(
+        vocab_size=30, context_length=12, n_layer=2, n_head=2, n_embd=16, dropout=0.0
+    )
+    ours, theirs = hugging_face_pair(config)
+    dice = torch.manual_seed(1)
+    sizes = [(1, 1), (5, 3), (11, 2), (20, 4), (3, 12), (1, 12), (7, 1), (2, 2)]
+    requests = [
+        Request(*(torch.randint(30, (n,), generator=dice).tolist() for n in pair)) for pair in sizes
+    ]
+    for i, request in enumerate(requests):  # every other one is what the model would write
+        if i % 2 == 0:
+            ids = list(request.context)
+            for _ in request.continuation:
+                with torch.no_grad():
+                    ids.append(int(theirs(torch.tensor([ids[-12:]])).logits[0, -1].argmax()))
+            requests[i] = Request(request.context, ids[len(request.context) :])
+    for batch_size in (None, 1, 3):
+        seen: list[int] = []
+        found = score_continuations(ours, requests, CPU, 0, seen.append, batch_size)
+        assert seen[-1] == len(requests)
+        for (context, ids), (log_probability, greedy) in zip(requests, found, strict=True):
+            row = (context + ids)[-13:]
+            with torch.no_grad():
+                logits = theirs(torch.tensor([row[:-1]])).logits[0, -len(ids) :]
+            log_p = logits.log_softmax(-1)
+            expected = sum(float(log_p[t, id]) for t, id in enumerate(ids))
+            assert log_probability == pytest.approx(expected, abs=1e-4)  # up to 12 terms in fp32
+            assert greedy == (logits.argmax(-1).tolist() == ids)
+    assert {likelihood.greedy for likelihood in found} == {True, False}
+
+
+def test_logits_in_parts_change_nothing(monkeypatch: pytest.MonkeyPatch):
+    config = GPT2Config(vocab_size=30, context_length=12, n_layer=1, n_head=1, n_embd=8)
+    ours, _ = hugging_face_pair(config)
+    features = torch.randn(3, 5, 8, generator=torch.manual_seed(2))
+    targets = torch.tensor([[1, 2, 3, -100, -100], [-100, 4, 5, 6, 7], [-100, -100, 8, -100, -100]])
+    whole = likelihoods(ours, features, targets)
+    monkeypatch.setattr("evaluation.continuations.PRODUCT", 60)
+    in_parts = likelihoods(ours, features, targets)
+    expected = pytest.approx([p for p, _ in whole], rel=1e-6)
+    assert [p for p, _ in in_parts] == expected
+    assert [greedy for _, greedy in in_parts] == [greedy for _, greedy in whole]
+
+
+def test_a_model_that_has_diverged_is_refused():
+    config = GPT2Config(vocab_size=30, context_length=12, n_layer=1, n_head=1, n_embd=8)
+    ours, _ = hugging_face_pair(config)
+    with torch.no_grad():
+        ours.final_norm.bias[0] = math.nan
+    with pytest.raises(ValueError, match="nan for probabilities"):
+        score_continuations(ours, [Request([1], [2])], CPU, 0, lambda done: None)
+
+
+def test_white_space_behind_the_context_belongs_to_the_continuation():
+    tokenizer = Tokenizer.train(["the cat sat\n on the mat "] * 20, 290)
+    end = tokenizer.end_of_text
+    pairs = [("the cat \n", " sat"), ("", " sat"), (" ", "sat"), ("the cat", " sat")]
+    found = encode_pairs(tokenizer, pairs)
+    texts = [(tokenizer.decode(context), tokenizer.decode(ids)) for context, ids in found]
+    assert texts[0] == ("the cat", " \n sat") and texts[3] == ("the cat", " sat")
+    assert found[1].context == [end] and texts[1][1] == " sat"
+    assert found[2].context == [end] and texts[2][1] == " sat"
+
+
+# LAMBADA ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "context", "word"),
+    [
+        ("a b c", "a b", " c"),
+        ("word", "", " word"),
+        ("a  b", "a ", " b"),
+        ("a\nb", "", " a\nb"),
+        ("a b ", "a b", " "),
+    ],
+)
+def test_the_last_word_is_what_follows_the_last_space(text: str, context: str, word: str):
+    item = lambada.last_word(3, lambada.Passage(text))
+    assert item == Item(line=3, context=context, continuations=[word], answer=0)
+    # the harness's template, in Python
+    assert (context, word) == (" ".join(text.split(" ")[:-1]), " " + text.split(" ")[-1])
+
+
+def answer_of(*scores: float, ways: list[str], right: int = 0, greedy: bool = False) -> Answer:
+    item = Item(line=1, context="", continuations=ways, answer=right)
+    return Answer(item=item, likelihoods=[Likelihood(score, greedy) for score in scores])
+
+
+def test_lambada_by_hand():
+    answers = [answer_of(math.log(p), ways=[" x"], greedy=p > 0.4) for p in (0.5, 0.25, 0.125)]
+    found = lambada.figures(answers)
+    assert found["items"] == 3
+    assert found["perplexity"] == pytest.approx(4.0)  # the geometric mean of 2, 4 and 8
+    assert found["acc"] == pytest.approx(1 / 3)
+    # (2/3)^2 + 2 (1/3)^2 = 2/3 over n - 1 = 2, its root over the root of 3
+    assert found["acc_stderr"] == pytest.approx((1 / 3) ** 0.5 / 3**0.5)
+
+
+def test_a_single_item_has_no_standard_error():
+    assert standard_error([True]) is None
+
+
+# HellaSwag ----------------------------------------------------------------------------------
+
+
+def test_hellaswag_is_cleaned_of_the_marks_of_wikihow(tmp_path: Path):
+    [item] = TASKS["hellaswag"].read(written(tmp_path, SCENE), None)
+    assert item.context == "Sailing:  How to sail. Look for a boat. Then he".replace("  ", " ")
+    assert item.continuations == [" goes  on.", " sinks.", " flies.", " "]
+    assert item.answer == 1
+
+
+def test_choices_by_hand():
+    ways = [" 1234567890", " 12", " "]
+    by_length = answer_of(-10.0, -4.0, -1.0, ways=ways)  # -1.0, -2.0, and nothing to divide by
+    assert hellaswag.likeliest(by_length) == 2
+    assert hellaswag.likeliest_by_length(by_length) == 0
+    found = hellaswag.figures([by_length, answer_of(-3.0, -2.0, -9.0, ways=ways, right=1)])
+    assert found["items"] == 2
+    assert (found["acc"], found["acc_norm"]) == (0.5, 0.5)
+    assert found["acc_norm_stderr"] == pytest.approx(0.5)
+
+
+def test_length_is_counted_in_characters_not_in_bytes():
+    answer = answer_of(-4.0, -3.9, ways=[" éééé", " abcd"])
+    assert hellaswag.likeliest_by_length(answer) == 1
+
+
+def test_a_label_may_be_a_string(tmp_path: Path):
+    [item] = TASKS["hellaswag"].read(written(tmp_path, SCENE | {"label": "2"}), None)
+    assert item.answer == 2
+
+
+# Files --------------------------------------------------------------------------------------
+
+WRONG = {
+    "no JSON": ("lambada", '{"text": "a b"', "line 2: Invalid JSON"),
+    "no text": ("lambada", {"word": "a"}, "line 2: text: Field required"),
+    "a number": ("lambada", {"text": 5}, "line 2: text: Input should be a valid string"),
+    "a list": ("lambada", '["a b"]', "line 2: Input should be an object"),
+    "an empty text": ("lambada", {"text": " "}, "line 2: text: is empty"),
+    "no label": ("hellaswag", SCENE | {"label": ""}, "line 2: label: Input should be a valid int"),
+    "a high label": ("hellaswag", SCENE | {"label": 4}, "label: 4 is none of the endings 0 to 3"),
+    "a negative label": ("hellaswag", SCENE | {"label": -1}, "label: -1 is none of the endings"),
+    "one ending": ("hellaswag", SCENE | {"endings": ["a"]}, "endings: there are 1; a choice needs"),
+    "the other task": ("hellaswag", {"text": "a b"}, "line 2: activity_label: Field required"),
+}
+
+
+@pytest.mark.parametrize(("task", "row", "words"), WRONG.values(), ids=WRONG)
+def test_a_wrong_line_is_named_by_its_number(task: str, row: object, words: str, tmp_path: Path):
+    first = {"lambada": {"text": "a b"}, "hellaswag": SCENE}[task]
+    file = written(tmp_path, first, row)
+    with pytest.raises(ValueError, match=r"items\.jsonl, line 2: ") as caught:
+        TASKS[task].read(file, None)
+    assert words in str(caught.value)
+    assert len(TASKS[task].read(file, 1)) == 1  # what is behind the limit is not looked at
+
+
+def test_bytes_that_are_no_utf8_are_named_by_their_line(tmp_path: Path):
+    file = tmp_path / "items.jsonl"
+    file.write_bytes('{"text": "a b"}\n{"text": "мама мыла"}\n'.encode("cp1251"))
+    with pytest.raises(ValueError, match="line 2: Invalid JSON"):
+        TASKS["lambada"].read(file, None)
+
+
+def test_a_byte_order_mark_and_empty_lines_are_passed_over(tmp_path: Path):
+    file = tmp_path / "items.jsonl"
+    file.write_bytes(b'\xef\xbb\xbf{"text": "a b"}\r\n\r\n{"text": "c d"}\r\n')
+    assert [item.line for item in TASKS["lambada"].read(file, None)] == [1, 3]
+
+
+def test_a_file_without_items_is_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match="has no items"):
+        TASKS["lambada"].read(written(tmp_path, "", ""), None)
+    with pytest.raises(FileNotFoundError, match=r"no\.jsonl does not exist"):
+        TASKS["lambada"].read(tmp_path / "no.jsonl", None)
+
+
+def test_a_character_that_the_tokenizer_does_not_know_is_named_with_its_line(tmp_path: Path):
+    file = written(tmp_path, {"text": "a b"}, {"text": "b é a"})
+    tokenizer = Tokenizer.characters(["ab "])
+    with pytest.raises(UnseenCharacter, match=r"'é' .* of what is read of .*, line 2, is not"):
+        encode_items(TASKS["lambada"].read(file, None), tokenizer, file)
+
+
+def test_a_continuation_that_the_context_cannot_hold_is_refused(tmp_path: Path):
+    file = written(tmp_path, {"text": "a b"}, {"text": "a bbb"})
+    items = TASKS["lambada"].read(file, None)
+    requests = encode_items(items, Tokenizer.characters(["ab "]), file)
+    require_room(items, requests, 4, file)
+    with pytest.raises(ValueError, match=r"line 2: a continuation has 4 tokens .* context 3;"):
+        require_room(items, requests, 3, file)

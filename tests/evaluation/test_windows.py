@@ -1,0 +1,104 @@
+"""The sliding window: what is scored, what is seen, and what it costs."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evaluation.windows import slide, window_batches
+from load_data import Split, cut, evaluation_batches, find_borders
+from loss import IGNORE_INDEX
+
+END = 0
+
+
+def stream_of(*lengths: int) -> np.ndarray:
+    """Documents of these lengths, each token another number."""
+    stream, number = [END], 0
+    for length in lengths:
+        stream += [*range(number + 1, number + length + 1), END]
+        number += length
+    return np.array(stream, dtype=np.uint16)
+
+
+def windows_of(stream: np.ndarray, context_length: int, stride: int) -> list[tuple[int, int, int]]:
+    borders = find_borders(stream, END)
+    return [tuple(w) for w in slide(borders, len(stream), context_length, stride)]
+
+
+streams = st.lists(st.integers(1, 40), min_size=1, max_size=8).map(lambda n: stream_of(*n))
+strides = st.integers(1, 12).flatmap(lambda n: st.tuples(st.integers(1, n), st.just(n)))
+
+
+@settings(deadline=None)
+@given(streams, strides)
+def test_every_target_is_scored_once_with_as_much_context_as_promised(
+    stream: np.ndarray, sizes: tuple[int, int]
+):
+    stride, context_length = sizes
+    scored = []
+    borders = set(find_borders(stream, END).tolist())
+    for begin, before, stop in windows_of(stream, context_length, stride):
+        assert begin <= before < stop and 0 < stop - begin <= context_length
+        scored += range(before + 1, stop + 1)
+        if begin not in borders:  # in the middle of a document
+            assert before - begin >= context_length - stride
+            assert borders.isdisjoint(range(begin, before + 1))
+    assert scored == list(range(1, len(stream)))
+
+
+@settings(deadline=None)
+@given(streams, st.integers(1, 60))
+def test_side_by_side_they_are_the_windows_of_training(stream: np.ndarray, context_length: int):
+    borders = find_borders(stream, END)
+    trained = list(cut(borders, 0, len(stream), context_length))
+    found = windows_of(stream, context_length, context_length)
+    assert [(begin, stop) for begin, _, stop in found] == trained
+    assert all(begin == before for begin, before, _ in found)
+
+
+def test_one_long_text_by_hand():
+    assert windows_of(stream_of(9), 4, 4) == [(0, 0, 4), (4, 4, 8), (8, 8, 10)]
+    assert windows_of(stream_of(9), 4, 3) == [(0, 0, 4), (3, 4, 7), (6, 7, 10)]
+    expected = [(0, 0, 4), (1, 4, 5), (2, 5, 6), (3, 6, 7), (4, 7, 8), (5, 8, 9), (6, 9, 10)]
+    assert windows_of(stream_of(9), 4, 1) == expected
+
+
+def test_a_window_ends_with_the_last_document_that_it_holds():
+    found = windows_of(stream_of(2, 2, 9, 1), 7, 4)
+    assert found == [(0, 0, 6), (6, 6, 13), (10, 13, 16), (16, 16, 18)]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_batches_hold_each_windows_tokens_and_only_the_targets_that_are_scored(batch_size: int):
+    stream = stream_of(30, 3, 17)
+    windows = windows_of(stream, 12, 5)
+    expected = {
+        (begin, stop): stream[before + 1 : stop + 1].tolist() for begin, before, stop in windows
+    }
+    seen = []
+    for tokens, targets in window_batches(Split(stream, 1), 12, 5, batch_size, END):
+        assert len(tokens) <= batch_size and tokens.shape == targets.shape
+        for row, wanted in zip(tokens.tolist(), targets, strict=True):
+            places = (wanted != IGNORE_INDEX).nonzero().flatten()
+            assert (places.diff() == 1).all()
+            values = wanted[places].tolist()
+            [(begin, stop)] = [
+                span for span, scored in expected.items()
+                if scored == values and row[: span[1] - span[0]] == stream[slice(*span)].tolist()
+            ]  # fmt: skip
+            assert int(places[-1]) == stop - begin - 1
+            seen.append((begin, stop))
+    assert sorted(seen) == sorted(expected)
+    assert all(a < b for a, b in pairwise(sorted(seen)))
+
+
+def test_batches_side_by_side_are_the_batches_of_validation():
+    split = Split(stream_of(30, 3, 17, 4, 4, 9), 1)
+    ours = window_batches(split, 12, 12, 3, END)
+    theirs = evaluation_batches(split, 12, 3, END)
+    for (tokens, targets), (others, wanted) in zip(ours, theirs, strict=True):
+        assert torch.equal(tokens, others) and torch.equal(targets, wanted)
