@@ -12,6 +12,7 @@ import sys
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Literal
 
 import torch
@@ -55,7 +56,6 @@ COMMANDS = {
     "verify": ("diagnostics.verify:verify", "prove that every fast path equals the plain one"),
     "benchmark": ("benchmarks.command:benchmark", "measure speed, beside other GPT-2s"),
 }
-INT8 = "quantization.int8"
 N_SAMPLES = 10
 LARGE_PAGES = "THP_MEM_ALLOC_ENABLE"
 INTERRUPTED = 130  # the exit status that shells give to Ctrl-C
@@ -129,12 +129,16 @@ def main(arguments: list[str]) -> int:
         name, *arguments = arguments
     try:
         require(name in COMMANDS, f"{name} is no command; choose one of {', '.join(COMMANDS)}")
-        module, function = COMMANDS[name][0].split(":")
-        here = sys.modules[__name__] if module == "main" else importlib.import_module(module)
-        return getattr(here, function)(arguments)
+        return getattr(module_of(name), COMMANDS[name][0].split(":")[1])(arguments)
     except (ValueError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+
+
+def module_of(name: str) -> ModuleType:
+    """Where a command lives, imported when it is needed."""
+    module = COMMANDS[name][0].split(":")[0]
+    return sys.modules[__name__] if module == "main" else importlib.import_module(module)
 
 
 def overview() -> str:
@@ -346,7 +350,7 @@ def write(arguments: list[str]) -> int:
 def in_precision(model: GPT2Model, precision: str) -> GPT2Model:
     """The model with other weights, for inference."""
     if precision == "int8":
-        return importlib.import_module(INT8).quantize(model)
+        return module_of("quantize").quantize(model)
     return model.to(torch.bfloat16 if precision == "bf16" else torch.float32)
 
 

@@ -3,6 +3,8 @@
 The matrices are stored in the precision asked for; what is small and added stays in fp32: norms,
 biases, position embeddings. q8_0 holds 32 weights in 34 bytes: 8 bits each and one fp16 scale.
 One tensor at a time is converted, so that memory holds the model and little more.
+transformers reads such files too: of a context other than 1024 with n_positions=..., and of a
+tokenizer of characters the weights only.
 Format: github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 Read before: hugging_face.py.  Read next: export_command.py.
 """
@@ -20,7 +22,7 @@ from cfg_gpt2 import GPT2Config, require, write_whole
 from gpt2 import GPT2Model
 from layer_norm import EPS
 from pretrained.hugging_face import refuse_overflow, weight_or_zeros
-from pretrained.names import Name, name_table
+from pretrained.names import WeightName, name_table
 from pretrained.vocabulary import Vocabulary, bpe_of
 from tokenizer import Tokenizer
 
@@ -136,7 +138,7 @@ def add_weights(
         report(done, total)
 
 
-def kind_of(name: Name, precision: Precision) -> gguf.GGMLQuantizationType:
+def kind_of(name: WeightName, precision: Precision) -> gguf.GGMLQuantizationType:
     """How llama.cpp is to read a tensor: only the factors of matrix products are narrowed."""
     import gguf
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from cfg_gpt2 import CONFIG_FILE, write_whole
 from gpt2 import WEIGHTS_FILE, GPT2Model, write_tensors
 from pretrained.config_json import Json, config_json
-from pretrained.names import PREFIX, Name, name_table
+from pretrained.names import PREFIX, WeightName, name_table
 from pretrained.vocabulary import bpe_of
 from tokenizer import END_OF_TEXT, Tokenizer
 
@@ -54,7 +54,7 @@ def weights_of(model: GPT2Model, dtype: torch.dtype) -> dict[str, Tensor]:
     return weights
 
 
-def weight_or_zeros(own: dict[str, Tensor], name: Name) -> Tensor:
+def weight_or_zeros(own: dict[str, Tensor], name: WeightName) -> Tensor:
     """The weight. Other programs have no bias=False: such a model gets biases of 0."""
     if name.own in own:
         return own[name.own]
@@ -72,7 +72,7 @@ def refuse_overflow(name: str, tensor: Tensor, narrow: Tensor) -> None:
 
 
 def write_tokenizer(tokenizer: Tokenizer, folder: Path, context_length: int) -> None:
-    """tokenizer.json, what AutoTokenizer reads beside it, and GPT-2's own two files."""
+    """tokenizer.json, what AutoTokenizer reads beside it, and for BPE GPT-2's own two files."""
     tokenizer.save(folder)
     settings: Json = {
         "tokenizer_class": "PreTrainedTokenizerFast",  # takes tokenizer.json as it is
@@ -82,6 +82,8 @@ def write_tokenizer(tokenizer: Tokenizer, folder: Path, context_length: int) -> 
     }
     write_json(folder / "tokenizer_config.json", settings)
     vocabulary = bpe_of(tokenizer)
+    if not vocabulary.merges or not vocabulary.has_all_parts():  # characters
+        return
     ids = {token: id for id, token in enumerate(vocabulary.tokens) if token is not None}
     write_json(folder / "vocab.json", ids)
     lines = ["#version: 0.2", *(" ".join(pair) for pair in vocabulary.merges)]

@@ -19,7 +19,7 @@ MASKS = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")  # constants that old fi
 
 
 @dataclass(frozen=True)
-class Name:
+class WeightName:
     """A weight's three names; turned: its matrix is stored the other way round at Hugging Face."""
 
     own: str
@@ -45,7 +45,7 @@ FINAL_NORM = (("final_norm", "ln_f", "output_norm", BOTH),)
 Rows = Iterable[tuple[str, str, str, tuple[str, ...]]]
 
 
-def name_table(n_layer: int) -> list[Name]:
+def name_table(n_layer: int) -> list[WeightName]:
     """Every weight of a model with n_layer blocks, in Hugging Face's order."""
     table = named(EMBEDDINGS, ("", "", ""))
     for i in range(n_layer):
@@ -53,10 +53,10 @@ def name_table(n_layer: int) -> list[Name]:
     return table + named(FINAL_NORM, ("", "", ""))
 
 
-def named(rows: Rows, before: tuple[str, str, str]) -> list[Name]:
+def named(rows: Rows, before: tuple[str, str, str]) -> list[WeightName]:
     """The weights and biases of the rows, with what stands before each of the three names."""
     return [
-        Name(
+        WeightName(
             own=f"{before[0]}{own}.{kind}",
             hugging_face=f"{before[1]}{hugging_face}.{kind}",
             gguf=f"{before[2]}{gguf}.{kind}",

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from cfg_gpt2 import CONFIG_FILE, GPT2Config, require
 from gpt2 import GPT2Model
-from pretrained.names import HEAD, MASKS, PREFIX, Name, name_table
+from pretrained.names import HEAD, MASKS, PREFIX, WeightName, name_table
 
 SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
 INDEX = ".index.json"
@@ -128,7 +128,7 @@ def read_weights(
     return weights
 
 
-def refuse_unknown(source: Weights, table: list[Name]) -> None:
+def refuse_unknown(source: Weights, table: list[WeightName]) -> None:
     """Raises ValueError unless the file holds GPT-2's weights and no others."""
     wanted = {name.hugging_face for name in table}
     found = {name for name in source.places if name != HEAD and not MASKS.fullmatch(name)}
@@ -142,7 +142,7 @@ def refuse_unknown(source: Weights, table: list[Name]) -> None:
             )
 
 
-def converted(source: Weights, name: Name, shape: torch.Size) -> Tensor:
+def converted(source: Weights, name: WeightName, shape: torch.Size) -> Tensor:
     """A tensor of our own: our shape, fp32. Raises ValueError for another shape or dtype."""
     tensor = source.take(name.hugging_face)
     require(

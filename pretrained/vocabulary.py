@@ -3,7 +3,7 @@
 Hugging Face's older tools and llama.cpp know byte-level BPE only: tokens written in GPT-2's
 alphabet, where each byte has a visible character, and merges in their order. One id a character
 can be said in these words too: a character's bytes are merged from the left to the right, and
-nothing else is.
+nothing else is. llama.cpp takes that; Hugging Face's library wants a token for every single byte.
 Read before: import_command.py.  Read next: hugging_face.py.
 """
 
@@ -23,6 +23,11 @@ class Vocabulary:
     tokens: list[str | None]
     merges: list[Pair]
     end_of_text: int
+
+    def has_all_parts(self) -> bool:
+        """Whether whatever is merged is a token itself, as in every trained BPE."""
+        tokens = set(self.tokens)
+        return all(part in tokens for pair in self.merges for part in pair)
 
 
 def bpe_of(tokenizer: Tokenizer) -> Vocabulary:
