@@ -114,6 +114,21 @@ def test_out_and_in_again_is_the_same_to_the_bit(run: Path) -> None:
             assert (twice / file.name).read_bytes() == file.read_bytes(), file.name
 
 
+def test_gpt2s_own_two_files_of_the_vocabulary_give_the_same_ids(english: Path) -> None:
+    folder, own = export(english, "out"), Tokenizer.load(english)
+    (folder / "tokenizer.json").unlink()
+    assert Tokenizer.from_gpt2(folder).encode(ENGLISH) == own.encode(ENGLISH)
+    files = {"vocab": str(folder / "vocab.json"), "merges": str(folder / "merges.txt")}
+    assert transformers.GPT2Tokenizer(**files)(ENGLISH).input_ids == own.encode(ENGLISH)
+
+
+def test_characters_have_no_vocabulary_in_two_files(tmp_path: Path) -> None:
+    for text in (ENGLISH, RUSSIAN):
+        tokenizer = Tokenizer.characters([text])
+        write_folder(with_weights(sizes(tokenizer)), tokenizer, tmp_path)
+        assert not (tmp_path / "vocab.json").exists() and not (tmp_path / "merges.txt").exists()
+
+
 def test_a_model_without_biases_gets_biases_of_zero(tmp_path: Path) -> None:
     tokenizer = TOKENIZERS["bpe"]()
     ours = with_weights(sizes(tokenizer, bias=False))
@@ -248,12 +263,9 @@ def test_a_wrong_export_ends_with_one_sentence_and_writes_nothing(
 def test_config_json_says_what_transformers_says_itself(english: Path) -> None:
     written = json.loads((export(english, "out") / "config.json").read_text())
     theirs = transformers.GPT2Config(
-        vocab_size=Tokenizer.load(english).vocab_size,
-        n_positions=48,
-        n_embd=40,
-        n_layer=3,
-        n_head=4,
-    ).to_dict()
-    told_by_us = {"architectures", "bos_token_id", "eos_token_id", "dtype", "torch_dtype", "n_ctx"}
+        vocab_size=written["vocab_size"], n_positions=48, n_embd=40, n_layer=3, n_head=4,
+        bos_token_id=0, eos_token_id=0,
+    ).to_dict()  # fmt: skip
+    told_by_us = {"architectures", "dtype", "torch_dtype", "n_ctx"}
     for key in written.keys() - told_by_us:
         assert written[key] == theirs[key], key
