@@ -12,6 +12,7 @@ Read before: nothing, this is the first file.  Read next: gelu.py.
 
 import io
 import json
+import os
 import re
 from collections.abc import Callable
 from contextlib import redirect_stderr
@@ -76,18 +77,32 @@ class DataConfig:
     __pydantic_config__ = {"extra": "forbid"}
 
     path: tuple[str, ...] = ("tiny-world",)
-    """tiny-world or tiny-world-ru (built in), or text files, folders and globs; one or several."""
+    """tiny-world or tiny-world-ru (built in), or text files, folders and globs; one or several.
+    Also one or several folders that main.py prepare has written, for large texts."""
+    mix: tuple[float, ...] = ()
+    """a weight for each --data.path, such as 0.7 0.3: the share of what is read that comes from
+    it; empty: each path in proportion to its length."""
     tokenizer: str = "bpe"
     """bpe (trained on the text), char, or a folder with a ready vocabulary such as GPT-2's."""
     vocab_size: int | None = None  # tokens that the trained bpe may use; None: 2048
     validation_share: float | None = None
-    """of the text, kept apart to measure what was learned; None: 0.1, and for the built-in worlds
-    0.05, at most 1000 stories."""
+    """of the text, kept apart to measure what was learned; None: 0.1, at most 10 MB, and for the
+    built-in worlds 0.05, at most 1000 stories."""
     stories: int | None = None  # told by the built-in worlds; None: 40,000
     cache_dir: str = "data/cache"  # where token files are kept for the next run
 
     def __post_init__(self) -> None:
         require(len(self.path) > 0, "--data.path is empty; name a text file, or tiny-world")
+        given = " ".join(map(str, self.mix))
+        require(
+            len(self.mix) in (0, len(self.path)),
+            f"--data.mix {given} has {len(self.mix)} weights, --data.path {len(self.path)} "
+            "paths; give a weight for each path",
+        )
+        require(
+            all(0 < weight < float("inf") for weight in self.mix),
+            f"--data.mix {given} must be numbers above 0; try 0.7 0.3",
+        )
         require(
             self.vocab_size is None or self.tokenizer == "bpe",
             f"--data.vocab-size {self.vocab_size} is for --data.tokenizer bpe; "
@@ -116,7 +131,8 @@ class TrainConfig:
 
     max_steps: int = 1000  # optimizer steps
     batch_size: int = 32  # windows of context_length tokens per optimizer step
-    micro_batch: int | None = None  # windows per forward pass, to save memory; None: all of them
+    micro_batch: int | Literal["auto"] | None = None
+    """windows per forward pass, to save memory; None: all of them; auto: as many as fit."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """muon for the matrices of the blocks learns more from each token; adamw is GPT-2's."""
     learning_rate: float = 6e-4  # the highest, reached after the warm-up
@@ -128,24 +144,36 @@ class TrainConfig:
     beta1: float = 0.9  # AdamW: memory of the mean gradient
     beta2: float = 0.95  # AdamW: memory of the squared gradient
     grad_clip: float = 1.0  # longest gradient vector let through; 0 lets all through
-    eval_every: int = 250  # steps between evaluations, each over the whole validation split
+    eval_every: int = 250
+    """steps between evaluations, each over the whole validation split; then the run is saved."""
+    keep_checkpoints: int = 2  # the last ones that are kept, and the best one with them
+    max_bad_steps: int = 5
+    """steps in a row, without a finite loss and gradient, after which the run goes back to its
+    last good checkpoint and on with other text; a step like that is never taken."""
+    skip_spikes: float | None = None
+    """take no step whose loss lies this many standard deviations above its running mean; 6 is
+    far from any healthy batch; None: such steps are noted, and taken."""
     seed: int = 1  # of the weights, the order of the windows and dropout
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """auto takes a GPU where there is one."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """of the matrix products; auto takes bf16 where the device is faster with it."""
+    strategy: Literal["auto", "single", "ddp", "fsdp"] = "auto"
+    """for processes that torchrun starts: ddp keeps the model in each, fsdp a share of it; auto
+    takes ddp where there are several."""
+    activation_checkpointing: bool = False  # compute blocks twice, to save memory
     compile: Literal["auto", "on", "off"] = "auto"
     """the blocks, once, for some seconds to minutes; auto does it for models of 10 M parameters
     and more, where there is a compiler."""
 
     def __post_init__(self) -> None:
-        counts = ("max_steps", "batch_size", "eval_every")
+        counts = ("max_steps", "batch_size", "eval_every", "keep_checkpoints", "max_bad_steps")
         for name in counts:
             value = getattr(self, name)
             flag = "--train." + name.replace("_", "-")
             require(value >= 1, f"{flag} {value} must be at least 1")
         require(
-            self.micro_batch is None or 1 <= self.micro_batch <= self.batch_size,
+            self.micro_batch in (None, "auto") or 1 <= int(self.micro_batch) <= self.batch_size,
             f"--train.micro-batch {self.micro_batch} must lie from 1 to "
             f"--train.batch-size {self.batch_size}",
         )
@@ -164,6 +192,10 @@ class TrainConfig:
             value = getattr(self, name)
             require(0 <= value < 1, f"--train.{name} {value} must be at least 0 and below 1")
         require(self.grad_clip >= 0, f"--train.grad-clip {self.grad_clip} must not be negative")
+        require(
+            self.skip_spikes is None or self.skip_spikes > 0,
+            f"--train.skip-spikes {self.skip_spikes} must be above 0; try 6",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,11 +310,34 @@ def read_config(path: Path) -> RunConfig:
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Lets write(temporary) make the file, then renames it to path: whole or not at all."""
+    """Lets write(temporary) make the file, then renames it to path: whole or not at all.
+
+    Both are synced, so that not even a power cut leaves a half.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")
     try:
         write(temporary)
+        sync(temporary)
         temporary.replace(path)
+        sync(path.parent)
+    except OSError as error:
+        if error.errno is not None:
+            error.filename = error.filename or str(path)  # a full disk does not say which
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Waits until a file, or the list of a folder's files, is on the disk."""
+    if path.is_dir():
+        if os.name == "nt":  # Windows writes such lists on its own and opens none
+            return
+        opened = os.open(path, os.O_RDONLY)
+    else:
+        opened = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

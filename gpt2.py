@@ -96,11 +96,15 @@ class GPT2Model(nn.Module):
         """Numbers that are trained; the tied head counts once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
-    def save(self, run_dir: str | Path) -> None:
-        """Writes model.safetensors, whole or not at all, and config.json where there is none."""
+    def save(self, run_dir: str | Path, weights: dict[str, Tensor] | None = None) -> None:
+        """Writes model.safetensors, whole or not at all, and config.json where there is none.
+
+        weights: the parameters by name, as they were at some moment; None: as they are.
+        """
         folder = Path(run_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        weights = {n: p.detach().contiguous() for n, p in self.named_parameters()}
+        if weights is None:
+            weights = {n: p.detach().contiguous() for n, p in self.named_parameters()}
         write_tensors(folder / WEIGHTS_FILE, weights)
         if not (folder / CONFIG_FILE).exists():
             write_config(folder, RunConfig(model=self.config))

@@ -5,21 +5,18 @@
     targets = stream[s + 1 : s + T + 1]                                  one window
 
 The stream stands in a file of 16-bit numbers that is mapped into memory, never read whole, as in
-nanoGPT. It is made once and found again by a hash of everything that it was made from.
+nanoGPT. It is made once and found again by a hash of everything that it was made from, or made
+by `python main.py prepare`, in shards, for texts of any size.
 Read before: tokenizer.py.  Read next: generation.py.
 """
 
-import codecs
-import glob
 import hashlib
-import io
 import json
-import random
-import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from itertools import chain, islice
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate, chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +25,9 @@ import torch
 from torch import Tensor
 
 from cfg_gpt2 import DataConfig, require
+from data.order import Permutation, Shares
+from data.shards import Stream, is_prepared, open_shards
+from data.text_files import MOST_VALIDATION, read_span, sizes, split_files, stamp
 from data.tiny_world import LANGUAGES, corpus, floor_bits_per_byte
 from loss import IGNORE_INDEX
 from tokenizer import Tokenizer, UnseenCharacter, vocabulary_files
@@ -37,25 +37,22 @@ Report = Callable[[int, int, str], None]  # (bytes done, bytes in all, what is b
 FORMAT = 1  # of the token files; raised when the same text would give other files
 META_FILE = "meta.json"
 SPLITS = ("train", "validation")
-SUFFIXES = (".txt", ".md")
 VOCAB_SIZE = 2048  # of a trained bpe, where no other is asked for
 NEIGHBOURS = 64  # windows that are sorted by length
 ROUNDING = 16  # of the length of windows in a batch
-PIECE = 1 << 16  # bytes of a file that are decoded, and then encoded, at a time
 BATCH = 1 << 21  # characters encoded at a time, on all cores
-LONGEST_WORD = 1 << 20  # characters; a longer one is cut, to bound memory
 SAMPLE = 32_000_000  # bytes of training text that bpe learns its merges from
 SAMPLE_STORIES = 4_000  # the same for a built-in world, where the first stories are a fair sample
 SCAN = 1 << 24  # tokens searched for document borders at a time
-MANY = 20  # files; from here on whole files are kept for validation
 
 
 @dataclass(frozen=True)
 class Split:
     """The tokens of one split and the size of its text."""
 
-    tokens: np.ndarray  # uint16 or uint32, mapped from a file
+    tokens: np.ndarray | Stream  # uint16 or uint32, mapped from a file or from shards
     n_bytes: int  # UTF-8 bytes of the text; end-of-text tokens stand for none
+    starts: tuple[int, ...] = (0,)  # with --data.mix: where the text of each path begins
 
 
 @dataclass(frozen=True)
@@ -66,14 +63,52 @@ class Corpus:
     train: Split
     validation: Split
     floor_bits_per_byte: float | None  # what no model can beat; known for the built-in worlds
+    mix: tuple[float, ...] = ()  # the weight of each path; empty: as long as each is
+    in_shards: bool = False  # too large to be looked through
+    checksum: str = ""  # of shards, made of those in their index
+
+    def sha256(self) -> str:
+        """Of all tokens, or of the sums of shards: tells a resumed run whether its text changed."""
+        if self.checksum:
+            return self.checksum
+        digest = hashlib.sha256()
+        for split in (self.train, self.validation):
+            for start in range(0, len(split.tokens), SCAN):
+                digest.update(split.tokens[start : start + SCAN].tobytes())
+            digest.update(b"|")
+        return digest.hexdigest()
+
+    def windows(self, context_length: int, seed: int) -> "WindowOrder":
+        """What is read in training, in the order in which it is read.
+
+        Raises ValueError where there is less text than a window.
+        """
+        stops = [start + 1 for start in self.train.starts[1:]] + [len(self.train.tokens)]
+        orders: list[WindowOrder] = []
+        for k, (start, stop) in enumerate(zip(self.train.starts, stops, strict=True)):
+            tokens = self.train.tokens if len(stops) == 1 else part(self.train.tokens, start, stop)
+            if self.in_shards:
+                orders.append(FullWindows(tokens, context_length, seed + k))
+            else:
+                split, end = Split(tokens, self.train.n_bytes), self.tokenizer.end_of_text
+                orders.append(Windows(split, context_length, seed + k, end))
+        return MixedWindows(orders, self.mix) if self.mix else orders[0]
+
+
+def part(tokens: np.ndarray | Stream, start: int, stop: int) -> np.ndarray | Stream:
+    """A stretch of a stream, without a copy."""
+    return tokens.part(start, stop) if isinstance(tokens, Stream) else tokens[start:stop]
 
 
 def load_corpus(config: DataConfig, report: Report | None = None) -> Corpus:
     """The token files of a text, made where config.cache_dir does not have them yet.
 
     Raises FileNotFoundError for a missing path or vocabulary; ValueError for a text that is
-    empty, too short to be split or no UTF-8; OSError where the files cannot be written.
+    empty, too short to be split or no UTF-8, and for shards that do not belong together; OSError
+    where the files cannot be written.
     """
+    if any(map(is_prepared, config.path)):
+        return open_prepared(config)
     source = open_source(config)
     ready = [] if config.tokenizer in ("bpe", "char") else vocabulary_files(config.tokenizer)
     vocabulary = [config.tokenizer, config.vocab_size or VOCAB_SIZE, *map(stamp, ready)]
@@ -91,7 +126,49 @@ def load_corpus(config: DataConfig, report: Report | None = None) -> Corpus:
         Split(np.memmap(cache / key / f"{split}.bin", meta["dtype"], "r"), meta["n_bytes"][split])
         for split in SPLITS
     )
-    return Corpus(Tokenizer.load(cache / key), train, validation, meta["floor_bits_per_byte"])
+    tokenizer, floor = Tokenizer.load(cache / key), meta["floor_bits_per_byte"]
+    if config.mix:
+        train = replace(train, starts=source.starts(train.tokens, tokenizer.end_of_text))
+    return Corpus(tokenizer, train, validation, floor, config.mix)
+
+
+def open_prepared(config: DataConfig) -> Corpus:
+    """The shards of one or several folders, as if they were one text."""
+    as_default = DataConfig(path=config.path, mix=config.mix, cache_dir=config.cache_dir)
+    require(
+        config == as_default,
+        f"--data.path {config.path[0]} is prepared: its tokenizer and its validation text are "
+        "chosen; leave out the other --data settings but --data.mix",
+    )
+    found: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
+    n_bytes = dict.fromkeys(SPLITS, 0)
+    starts, tokenizers, checksums = [], [], hashlib.sha256()
+    for path in config.path:
+        require(is_prepared(path), f"{path} is not prepared and {config.path[0]} is; "
+                f"prepare it with --data.tokenizer of the other")  # fmt: skip
+        folder = Path(path).expanduser()
+        index, shards = open_shards(folder)
+        starts.append(max(0, sum(map(len, found["train"])) - 1))
+        tokenizers.append(index.tokenizer_sha256)
+        require(
+            tokenizers[-1] == tokenizers[0],
+            f"{path} has another tokenizer than {config.path[0]}; prepare it with "
+            f"--data.tokenizer {config.path[0]}",
+        )
+        for split in SPLITS:
+            first, *others = shards[split]
+            found[split] += [first[1:] if found[split] else first, *others]  # one border between
+            n_bytes[split] += index.n_bytes(split)
+            for shard in index.shards(split):
+                checksums.update(shard.sha256.encode())
+    train, validation = (Split(Stream(found[split]), n_bytes[split]) for split in SPLITS)
+    if config.mix:
+        train = replace(train, starts=tuple(starts))
+    tokenizer = Tokenizer.load(Path(config.path[0]).expanduser())
+    return Corpus(
+        tokenizer, train, validation, None, config.mix,
+        in_shards=True, checksum=checksums.hexdigest(),
+    )  # fmt: skip
 
 
 def make(cache: Path, key: str, source: "Source", config: DataConfig, report: Report) -> None:
@@ -201,13 +278,9 @@ class World:
         """Bits per byte of the validation stories under the world's own probabilities."""
         return floor_bits_per_byte(corpus(self.language, 0, self.n_validation)[1])
 
-
-class Span(NamedTuple):
-    """The part of a file, in bytes, that belongs to a split."""
-
-    path: Path
-    start: int
-    stop: int
+    def starts(self, tokens: np.ndarray | Stream, end_of_text: int) -> tuple[int, ...]:
+        """A world stands alone."""
+        return (0,)
 
 
 class Texts:
@@ -215,9 +288,12 @@ class Texts:
 
     def __init__(self, config: DataConfig) -> None:
         files = sizes(config.path)
-        share = config.validation_share or 0.1
-        self.spans = split_files(files, share)
-        self.identity = [share, *map(stamp, files)]
+        share = config.validation_share or min(0.1, MOST_VALIDATION / sum(files.values()))
+        groups = by_path(config.path, files) if config.mix else [files]
+        splits = [split_files(group, share) for group in groups]
+        self.spans = {name: [span for split in splits for span in split[name]] for name in SPLITS}
+        self.n_documents = [len(split["train"]) for split in splits]  # of each path, with a mix
+        self.identity = [share, *map(stamp, files), *(self.n_documents if config.mix else [])]
 
     def n_bytes(self, split: str) -> int:
         """The size of the files, or parts of files, of a split."""
@@ -245,8 +321,29 @@ class Texts:
         """Nobody knows it for a text that people wrote."""
         return None
 
+    def starts(self, tokens: np.ndarray | Stream, end_of_text: int) -> tuple[int, ...]:
+        """Where the text of each path begins in the stream of the training split."""
+        borders = find_borders(tokens, end_of_text)
+        require(
+            len(borders) == sum(self.n_documents) + 1,
+            "a file holds nothing but a byte order mark; leave it out to use --data.mix",
+        )
+        firsts = accumulate(self.n_documents[:-1], initial=0)
+        return tuple(int(borders[first]) for first in firsts)
+
 
 Source = World | Texts
+
+
+def by_path(paths: Sequence[str], files: dict[Path, int]) -> list[dict[Path, int]]:
+    """The files of each path on its own, without those that a path before it has."""
+    groups: list[dict[Path, int]] = []
+    left = dict(files)
+    for path in paths:
+        groups.append({file: left.pop(file) for file in sizes([path]) if file in left})
+        wrong = f"all files of {path} are in the paths before it; --data.mix needs a text for each"
+        require(len(groups[-1]) > 0, wrong)
+    return groups
 
 
 def open_source(config: DataConfig) -> Source:
@@ -258,123 +355,8 @@ def open_source(config: DataConfig) -> Source:
         return Texts(config)
     wrong = f"--data.path {worlds[0]} stands alone, for its floor holds for nothing else; "
     require(len(config.path) == 1, f"{wrong}write ./{worlds[0]} for a file of that name")
+    require(not config.mix, f"--data.mix is for several texts; leave it out with {worlds[0]}")
     return World(worlds[0], config)
-
-
-def expand(path: str) -> list[Path]:
-    """The files that a path of the command line names: a file, a glob's, or those in a folder.
-
-    A folder means its .txt and .md files at any depth, without hidden ones.
-    """
-    named = Path(path).expanduser()
-    if named.is_file():
-        return [named]
-    if named.is_dir():
-        files = [file for file in sorted(named.rglob("*")) if file.suffix.lower() in SUFFIXES]
-        inside = {file: "/" + file.relative_to(named).as_posix() for file in files}
-        files = [file for file in files if file.is_file() and "/." not in inside[file]]
-        if not files:
-            kinds = " or ".join(f"*{suffix}" for suffix in SUFFIXES)
-            raise FileNotFoundError(f"{path} has no {kinds} at any depth; name files or a glob")
-        return files
-    matches = sorted(glob.glob(str(named), recursive=True))
-    if not matches:
-        known = ", ".join(LANGUAGES)
-        raise FileNotFoundError(f"{path} does not exist; name text files, folders, globs, {known}")
-    return [file for match in matches for file in expand(match)]
-
-
-def sizes(paths: Iterable[str]) -> dict[Path, int]:
-    """The files that the paths name, each once, and how many bytes each has. None is empty."""
-    named = [file.resolve() for path in paths for file in expand(path)]
-    files = {file: file.stat().st_size for file in named}
-    for file, size in files.items():
-        require(size > 0, f"{file} is empty; give it some text, or leave it out")
-    return files
-
-
-def stamp(file: Path) -> list:
-    """What changes when a file does."""
-    status = file.stat()
-    return [str(file.resolve()), status.st_size, status.st_mtime_ns]
-
-
-def split_files(files: dict[Path, int], share: float) -> dict[str, list[Span]]:
-    """Both splits of files with sizes. Many: some whole ones, at random. Few: the end of each."""
-    if len(files) < MANY:
-        cuts = {file: character_at(file, int(size * (1 - share))) for file, size in files.items()}
-    else:
-        cuts = dict(files)  # all of a file is for training, or nothing
-        wanted = share * sum(files.values())
-        for file in random.Random(0).sample(list(files), len(files) - 1):  # one stays, always
-            if wanted > 0:
-                wanted -= files[file]
-                cuts[file] = 0
-    return {
-        "train": [Span(file, 0, cut) for file, cut in cuts.items() if cut > 0],
-        "validation": [Span(file, cuts[file], size) for file, size in files.items()
-                       if cuts[file] < size],
-    }  # fmt: skip
-
-
-def character_at(file: Path, offset: int) -> int:
-    """The first offset from here on at which a character begins."""
-    with file.open("rb") as text:
-        text.seek(offset)
-        rest = text.read(3)
-    return offset + len(rest) - len(rest.lstrip(bytes(range(0x80, 0xC0))))
-
-
-def read_span(span: Span) -> Iterator[str]:
-    """The text of a span in pieces of about PIECE bytes, without BOM, line ends as newlines.
-
-    Encoding the pieces gives the tokens of the whole. They end after a character that is not
-    white space and before a space or newline, and GPT-2's pattern makes no word across that
-    border: a word may begin with white space, but after anything else it has none.
-    """
-    encoding = "utf-8" if span.start else "utf-8-sig"
-    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(encoding)(), True)
-    held, here = "", span.start
-    with span.path.open("rb") as file:
-        file.seek(here)
-        while here < span.stop:
-            data = file.read(min(PIECE, span.stop - here))
-            require(len(data) > 0, f"{span.path} has become shorter; start again")
-            if b"\0" in data:
-                raise not_utf8(span.path, here + data.index(b"\0"))
-            here += len(data)
-            try:
-                held += decoder.decode(data, final=here == span.stop)
-            except UnicodeDecodeError as error:
-                raise not_utf8(span.path, here - len(error.object) + error.start) from None
-            cut = len(held) if here == span.stop else word_border(held)
-            if cut:
-                yield held[:cut]
-                held = held[cut:]
-
-
-_UP_TO_LAST_WORD = re.compile(r".*\S(?=[ \n])", re.DOTALL)
-
-
-def word_border(text: str) -> int:
-    """The last place after something else and before white space; 0 where there is none."""
-    if found := _UP_TO_LAST_WORD.match(text):
-        return found.end()
-    return len(text) if len(text) > LONGEST_WORD else 0
-
-
-def not_utf8(path: Path, offset: int) -> ValueError:
-    """Says where a file is no UTF-8 text, and what it may be."""
-    with path.open("rb") as file:
-        head = file.read(2)
-        file.seek(offset)
-        byte = file.read(1)
-    utf16 = byte == b"\0" or head in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-    likely = "UTF-16" if utf16 else "CP1251"
-    return ValueError(
-        f"{path} is not UTF-8 text: byte 0x{byte.hex()} at offset {offset}; if it is {likely}, "
-        f"convert it with iconv -f {likely} -t UTF-8 {path.name} > utf8.txt"
-    )
 
 
 def batches(
@@ -399,22 +381,41 @@ def batches(
 # From token files to batches ----------------------------------------------------------------
 
 
-class Windows:
-    """The windows of a split in an endless random order, in which a position is one number.
+class WindowOrder(ABC):
+    """Windows in an endless order, in which a position is one number: to resume is to remember it.
+
+    Which window a number has depends on the text and the seed alone. So ranks that take
+    first + rank, first + rank + n_ranks, ... read together what one process reads.
+    """
+
+    context_length: int
+    end_of_text: int  # stands in the padding
+
+    @abstractmethod
+    def stretch(self, number: int) -> np.ndarray:
+        """The tokens of a window, its last target included: at most context_length + 1."""
+
+    @abstractmethod
+    def passes(self, n_windows: int) -> list[float]:
+        """How often the first n_windows go through the text, or through each of several."""
+
+    def batch(self, first: int, count: int, step: int = 1) -> tuple[Tensor, Tensor]:
+        """`count` windows, number first, first + step, ...: tokens and targets, (B, T) int64."""
+        numbers = range(first, first + count * step, step)
+        return stacked(list(map(self.stretch, numbers)), self.context_length, self.end_of_text)
+
+
+class Windows(WindowOrder):
+    """Windows that begin where documents begin, of a text that can be looked through.
 
     Epoch e cuts the stream anew, from a random phase, and reads each window once, in random
     order but for a sorting of each 64 neighbours by length. All of it is a pure function of the
-    seed and e. To resume is to remember a number.
+    seed and e.
     """
 
     def __init__(self, split: Split, context_length: int, seed: int, end_of_text: int) -> None:
         n_tokens = len(split.tokens)
-        require(
-            n_tokens > context_length,
-            f"the training text has {n_tokens} tokens, but a window of --model.context-length "
-            f"{context_length} needs {context_length + 1}; give more text, or try "
-            f"--model.context-length {max(1, n_tokens - 1)}",
-        )
+        require_a_window(n_tokens, context_length)
         self.tokens, self.context_length, self.seed = split.tokens, context_length, seed
         self.end_of_text = end_of_text
         self.borders = find_borders(split.tokens, end_of_text)
@@ -434,10 +435,12 @@ class Windows:
         # neighbours of similar length: on tiny-world 9% of a batch is padding, instead of 22%
         self.spans = shuffled[np.lexsort((lengths, np.arange(len(lengths)) // NEIGHBOURS))]
 
-    def batch(self, first: int, count: int) -> tuple[Tensor, Tensor]:
-        """Windows number first, first + 1, ...: tokens and targets, (count, T) each, int64."""
-        spans = [self.span(number) for number in range(first, first + count)]
-        return padded(self.tokens, spans, self.context_length, self.end_of_text)
+    def stretch(self, number: int) -> np.ndarray:
+        start, stop = self.span(number)
+        return self.tokens[start : stop + 1]
+
+    def passes(self, n_windows: int) -> list[float]:
+        return [n_windows / len(self.spans)]
 
     def span(self, number: int) -> tuple[int, int]:
         """Where in the stream a window begins and ends."""
@@ -447,6 +450,63 @@ class Windows:
             self._enter(self.epoch + 1, self.first + len(self.spans))
         start, stop = self.spans[number - self.first].tolist()
         return start, stop
+
+
+class FullWindows(WindowOrder):
+    """Windows of context_length tokens, end to end, of a stream of any length.
+
+    Epoch e begins at a random phase and reads each window once. The order is computed, not
+    stored: whatever the length of the stream, any window is found at once.
+    """
+
+    def __init__(self, tokens: np.ndarray | Stream, context_length: int, seed: int) -> None:
+        require_a_window(len(tokens), context_length)
+        self.tokens, self.context_length, self.seed = tokens, context_length, seed
+        self.end_of_text = 0  # no window needs padding
+        self.n_windows, self.spare = divmod(len(tokens) - 1, context_length)
+        self._enter(epoch=0)
+
+    def _enter(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.order = Permutation(self.n_windows, self.seed, epoch)
+        self.phase = Permutation(self.spare + 1, self.seed, epoch)[0]
+
+    def stretch(self, number: int) -> np.ndarray:
+        epoch, place = divmod(number, self.n_windows)
+        if epoch != self.epoch:
+            self._enter(epoch)
+        start = self.phase + self.order[place] * self.context_length
+        return self.tokens[start : start + self.context_length + 1]
+
+    def passes(self, n_windows: int) -> list[float]:
+        return [n_windows / self.n_windows]
+
+
+class MixedWindows(WindowOrder):
+    """Several texts, each in an order of its own, dealt out by weight."""
+
+    def __init__(self, orders: list[WindowOrder], weights: Sequence[float]) -> None:
+        self.orders, self.shares = orders, Shares(weights)
+        self.context_length, self.end_of_text = orders[0].context_length, orders[0].end_of_text
+
+    def stretch(self, number: int) -> np.ndarray:
+        source, place = self.shares.source(number)
+        return self.orders[source].stretch(place)
+
+    def passes(self, n_windows: int) -> list[float]:
+        counts = self.shares.counts(n_windows)
+        pairs = zip(self.orders, counts, strict=True)
+        return [passes for order, count in pairs for passes in order.passes(count)]
+
+
+def require_a_window(n_tokens: int, context_length: int) -> None:
+    """Raises ValueError where a text has less than a window and its last target."""
+    require(
+        n_tokens > context_length,
+        f"the training text has {n_tokens} tokens, but a window of --model.context-length "
+        f"{context_length} needs {context_length + 1}; give more text, or try "
+        f"--model.context-length {max(1, n_tokens - 1)}",
+    )
 
 
 def evaluation_batches(
@@ -486,24 +546,31 @@ def cut(
 
 
 def padded(
-    stream: np.ndarray, spans: list[tuple[int, int]], context_length: int, end_of_text: int
+    stream: np.ndarray | Stream, spans: list[tuple[int, int]], context_length: int, end_of_text: int
+) -> tuple[Tensor, Tensor]:
+    """Windows of a stream as tokens and targets, (B, T) int64."""
+    return stacked([stream[a : b + 1] for a, b in spans], context_length, end_of_text)
+
+
+def stacked(
+    stretches: list[np.ndarray], context_length: int, end_of_text: int
 ) -> tuple[Tensor, Tensor]:
     """Windows as tokens and targets, (B, T) int64; beyond a window targets are IGNORE_INDEX.
 
     T is the longest one's length, rounded up: kernels are prepared anew for every other shape.
     """
-    longest = max(stop - start for start, stop in spans)
+    longest = max(map(len, stretches)) - 1
     width = min(context_length, -(-longest // ROUNDING) * ROUNDING)
-    tokens = torch.full((len(spans), width), end_of_text)
-    targets = torch.full((len(spans), width), IGNORE_INDEX)
-    for row, (start, stop) in enumerate(spans):
-        stretch = torch.from_numpy(stream[start : stop + 1].astype(np.int64))
-        tokens[row, : stop - start] = stretch[:-1]
-        targets[row, : stop - start] = stretch[1:]
+    tokens = torch.full((len(stretches), width), end_of_text)
+    targets = torch.full((len(stretches), width), IGNORE_INDEX)
+    for row, stretch in enumerate(stretches):
+        window = torch.from_numpy(stretch.astype(np.int64))
+        tokens[row, : len(window) - 1] = window[:-1]
+        targets[row, : len(window) - 1] = window[1:]
     return tokens, targets
 
 
-def find_borders(tokens: np.ndarray, end_of_text: int) -> np.ndarray:
+def find_borders(tokens: np.ndarray | Stream, end_of_text: int) -> np.ndarray:
     """Where the end-of-text tokens of a stream stand; looked for part by part."""
     parts = range(0, len(tokens), SCAN)
     found = [part + np.flatnonzero(tokens[part : part + SCAN] == end_of_text) for part in parts]

@@ -71,10 +71,10 @@ class HeadLoss(torch.autograd.Function):
                 total = total + loss_and_gradient(logits, wanted, train)
                 if train:
                     by_features.append(logits @ padded)
-                    part = logits.T @ x
+                    part = logits[:, :vocab_size].T @ x
                     by_weight = part.to(weight.dtype) if by_weight is None else by_weight.add_(part)
         if by_weight is not None:
-            ctx.save_for_backward(torch.cat(by_features), by_weight[:vocab_size])
+            ctx.save_for_backward(torch.cat(by_features), by_weight)
         ctx.dtype = features.dtype
         return total
 

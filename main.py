@@ -8,9 +8,12 @@ Read before: trainer.py.  Read next: whichever folder you need.
 import importlib
 import os
 import re
+import signal
 import sys
+import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Literal
@@ -34,6 +37,7 @@ from cfg_gpt2 import (
     write_whole,
 )
 from data.tiny_world import LANGUAGES, read_story
+from decoding.compiled import compile_step, missing
 from decoding.completion import Completion
 from decoding.display import Display, Stopwatch
 from decoding.settings import Repeated
@@ -44,21 +48,23 @@ from load_data import Corpus, load_corpus
 from tokenizer import TOKENIZER_FILE, Tokenizer, UnseenCharacter
 from trainer import Trainer
 from training.progress import Bar, new_console
-from training.runtime import Runtime, choose_runtime
+from training.runtime import Ranks, Runtime, choose_runtime, is_large
 
 COMMANDS = {
     "train": ("main:train", "train a model, on the embedded corpus or on your own text"),
+    "prepare": ("preparation.command:prepare", "turn large texts into token shards to train on"),
     "generate": ("main:write", "let a trained model go on with a prompt"),
     "import": ("pretrained.import_command:import_model", "open GPT-2's published weights as a run"),
     "export": ("pretrained.export_command:export", "write a run for transformers or llama.cpp"),
     "evaluate": ("evaluation.command:evaluate", "score models on a text, compare them"),
     "quantize": ("quantization.command:compare", "what int8 weights save and what they cost"),
+    "plan": ("diagnostics.plan:plan", "count what a training run needs, before it is started"),
+    "doctor": ("diagnostics.doctor:doctor", "look at this machine, and at a run's curve"),
     "verify": ("diagnostics.verify:verify", "prove that every fast path equals the plain one"),
     "benchmark": ("benchmarks.command:benchmark", "measure speed, beside other GPT-2s"),
 }
 N_SAMPLES = 10
-LARGE_PAGES = "THP_MEM_ALLOC_ENABLE"
-INTERRUPTED = 130  # the exit status that shells give to Ctrl-C
+INTERRUPTED = 128 + signal.SIGINT  # the exit status that shells give to Ctrl-C
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +96,9 @@ class GenerateCommand(SamplingConfig):
     interactive: bool = False  # ask for prompts, one after the other
     precision: Literal["fp32", "bf16", "int8"] = "fp32"
     """of the weights; int8: a quarter of the bytes, at a cost that main.py quantize tells."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """the step from token to token, by a C++ compiler, once for this machine; auto does it for
+    models of 10 M parameters and more, on a CPU, where there is a compiler."""
     draft: Path | None = None  # a smaller run with the same tokenizer: it guesses, the run checks
     prompt_lookup: bool = False  # guess what followed the same words before; the run checks
     guesses: int = 4  # of --draft or --prompt-lookup at a time
@@ -160,13 +169,34 @@ def overview() -> str:
 
 def train(arguments: list[str]) -> int:
     """`python main.py train`: a corpus, a model, the loop, and a look at what came out."""
-    console = new_console()
     command = read_train_command(arguments)
-    use_large_pages(console)
-    runtime = choose_runtime(command.train, command.model)
+    runtime = choose_runtime(command.train, command.model, Ranks.read(os.environ))
+    console = new_console(quiet=not runtime.is_first)
     console.print(f"device    {runtime.describe()}")
-    run_dir = command.resume or new_run_dir(command)
-    corpus = corpus_with_bar(command.data, console)
+    with runtime.session():
+        trainer, config = train_together(command, runtime, console)
+    run_dir, corpus = trainer.run_dir, trainer.corpus
+    if trainer.step < config.train.max_steps:
+        console.print(
+            f"Stopped after step {trainer.step} and saved. "
+            f"Go on with: python main.py train --resume {run_dir}",
+        )
+        return 128 + trainer.stopped_by
+    if runtime.is_first:
+        show_samples(console, corpus, config, run_dir, runtime)
+        console.print(
+            f"\nThe curve is in {run_dir / 'loss.png'}. Next, let it write:\n"
+            f'  python main.py generate {run_dir} --prompt "{opening(corpus)}"',
+        )
+    return 0
+
+
+def train_together(
+    command: TrainCommand, runtime: Runtime, console: Console
+) -> tuple[Trainer, RunConfig]:
+    """A corpus, a model and the loop, in this process and in whatever others train with it."""
+    run_dir = command.resume or runtime.first(partial(new_run_dir, command))
+    corpus = runtime.in_turn(partial(corpus_with_bar, command.data, console))
     config = RunConfig(
         model=replace(command.model, vocab_size=corpus.tokenizer.vocab_size),
         data=command.data,
@@ -177,31 +207,17 @@ def train(arguments: list[str]) -> int:
     trainer = Trainer(model, corpus, config, run_dir, runtime, console)
     if command.resume:
         trainer.resume()
+    runtime.first(partial(begin_run, run_dir, config, corpus))
+    describe(console, config, trainer, run_dir)
+    trainer.train()
+    return trainer, config
+
+
+def begin_run(run_dir: Path, config: RunConfig, corpus: Corpus) -> None:
+    """Writes what a run directory has before the first step."""
     run_dir.mkdir(parents=True, exist_ok=True)
     write_config(run_dir, config)
     corpus.tokenizer.save(run_dir)
-    describe(console, config, trainer, run_dir)
-    if not trainer.train():
-        console.print(
-            f"Stopped after step {trainer.step} and saved. "
-            f"Go on with: python main.py train --resume {run_dir}",
-        )
-        return INTERRUPTED
-    show_samples(console, corpus, config, run_dir, runtime)
-    console.print(
-        f"\nThe curve is in {run_dir / 'loss.png'}. Next, let it write:\n"
-        f'  python main.py generate {run_dir} --prompt "{opening(corpus)}"',
-    )
-    return 0
-
-
-def use_large_pages(console: Console) -> None:
-    """Asks Linux for memory in pages of 2 MB: 124M learns some 5 to 15% faster on a CPU."""
-    pages = Path("/sys/kernel/mm/transparent_hugepage/enabled")
-    if LARGE_PAGES in os.environ or not pages.exists() or "[never]" in pages.read_text():
-        return
-    os.environ[LARGE_PAGES] = "1"  # read by torch before its first tensor
-    console.print(f"memory    in large pages, by {LARGE_PAGES}=1; switch them off by =0")
 
 
 def read_train_command(arguments: list[str]) -> TrainCommand:
@@ -268,7 +284,7 @@ def describe(console: Console, config: RunConfig, trainer: Trainer, run_dir: Pat
     sizes, steps, corpus = config.model, config.train, trainer.corpus
     n_tokens, n_bytes = len(corpus.train.tokens), corpus.train.n_bytes
     floor = corpus.floor_bits_per_byte
-    passes = steps.max_steps * steps.batch_size / len(trainer.windows.spans)
+    passes = trainer.windows.passes(steps.max_steps * steps.batch_size)
     for line in (
         f"data      {', '.join(config.data.path)}: {n_tokens:,} tokens of {n_bytes / n_tokens:.1f} "
         f"bytes to learn from, {len(corpus.validation.tokens):,} to be measured on"
@@ -277,7 +293,7 @@ def describe(console: Console, config: RunConfig, trainer: Trainer, run_dir: Pat
         f"{sizes.n_head} heads, {sizes.n_embd} wide, context {sizes.context_length}, "
         f"{sizes.vocab_size:,} tokens",
         f"training  {steps.max_steps:,} steps of {steps.batch_size} windows by {steps.optimizer}, "
-        f"{passes:.1f} times through the text",
+        f"{' and '.join(f'{times:.1f}' for times in passes)} times through the text",
         f"run       {run_dir}",
     ):
         console.print(line)
@@ -335,6 +351,7 @@ def write(arguments: list[str]) -> int:
     tokenizer = Tokenizer.load(command.run)
     device = choose_runtime(TrainConfig()).device
     model = in_precision(GPT2Model.load(command.run).to(device), command.precision)
+    compile_steps(model, command.compile)
     config = replace(
         command,
         banned=spellings(command.ban, tokenizer),
@@ -352,6 +369,21 @@ def in_precision(model: GPT2Model, precision: str) -> GPT2Model:
     if precision == "int8":
         return module_of("quantize").quantize(model)
     return model.to(torch.bfloat16 if precision == "bf16" else torch.float32)
+
+
+def compile_steps(model: GPT2Model, choice: str) -> None:
+    """Where it was asked for, or pays; says so where it takes seconds, or cannot be had."""
+    wrong = missing(model)
+    if choice == "off" or (choice == "auto" and not is_large(model.config)):
+        return
+    if choice == "auto" and wrong:
+        print(f"steps as written: {wrong}", file=sys.stderr)
+        return
+    started = time.monotonic()
+    compile_step(model)
+    seconds = time.monotonic() - started
+    if seconds > 1:
+        print(f"steps compiled for this machine in {seconds:.1f} s, once", file=sys.stderr)
 
 
 def write_texts(
@@ -441,6 +473,7 @@ def choose_speculation(command: GenerateCommand, model: GPT2Model) -> Speculatio
     if command.draft is None:
         return None
     draft = GPT2Model.load(command.draft).to(model.position_embedding.weight.device)
+    compile_steps(draft, command.compile)
     files = [folder / TOKENIZER_FILE for folder in (command.run, command.draft)]
     require(
         files[0].read_bytes() == files[1].read_bytes(),

@@ -123,20 +123,25 @@ class KVCache:
 
         Raises ValueError where the context is full.
         """
-        end, room = self.length + k.size(-2), self.keys.size(-2)
-        if end > room:
-            raise ValueError(f"the cache has room for {room} positions, {end} were asked for")
-        if self.lengths is None:
-            self.keys[:, :, self.length : end] = k
-            self.values[:, :, self.length : end] = v
+        start, slots = self.length, None if self.lengths is None else self.positions(k.size(-2))
+        self.advance(k.size(-2))
+        if slots is None:
+            self.keys[:, :, start : self.length] = k
+            self.values[:, :, start : self.length] = v
         else:
             rows = torch.arange(k.size(0), device=k.device).unsqueeze(1)
-            slots = self.positions(k.size(-2))
             self.keys[rows, :, slots] = k.transpose(1, 2)
             self.values[rows, :, slots] = v.transpose(1, 2)
-            self.lengths = self.lengths + k.size(-2)
+        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
+
+    def advance(self, n_new: int) -> None:
+        """Counts n_new more positions in each row. Raises ValueError where the context is full."""
+        end, room = self.length + n_new, self.keys.size(-2)
+        if end > room:
+            raise ValueError(f"the cache has room for {room} positions, {end} were asked for")
+        if self.lengths is not None:
+            self.lengths = self.lengths + n_new
         self.length = end
-        return self.keys[:, :, :end], self.values[:, :, :end]
 
     def positions(self, n_new: int) -> Tensor:
         """Where the next n_new tokens stand: (T,), or (B, T) for rows of unequal length."""

@@ -3,39 +3,45 @@
     gradient = sum over micro-batches of d(sum of losses) / (count of targets in all of them)
 
 The count is divided by once, after the last micro-batch, so a step is the same however it is
-cut into micro-batches.
+cut into micro-batches. What is measured is read before the weights are moved: a step that would
+harm them is not taken (training/guard.py).
 Read before: generation.py and training/.  Read next: main.py.
 """
 
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
-from types import FrameType
 
 import torch
 from rich.console import Console
 from torch import Tensor
 
 from cfg_gpt2 import RunConfig, require
-from gpt2 import GPT2Model
-from load_data import Corpus, Split, Windows, evaluation_batches
+from gpt2 import WEIGHTS_FILE, GPT2Model
+from load_data import Corpus, Split, evaluation_batches
 from loss import bits_per_byte, head_loss, perplexity
+from training.background import Background
 from training.checkpoint import (
-    load_checkpoint,
+    Checkpoints,
+    Record,
+    RunIdentity,
+    below,
+    identity_of,
     random_states,
-    save_checkpoint,
+    restore,
     set_random_states,
+    tensors_of,
 )
+from training.guard import Guard, describe
+from training.micro_batch import MemoryNeed, measure_need
 from training.optimizer import make_optimizers, step_optimizers
 from training.progress import Bar, Metrics, MetricsLog, draw_losses
-from training.runtime import Runtime
+from training.runtime import Batch, LossFunction, Runtime, blank
 from training.schedule import learning_rate
+from training.stop_signal import stop_signal
 
-Batch = tuple[Tensor, Tensor]  # tokens and targets, both (B, T)
-LossFunction = Callable[[GPT2Model, Batch], tuple[Tensor, Tensor, Metrics]]
+SMALLER = "try a smaller --model.context-length, or --train.device cpu"
 
 
 def language_model_loss(model: GPT2Model, batch: Batch) -> tuple[Tensor, Tensor, Metrics]:
@@ -80,36 +86,35 @@ class Trainer:
         self.corpus = corpus
         self.model_config, self.config = config.model, config.train
         self.run_dir, self.runtime, self.console = run_dir, runtime, console
-        self.loss_fn = loss_fn
+        self.objective = runtime.objective(model, loss_fn)  # a batch -> its loss
         context_length = config.model.context_length
-        end_of_text = corpus.tokenizer.end_of_text
-        self.windows = Windows(corpus.train, context_length, self.config.seed, end_of_text)
-        self.micro_batch = self.config.micro_batch or self.config.batch_size
+        self.windows = corpus.windows(context_length, self.config.seed)
         self.optimizers = make_optimizers(model, self.config, runtime.precision)
-        self.log = MetricsLog(run_dir)
-        self.step = 0  # optimizer steps that are done
-        self.tokens = 0  # targets that they learned from
-        self.seconds = 0.0  # that they took, in earlier sessions of this run too
+        self.micro_batch = self.choose_micro_batch()
+        self.guard = Guard(self.config.skip_spikes)
+        self.checkpoints = Checkpoints(run_dir, self.config.keep_checkpoints, console.print)
+        self.background = Background()  # where checkpoints are written
+        self.log = MetricsLog(run_dir, writes=runtime.is_first)
+        self.step = 0  # optimizer steps that are done, those among them that were not taken too
+        self.position = 0  # in the data: windows that were read
+        self.tokens = 0  # targets that were learned from
+        self.seconds = 0.0  # that the steps took, in earlier sessions of this run too
+        self.saved_step = -1  # of the newest checkpoint
+        self.stopped_by = 0  # the number of the signal that has ended train()
         self.batches = self.micro_batches()
         self.evaluation: Evaluation | None = None
-
-    def resume(self) -> None:
-        """Goes back to the newest checkpoint: weights, optimizer, random states, step, log."""
-        position = load_checkpoint(self.run_dir, self.model, self.optimizers)
-        self.step, self.tokens = int(position["step"]), int(position["tokens"])
-        self.seconds = position["seconds"]
-        self.batches = self.micro_batches()
-        self.log.keep_until(self.step)
+        self.evaluated_step = -1
 
     def train(self) -> bool:
-        """Runs until max_steps -> True, or until Ctrl-C -> False; the run is saved either way."""
+        """Runs until max_steps -> True, or until a signal -> False; the run is saved either way."""
         started = time.monotonic() - self.seconds
         bar = Bar(self.console, "training", self.config.max_steps, done=self.step)
         with bar, stop_signal() as stop:
             if self.step == 0:
                 self.log.keep_until(-1)
                 self.report(bar, {"step": 0, "tokens": 0, "seconds": 0.0} | self.evaluate())
-            while self.step < self.config.max_steps and not stop.requested:
+            self.stopped_by = self.runtime.agree(stop.number)
+            while self.step < self.config.max_steps and not self.stopped_by:
                 metrics = self.take_step()
                 due = self.step % self.config.eval_every == 0
                 if due or self.step == self.config.max_steps:
@@ -117,9 +122,14 @@ class Trainer:
                 self.seconds = time.monotonic() - started
                 metrics["seconds"] = round(self.seconds, 3)
                 self.report(bar, metrics)
-                if due and self.step < self.config.max_steps:
+                if self.guard.state.n_bad >= self.config.max_bad_steps:
+                    self.roll_back()
+                elif due and self.step < self.config.max_steps:
                     self.save()
-            self.save()  # here, so that no moment of Ctrl-C can slip past it
+                self.background.check()
+                self.stopped_by = self.runtime.agree(stop.number)
+            self.save()  # here, so that no moment of a signal can slip past it
+            self.background.wait()
         return self.step >= self.config.max_steps
 
     def take_step(self) -> Metrics:
@@ -129,13 +139,17 @@ class Trainer:
         rate = learning_rate(self.step, self.config)
         total, count, extra = self.add_gradients()
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients) / count
+        norm = self.runtime.norm(gradients) / count
         clip = (self.config.grad_clip / norm).clamp(max=1) if self.config.grad_clip else 1
-        step_optimizers(self.optimizers, rate, divisor=count / clip)
-        self.step += 1
+        self.step, self.position = self.step + 1, self.position + self.config.batch_size
         self.batches = self.micro_batches()  # of the next step, while a GPU is busy with this one
         nats, n_targets, grad_norm = torch.stack([total, count, norm]).tolist()  # waits for it
-        self.tokens += int(n_targets)
+        notes = self.guard.judge(nats / n_targets, grad_norm)
+        if "skipped" in notes:
+            self.model.zero_grad(set_to_none=True)
+        else:
+            step_optimizers(self.optimizers, rate, divisor=count / clip)
+            self.tokens += int(n_targets)
         return {
             "step": self.step,
             "train_loss": nats / n_targets,
@@ -144,63 +158,121 @@ class Trainer:
             "grad_norm": grad_norm,
             "tokens": self.tokens,
             "tokens_per_second": round(n_targets / (time.perf_counter() - started), 1),
-        } | extra
+        } | extra | notes
 
     def add_gradients(self) -> tuple[Tensor, Tensor, Metrics]:
         """The gradients of this step's summed loss -> the sum, the count, what else to log.
 
-        Where a GPU's memory does not hold a micro-batch, half of it is tried, to the end of the
-        run. Raises ValueError where not even one window fits.
+        Where a GPU's memory does not hold a micro-batch, half of it or less is tried, to the end
+        of the run. Raises ValueError where not even one window fits.
         """
         while True:
             before = random_states()
             try:
                 return self.add_micro_batches()
             except torch.OutOfMemoryError:
-                size = self.micro_batch // 2
-                require(size > 0, "one window does not fit into memory; --train.device cpu may")
-                self.console.print(f"memory is short: going on with --train.micro-batch {size}")
-                self.micro_batch = size
-            set_random_states(before)
+                pass  # here its traceback would still hold what was computed
+            require(
+                self.runtime.ranks.n_ranks == 1,
+                f"memory is short in process {self.runtime.ranks.rank}; go on with --resume and "
+                f"--train.micro-batch {max(1, self.micro_batch // 2)}",
+            )  # the others wait for it inside their own steps
             self.model.zero_grad(set_to_none=True)
+            size, need = self.micro_batch, self.memory_need()
+            words = need.describe(size) if need else "not even two windows fit at a time"
+            require(size > 1, f"one window does not fit into memory: {words}; {SMALLER}")
+            fitting = need.micro_batch(self.config.batch_size) if need else 1
+            self.micro_batch = min(size // 2, fitting)
+            self.console.print(
+                f"memory is short: {words}; going on with --train.micro-batch {self.micro_batch}, "
+                f"a step stays {self.config.batch_size} windows"
+            )
+            set_random_states(before)
             self.batches = self.micro_batches()
+
+    def choose_micro_batch(self) -> int:
+        """Windows that go through the model at a time."""
+        if self.config.micro_batch != "auto":
+            return self.config.micro_batch or self.share
+        require(
+            self.runtime.ranks.n_ranks == 1,
+            "--train.micro-batch auto is for one process; for several give a number",
+        )
+        need = self.memory_need()
+        if need is None:
+            return 1
+        size = need.micro_batch(self.config.batch_size)
+        self.console.print(f"memory    {need.describe(size)}: --train.micro-batch {size}")
+        return size
+
+    def memory_need(self) -> MemoryNeed | None:
+        """What a step takes, and what there is; None where not even two windows fit."""
+
+        def loss(n_windows: int) -> Tensor:
+            length = self.model_config.context_length
+            tokens = torch.zeros(n_windows, length, dtype=torch.int64)
+            with self.runtime.autocast():
+                return self.objective(self.on_device((tokens, tokens)))[0]
+
+        self.model.train()
+        return measure_need(self.model, loss, has_stepped=bool(self.optimizers[0].state))
 
     def add_micro_batches(self) -> tuple[Tensor, Tensor, Metrics]:
         """Forward and backward for each micro-batch, without waiting for a GPU in between."""
         sums, counts = [], []
         extra: Metrics = {}
-        for batch in self.batches:
+        for number, batch in enumerate(self.batches, start=1):
+            self.runtime.synchronize(self.objective, now=number == len(self.batches))
             with self.runtime.autocast():
-                total, count, extra = self.loss_fn(self.model, self.on_device(batch))
+                total, count, extra = self.objective(self.on_device(batch))
             total.backward()
             sums.append(total.detach())
             counts.append(count)
-        return torch.stack(sums).sum(), torch.stack(counts).sum().to(sums[0].dtype), extra
+        total, count = torch.stack(sums).sum(), torch.stack(counts).sum()
+        total, count = self.runtime.total(torch.stack([total, count.to(total.dtype)])).unbind()
+        return total, count, extra
+
+    @property
+    def share(self) -> int:
+        """Windows of a step that one process takes, at most."""
+        return -(-self.config.batch_size // self.runtime.ranks.n_ranks)
 
     def micro_batches(self) -> list[Batch]:
         """The windows of this step, in portions that fit into memory."""
-        first, n_windows = self.step * self.config.batch_size, self.config.batch_size
+        n_windows, together = self.config.batch_size, self.micro_batch * self.runtime.ranks.n_ranks
         return [
-            self.windows.batch(first + done, min(self.micro_batch, n_windows - done))
-            for done in range(0, n_windows, self.micro_batch)
+            self.portion(self.position + done, min(together, n_windows - done))
+            for done in range(0, n_windows, together)
         ]
 
-    @torch.inference_mode()
+    def portion(self, first: int, count: int) -> Batch:
+        """What this process takes of `count` windows: each n-th for n processes, or a blank."""
+        rank, n_ranks = self.runtime.ranks.rank, self.runtime.ranks.n_ranks
+        own = range(first, first + count)[rank::n_ranks]
+        if not own:
+            return blank(self.windows.batch(first, 1))
+        return self.windows.batch(own.start, len(own), step=n_ranks)
+
+    @torch.no_grad()  # not inference_mode: FSDP2 allocates once what the steps use too
     def evaluate(self) -> Metrics:
         """The loss over the whole validation split, every document read from its start."""
         self.model.eval()
         nats, count = 0.0, 0
         split = self.corpus.validation
-        for batch in evaluation_batches(
+        batches = evaluation_batches(
             split,
             self.model_config.context_length,
             self.micro_batch,
             self.corpus.tokenizer.end_of_text,
-        ):
+        )
+        for batch in self.runtime.share(batches):
             with self.runtime.autocast():
-                total, n_targets, _ = self.loss_fn(self.model, self.on_device(batch))
+                total, n_targets, _ = self.objective(self.on_device(batch))
             nats, count = nats + total.item(), count + int(n_targets)
+        sums = torch.tensor([nats, count], dtype=torch.float64)
+        nats, count = self.runtime.total(sums).tolist()
         self.evaluation = Evaluation(nats / count, bits_per_byte(nats, split.n_bytes))
+        self.evaluated_step = self.step
         metrics = {
             "val_loss": self.evaluation.nats_per_token,
             "val_bits_per_byte": self.evaluation.bits_per_byte,
@@ -212,6 +284,8 @@ class Trainer:
     def report(self, bar: Bar, metrics: Metrics) -> None:
         """To metrics.jsonl, to the bar and, after an evaluation, to the screen."""
         self.log.append(metrics)
+        if "skipped" in metrics or "spike" in metrics:
+            self.console.print(f"step {self.step:>5}  {describe(metrics)}")
         if "train_loss" in metrics:
             speed = f"{metrics['tokens_per_second']:,.0f} tokens/s"
             bits = f"{metrics['train_bits_per_byte']:.3f} bits per byte"
@@ -221,12 +295,104 @@ class Trainer:
             self.console.print(f"step {self.step:>5}  {line}")
 
     def save(self) -> None:
-        """The checkpoint to go on from, the weights to use, the picture to look at."""
-        position = {"step": self.step, "tokens": self.tokens, "seconds": self.seconds}
-        save_checkpoint(self.run_dir, position, self.model, self.optimizers)
-        self.model.save(self.run_dir)
-        size = f"{self.model.n_parameters():,} parameters"
-        draw_losses(self.run_dir, title=f"{self.run_dir.name}: {size}")
+        """The checkpoint to go on from, the weights to use, the picture to look at.
+
+        Tensors are copied; a thread writes them while training goes on.
+        """
+        record = self.record()
+        tensors = self.runtime.copied(tensors_of(self.model, self.optimizers))
+        weights = self.runtime.whole(below("model/", tensors))
+        is_saved, self.saved_step = self.saved_step == self.step, self.step
+
+        def write() -> None:
+            self.log.sync()
+            if not is_saved:
+                self.runtime.save(partial(self.checkpoints.save, record), tensors)
+            if not self.runtime.is_first:
+                return
+            self.model.save(self.run_dir, weights)
+            size = f"{self.model.n_parameters():,} parameters"
+            draw_losses(self.run_dir, title=f"{self.run_dir.name}: {size}")
+
+        self.background.start(write)
+
+    def resume(self) -> None:
+        """Goes back to the newest checkpoint that is whole; a run that has none yet begins.
+
+        Raises FileNotFoundError or ValueError where there is nothing to go on with, or where it
+        is another run's.
+        """
+        found = self.runtime.first(self.newest_checkpoint)
+        if found is None:
+            self.console.print(f"{self.run_dir} was stopped before its first checkpoint: anew")
+            return
+        place, record = found
+        record.identity.require_same(self.identity, self.run_dir)
+        self.go_to(place, record)
+
+    def newest_checkpoint(self) -> tuple[Path, Record] | None:
+        """The newest one that is whole; None where the run was stopped before its first."""
+        if not (self.checkpoints.found() or (self.run_dir / WEIGHTS_FILE).exists()):
+            return None
+        return self.checkpoints.newest()
+
+    def roll_back(self) -> None:
+        """Back to the last good checkpoint, and on with the windows after the bad ones.
+
+        Raises ValueError where that was tried already, or where there is no such checkpoint.
+        """
+        step, position = self.step, self.position
+        failed = (
+            f"{self.guard.state.n_bad} steps up to {step} had no finite loss and gradient, or a "
+            "spike, and were not taken"
+        )
+        advice = f"try --train.learning-rate {self.config.learning_rate / 3:.2g}"
+        self.background.wait()
+        try:
+            place, record = self.runtime.first(partial(self.checkpoints.newest, good=True))
+        except FileNotFoundError:
+            raise ValueError(f"{failed}; there is no checkpoint to go back to; {advice}") from None
+        again = self.guard.state.returned_to == record.step
+        require(not again, f"{failed}, from step {record.step} on for the second time; {advice}")
+        self.go_to(place, record)
+        self.position = position
+        self.guard.note_return(record.step, step)
+        self.batches = self.micro_batches()
+        self.console.print(f"{failed}: back to step {self.step}, and on with other windows")
+
+    def go_to(self, place: Path, record: Record) -> None:
+        """Puts a checkpoint into weights, optimizers, random states, position and log."""
+        restore(self.runtime.read(place, self.model), self.model, self.optimizers)
+        self.step, self.position, self.tokens = record.step, record.windows, record.tokens
+        self.seconds, self.saved_step = record.seconds, record.step
+        self.guard.state = record.guard
+        if record.micro_batch_asked == self.config.micro_batch:
+            self.micro_batch = min(record.micro_batch, self.share)
+        self.batches = self.micro_batches()
+        self.log.keep_until(self.step)
+
+    def record(self) -> Record:
+        """Where the run is."""
+        val_loss = None
+        if self.evaluation and self.evaluated_step == self.step:
+            val_loss = self.evaluation.nats_per_token
+        return Record(
+            step=self.step,
+            windows=self.position,
+            tokens=self.tokens,
+            seconds=self.seconds,
+            val_loss=val_loss,
+            micro_batch=self.micro_batch,
+            micro_batch_asked=self.config.micro_batch,
+            guard=self.guard.state,
+            n_ranks=self.runtime.ranks.n_ranks,
+            identity=self.identity,
+        )
+
+    @cached_property
+    def identity(self) -> RunIdentity:
+        """What must not change from session to session."""
+        return identity_of(self.model_config, self.config.optimizer, self.corpus)
 
     def train_bits_per_byte(self, nats_per_token: float) -> float:
         """The training loss in bits per byte, at the training split's tokens per byte."""
@@ -236,26 +402,3 @@ class Trainer:
     def on_device(self, batch: Batch) -> Batch:
         tokens, targets = map(self.runtime.to_device, batch)
         return tokens, targets
-
-
-@dataclass
-class StopSignal:
-    """Whether the user has asked to stop after this step."""
-
-    requested: bool = False
-
-
-@contextmanager
-def stop_signal() -> Iterator[StopSignal]:
-    """Inside this context the first Ctrl-C asks to stop, the second one stops at once."""
-    stop = StopSignal()
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        stop.requested = True
-        signal.signal(signal.SIGINT, before)
-
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -38,7 +38,7 @@ from training.runtime import choose_runtime, is_faster_in_bf16
 
 RESULTS = Path(__file__).with_name("results")
 STORIES = 4_000  # of the tiny world that are tokenized where --text is not given
-BYTES_PER_WEIGHT = 4  # decoding computes in fp32
+BYTES_PER_WEIGHT = {"auto": 4, "fp32": 4, "bf16": 2, "int8": 1}  # in decoding
 INTERRUPTED = 130  # the exit status that shells give to Ctrl-C
 TARGETS = {
     "training": (settings.Training, "a whole training step, against every peer"),
@@ -255,8 +255,11 @@ def limit_rates(plan: Plan, limits: Limits | None) -> dict[str, float]:
         return {name: rate for name, rate in best.items() if rate}
     bandwidth = limits.best("memory") or 0.0
     # a step reads each weight once, whatever the batch
-    steps = bandwidth / (weights_in_products(plan.model) * BYTES_PER_WEIGHT)
-    return {job.group: steps * job.batch_size for job in plan.jobs}
+    weights = weights_in_products(plan.model)
+    return {
+        job.group: job.batch_size * bandwidth / (weights * BYTES_PER_WEIGHT[job.precision])
+        for job in plan.jobs
+    }
 
 
 def report(console: Console, folder: Path, result: Result) -> None:

@@ -1,10 +1,14 @@
 """Writing text: every contender goes on with the same prompts, always by the likeliest token.
 
-The project and transformers keep keys and values of earlier positions in a cache. nanoGPT and
-the book read the whole text again for each new token, which is what their `generate` is.
+The project, transformers and llama.cpp keep keys and values of earlier positions in a cache.
+nanoGPT and the book read the whole text again for each new token, which is what their
+`generate` is.
 """
 
+import importlib
 from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -12,8 +16,12 @@ from torch import Tensor
 from benchmarks.job import Contender, Job
 from benchmarks.peers import import_peer
 from benchmarks.train_step import book_config, device_of, transformers_model
+from decoding.compiled import compile_step, missing
 from generation import SamplingConfig, generate
 from gpt2 import GPT2Model
+from pretrained.gguf import Precision as GGUFPrecision
+from pretrained.gguf import write_gguf
+from quantization.int8 import quantize
 
 
 def prompts(job: Job) -> Tensor:
@@ -27,19 +35,28 @@ def ours(job: Job) -> Contender:
     """generation.generate, as `python main.py generate` calls it."""
     torch.manual_seed(1)
     model = GPT2Model(job.model).to(device_of(job)).eval()
+    if job.precision == "int8":
+        quantize(model)
+    elif job.precision == "bf16":
+        model.bfloat16()
+    wrong = missing(model)
+    if wrong is None:
+        compile_step(model)
     sampling = SamplingConfig(max_new_tokens=job.new_tokens, temperature=0)
     rows: list[list[int]] = prompts(job).tolist()
 
     def step() -> int:
         return sum(len(row) for row in generate(model, rows, sampling))
 
-    return Contender(step, "fp32", "with a cache")
+    return Contender(step, job.precision, f"with a cache; step {wrong or 'compiled'}")
 
 
 def transformers(job: Job) -> Contender:
     """The package's generate, without stopping early."""
     model, note = transformers_model(job)
     model.eval()
+    if job.precision == "bf16":
+        model.bfloat16()
     tokens = prompts(job).to(device_of(job))
     # its type says that a GPT2LMHeadModel has no generate
     write: Callable[..., Tensor] = getattr(model, "generate")  # noqa: B009
@@ -51,7 +68,28 @@ def transformers(job: Job) -> Contender:
         )  # fmt: skip
         return n_new(tokens, written)
 
-    return Contender(step, "fp32", f"with a cache; {note}")
+    return Contender(step, job.precision, f"with a cache; {note}")
+
+
+def llama_cpp(job: Job) -> Contender:
+    """The same random weights, in a file of its own format; int8 is its q8_0."""
+    package = importlib.import_module("llama_cpp")
+    file = Path(job.scratch, "model.gguf")
+    torch.manual_seed(1)
+    kinds: dict[str, GGUFPrecision] = {"fp32": "fp32", "bf16": "bf16", "int8": "q8_0"}
+    write_gguf(GPT2Model(job.model), None, file, kinds[job.precision])
+    model = package.Llama(
+        str(file), n_ctx=job.model.context_length, n_threads=torch.get_num_threads(),
+        n_threads_batch=torch.get_num_threads(), verbose=False,
+    )  # fmt: skip
+    (tokens,) = prompts(job).tolist()
+
+    def step() -> int:
+        model.reset()  # or it would remember the prompt
+        written = model.generate(tokens, temp=0.0)
+        return sum(1 for _ in islice(written, job.new_tokens))
+
+    return Contender(step, job.precision, f"llama-cpp-python {package.__version__}")
 
 
 def nanogpt(job: Job) -> Contender:

@@ -11,7 +11,7 @@ from typing import Literal
 from cfg_gpt2 import GPT2Config
 
 Target = Literal["training", "scaling", "decoding", "tokenizing", "loading", "limits"]
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16", "int8"]  # int8: of the weights, in decoding
 Device = Literal["auto", "cpu", "cuda", "mps"]
 ROUND_SECONDS = 4.0  # that a round takes, where --steps does not say
 
@@ -35,7 +35,6 @@ class Job:
     new_tokens: int = 128  # decoding: tokens that are written
     text: str = ""  # tokenizing: a file
     vocabulary: str = ""  # tokenizing: a folder with tokenizer.json
-    large_pages: bool = False  # of memory; set before torch starts
     scratch: str = ""  # a folder that is deleted at the end
     steps: int | None = None  # in a round; None: as many as take ROUND_SECONDS
     warmup: int = 2  # steps that are not counted

@@ -1,10 +1,10 @@
 """Who takes part: the rows of each target, from the flags and the peers that are there."""
 
-import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
-from benchmarks.job import Job
+from benchmarks.job import Job, Precision
 from benchmarks.peers import Peers
 from benchmarks.settings import (
     Decoding,
@@ -17,12 +17,15 @@ from benchmarks.settings import (
 )
 from cfg_gpt2 import GPT2Config
 
-NAMES = {"nanogpt": "nanoGPT", "book": "the book", "transformers": "Hugging Face"}
-PAGES = {
-    "ours": "memory in large pages for ours alone, as it asks for them; --large-pages all: for all",
-    "all": "memory in large pages for all",
-    "none": "memory in large pages for none",
-}
+NAMES = {
+    "nanogpt": "nanoGPT", "book": "the book", "transformers": "Hugging Face",
+    "llama_cpp": "llama.cpp",
+}  # fmt: skip
+WRITES = {  # what a peer has, to write with
+    "nanogpt": ("fp32",), "book": ("fp32",), "transformers": ("fp32", "bf16"),
+    "llama_cpp": ("fp32", "bf16", "int8"),
+}  # fmt: skip
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
 NO_BF16 = "no bf16 rows of peers: this device has no instructions for bf16 products"
 
 
@@ -31,10 +34,8 @@ def training(settings: Training, peers: Peers, *, bf16: bool) -> tuple[list[Job]
 
     -> the jobs, and what was left out and why.
     """
-    pages = settings.large_pages
-    job = Job(target="training", name="ours", contender="ours", large_pages=pages != "none")
-    base = sized(settings, job)
-    jobs, said = [base], [PAGES[pages]] if peers and sys.platform == "linux" else []
+    base = sized(settings, Job(target="training", name="ours", contender="ours"))
+    jobs, said = [base], []
     if bf16:
         jobs.append(replace(base, name="ours fp32", precision="fp32"))
     else:
@@ -48,7 +49,7 @@ def training(settings: Training, peers: Peers, *, bf16: bool) -> tuple[list[Job]
             jobs.append(
                 replace(
                     base, name=row, contender=name, precision=precision,
-                    compiled=compiled, folder=peers[name], large_pages=pages == "all",
+                    compiled=compiled, folder=peers[name],
                 )
             )  # fmt: skip
     if not bf16 and {"nanogpt", "transformers"} & set(peers):
@@ -57,7 +58,10 @@ def training(settings: Training, peers: Peers, *, bf16: bool) -> tuple[list[Job]
 
 
 def decoding(settings: Decoding, peers: Peers) -> tuple[list[Job], list[str]]:
-    """Everyone with one text, then everyone with several."""
+    """In each precision of the weights everyone with one text, then with several.
+
+    llama.cpp writes one text at a time.
+    """
     base = replace(
         sized(settings, Job(target="decoding", name="ours", contender="ours")),
         prompt_length=settings.prompt_length,
@@ -65,14 +69,15 @@ def decoding(settings: Decoding, peers: Peers) -> tuple[list[Job], list[str]]:
         warmup=min(settings.warmup, 1),
     )
     jobs = []
-    for batch_size in sorted({1, settings.batch_size}):
-        group = f"batch {batch_size}"
-        jobs.append(replace(base, name=f"ours, {group}", group=group, batch_size=batch_size))
+    for batch_size, precision in product(sorted({1, settings.batch_size}), PRECISIONS):
+        group = f"batch {batch_size} {precision}"
+        base = replace(base, group=group, batch_size=batch_size, precision=precision)
+        jobs.append(replace(base, name=f"ours, {group}"))
         for name, row in NAMES.items():
-            if name in peers:
-                jobs.append(
-                    replace(jobs[-1], name=f"{row}, {group}", contender=name, folder=peers[name])
-                )
+            if name in peers and precision in WRITES[name]:
+                if name != "llama_cpp" or batch_size == 1:
+                    peer = replace(base, contender=name, folder=peers[name])
+                    jobs.append(replace(peer, name=f"{row}, {group}"))
     return jobs, left_out(peers, set(NAMES), "decoding")
 
 
@@ -108,7 +113,7 @@ def loading(settings: Loading) -> list[Job]:
 
 def scaling(settings: Scaling) -> list[Job]:
     """Four series; in each one size grows and the others stay."""
-    base = sized(settings, Job(target="scaling", name="", contender="ours", large_pages=True))
+    base = sized(settings, Job(target="scaling", name="", contender="ours"))
     sizes, length, heads = base.model, settings.context_length, base.model.n_head
     batches, contexts = around(settings.batch_size), sorted({max(1, length // 2), length,
                                                              2 * length, 4 * length})  # fmt: skip

@@ -11,7 +11,7 @@ from types import ModuleType
 
 from cfg_gpt2 import require
 
-PACKAGES = ("transformers", "tiktoken")
+PACKAGES = ("transformers", "tiktoken", "llama_cpp")
 # the file of a checkout that has the model, at the places where it may stand
 CHECKOUTS = {
     "nanogpt": ("model.py",),
@@ -39,7 +39,8 @@ def read_peers(flag: str | None) -> Peers:
         known = [*PACKAGES, *(f"{name}=FOLDER" for name in CHECKOUTS), NOBODY]
         require(name in PACKAGES, f"--peers {name} is unknown; choose from {', '.join(known)}")
         require(not folder, f"--peers {name}={folder}: it is a package; write --peers {name}")
-        wrong = f"--peers {name} is not installed; pip install {name}, or leave it out"
+        package = "llama-cpp-python" if name == "llama_cpp" else name
+        wrong = f"--peers {name} is not installed; pip install {package}, or leave it out"
         require(is_installed(name), wrong)
         peers[name] = ""
     return peers

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from benchmarks.job import Device
 from cfg_gpt2 import PRESETS, GPT2Config, preset, require
@@ -33,8 +32,8 @@ class Compared(Measuring):
     """Targets that have peers."""
 
     peers: str | None = None
-    """whom to compare with: transformers, tiktoken, nanogpt=FOLDER, book=FOLDER, separated by
-    commas, or none; None: the packages that are installed."""
+    """whom to compare with: transformers, tiktoken, llama_cpp, nanogpt=FOLDER, book=FOLDER,
+    separated by commas, or none; None: the packages that are installed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +69,6 @@ class Sizes(Measuring):
 @dataclass(frozen=True, kw_only=True)
 class Training(Sizes, Compared):
     """Tokens a second of a whole training step, against every peer, and the memory it takes."""
-
-    large_pages: Literal["ours", "all", "none"] = "ours"
-    """who asks Linux for memory in pages of 2 MB: ours alone, as `python main.py train` does it,
-    or all, which shows what the code alone brings, or none."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,6 +31,7 @@ MANY_STEPS = 1_000_000  # more than are taken, so that the learning rate stays a
 
 def ours(job: Job) -> Contender:
     """The project's own step, without a line of it repeated here."""
+    assert job.precision != "int8"  # which is for writing
     steps = TrainConfig(
         max_steps=MANY_STEPS, batch_size=job.batch_size, optimizer="adamw",
         device=job.device, precision=job.precision,

@@ -4,7 +4,6 @@ A machine's speed drifts by the minute. Rounds that lie side by side meet the sa
 ratio of two contenders is taken round by round.
 """
 
-import os
 import re
 import subprocess
 import sys
@@ -30,10 +29,6 @@ Answer = TypeVar("Answer", Ready, Round, Profile, Limits)
 Progress = Callable[[str], None]  # is told what has been done
 
 
-LARGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # read by torch before its first tensor
-KERNEL = Path("/sys/kernel/mm/transparent_hugepage/enabled")
-
-
 class WorkerDied(RuntimeError):
     """A process ended before it had answered."""
 
@@ -49,7 +44,6 @@ class Worker:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "benchmarks.worker"],
                 cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
-                env=environment(self.job),
             )  # fmt: skip
         self.say(TypeAdapter(Job).dump_json(self.job))
 
@@ -100,14 +94,6 @@ class Worker:
         if code < 0:
             return f"stopped by signal {-code}" + " (is memory short?)" * (code == -9)
         return (errors or said or [f"exit status {code}"])[-1][:300]
-
-
-def environment(job: Job) -> dict[str, str]:
-    """The user's, and what `python main.py train` adds to it where the system has large pages."""
-    inherited = dict(os.environ)
-    if not job.large_pages or LARGE_PAGES in inherited or not KERNEL.exists():
-        return inherited
-    return inherited | ({} if "[never]" in KERNEL.read_text() else {LARGE_PAGES: "1"})
 
 
 class Contestant(Protocol):

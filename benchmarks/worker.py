@@ -20,7 +20,6 @@ from benchmarks import decode, load_batches, tokenize_text, train_step
 from benchmarks.job import ROUND_SECONDS, Contender, Job, Profile, Ready, Round
 from benchmarks.limits import Limits, measure_limits
 from benchmarks.profiling import profiled
-from benchmarks.turns import LARGE_PAGES
 
 BUILDERS: dict[tuple[str, str], Callable[[Job], Contender]] = {
     ("training", "ours"): train_step.ours,
@@ -32,6 +31,7 @@ BUILDERS: dict[tuple[str, str], Callable[[Job], Contender]] = {
     ("decoding", "nanogpt"): decode.nanogpt,
     ("decoding", "book"): decode.book,
     ("decoding", "transformers"): decode.transformers,
+    ("decoding", "llama_cpp"): decode.llama_cpp,
     ("tokenizing", "ours"): tokenize_text.ours,
     ("tokenizing", "tiktoken"): tokenize_text.tiktoken,
     ("tokenizing", "transformers"): tokenize_text.transformers,
@@ -39,7 +39,6 @@ BUILDERS: dict[tuple[str, str], Callable[[Job], Contender]] = {
     ("loading", "memmap"): load_batches.memmap,
     ("loading", "dataloader"): load_batches.dataloader,
 }
-LARGE = "; memory in large pages"
 Answer = Ready | Round | Profile | Limits
 
 
@@ -76,7 +75,7 @@ class Desk:
             warmup_seconds=time.perf_counter() - built,
             steps=self.steps,
             precision=contender.precision,
-            note=contender.note + LARGE * (os.environ.get(LARGE_PAGES) == "1"),
+            note=contender.note,
         )
 
     def round(self, contender: Contender) -> Round:

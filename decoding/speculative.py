@@ -108,8 +108,10 @@ class Reader:
         for layer in self.cache:
             layer.set_lengths([n_known])
         fresh = torch.tensor([window[n_known:]], device=self.cache[0].keys.device)
-        features = self.model.features(fresh, self.cache)
         self.window = window
+        if fresh.size(1) == n:
+            return self.model(fresh, self.cache)[0].float()
+        features = self.model.features(fresh, self.cache)
         return self.model.lm_head(features[0, -n:]).float()
 
     def room(self, n_tokens: int) -> int:

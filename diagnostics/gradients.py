@@ -41,6 +41,7 @@ def compare(
 
 def worst(distances: dict[str, float], bounds: dict[str, float], why: str) -> Finding:
     """The one that comes nearest to its bound; not a number is the nearest of all."""
+
     def share(name: str) -> float:
         found = distances[name] / bounds[name] if bounds[name] else distances[name]
         return found if found == found else float("inf")

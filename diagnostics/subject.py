@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cfg_gpt2 import GPT2Config, read_config
+from cfg_gpt2 import GPT2Config, read_config, require
 from data.tiny_world import LANGUAGES, corpus
 from diagnostics.rounding import logit_bound
 from gpt2 import GPT2Model
@@ -98,6 +98,11 @@ def subject_of_run(run: Path, device: torch.device) -> Subject:
     Raises FileNotFoundError or ValueError where the run cannot be opened.
     """
     model, tokenizer = GPT2Model.load(run), Tokenizer.load(run)
+    require(
+        tokenizer.vocab_size <= model.config.vocab_size,
+        f"{run} has {tokenizer.vocab_size} tokens in its tokenizer and "
+        f"{model.config.vocab_size} in its model; name a run that was not mixed from two",
+    )
     path = read_config(run).data.path[0]
     texts = stories(path if path in LANGUAGES else "tiny-world")
     return new_subject(model, tokenizer, texts, device, str(run))

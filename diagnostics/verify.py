@@ -19,7 +19,7 @@ from rich.table import Table
 from cfg_gpt2 import TrainConfig, parse_flags, require
 from decoding.settings import Repeated
 from diagnostics.check import Check, Row, run_check
-from diagnostics.checks import attention, formats, learning, machines, reading, writing
+from diagnostics.checks import attention, formats, learning, machines, quantized, reading, writing
 from diagnostics.subject import Subject, small_subject, subject_of_run
 from training.progress import Bar, new_console
 from training.runtime import choose_runtime
@@ -47,6 +47,8 @@ CHECKS = [
     Check("bf16-backward", "bf16 products, gradients", "fp32", machines.bf16_backwards),
     Check("bf16-fused", "fused attention in bf16", "the formula in bf16", machines.bf16_fused),
     Check("device", "this device", "the CPU", machines.other_device),
+    Check("int8", "int8 weights", "fp32 weights", quantized.int8_weights),
+    Check("int8-kernel", "int8 weights, few rows", "made into floats", quantized.int8_kernel),
     Check("exported", "exported, in transformers", "the run itself", formats.exported_model),
     Check("spelled", "exported tokenizer", "the run's own", formats.exported_tokenizer),
 ]

@@ -8,12 +8,15 @@ Read before: check.py.  Read next: gradients.py.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+import torch
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from diagnostics.check import NotTaken
 from gpt2 import GPT2Model
 from multiheadattention import CausalSoftmax
+
+INT8_KERNEL = torch._weight_int8pack_mm
 
 
 class Witness(TorchFunctionMode):
@@ -23,6 +26,7 @@ class Witness(TorchFunctionMode):
         super().__init__()
         self.n_fused = 0  # calls of torch's kernel
         self.n_formula = 0  # calls of the softmax that is written out
+        self.n_int8 = 0  # calls of the kernel for few rows of int8 weights
         self.n_positions = 0  # tokens that were embedded, padding included
 
     def __torch_function__(
@@ -33,6 +37,7 @@ class Witness(TorchFunctionMode):
         kwargs: Mapping[str, object] | None = None,
     ) -> object:
         self.n_fused += func is F.scaled_dot_product_attention
+        self.n_int8 += func == INT8_KERNEL
         return func(*args, **(kwargs or {}))
 
     def require_formula_only(self, n_calls: int) -> None:
@@ -46,6 +51,11 @@ class Witness(TorchFunctionMode):
         seen = f"{self.n_fused} of {n_calls} calls; the formula: {self.n_formula}"
         if (self.n_fused, self.n_formula) != (n_calls, 0):
             raise NotTaken(f"the fused kernel ran in {seen}")
+
+    def require_int8_kernel(self, n_calls: int) -> None:
+        """Raises NotTaken unless the kernel ran every time."""
+        if self.n_int8 != n_calls:
+            raise NotTaken(f"the int8 kernel ran in {self.n_int8} of {n_calls} calls")
 
     def require_positions(self, n_positions: int) -> None:
         """Raises NotTaken unless so many tokens were read."""

@@ -16,16 +16,16 @@ from pathlib import Path
 import numpy as np
 
 from cfg_gpt2 import DataConfig, read_config, require
+from data.shards import is_prepared
+from data.text_files import Span, sizes
 from data.tiny_world import LANGUAGES
 from load_data import (
     Report,
     Source,
-    Span,
     Split,
     Texts,
     World,
     open_source,
-    sizes,
     write_tokens,
 )
 from tokenizer import Tokenizer
@@ -88,6 +88,8 @@ def open_text(paths: tuple[str, ...] | None, run: Path) -> Text:
         return own_text(run)
     if any(path in LANGUAGES for path in paths):
         return kept_apart(DataConfig(path=paths))
+    for path in paths:
+        require(not is_prepared(path), f"{path} holds tokens and no text; name a text")
     source = Files(paths)
     files = [span.path for span in source.spans[WHOLE]]
     others = f"-and-{len(files) - 1}-more" if len(files) > 1 else ""
@@ -111,6 +113,12 @@ def own_text(run: Path) -> Text:
 
 def kept_apart(data: DataConfig) -> Text:
     """The validation split that training with these settings measures."""
+    for path in data.path:
+        require(
+            not is_prepared(path),
+            f"{path} holds tokens and no text, and a text is what is scored; name one by "
+            "--data.path",
+        )
     about = f"the validation split of {', '.join(data.path)}"
     return Text(
         about=about, name=KEPT_APART, paths=data.path, split=KEPT_APART, source=open_source(data)

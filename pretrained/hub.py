@@ -5,14 +5,13 @@ HF_ENDPOINT, HF_HUB_OFFLINE, HF_HOME and HF_TOKEN.
 Read before: read_weights.py.  Read next: import_command.py.
 """
 
-import json
 import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 from cfg_gpt2 import CONFIG_FILE, require
-from pretrained.read_weights import FORMS, INDEX
+from pretrained.read_weights import FORMS, INDEX, read_index
 from tokenizer import VOCABULARIES
 
 HUB = "hub:"
@@ -75,8 +74,7 @@ def fetch_weights(fetch: Fetch) -> bool:
     for form in FORMS:
         found = fetch(form)
         if found and form.endswith(INDEX):
-            shards = json.loads(found.read_text(encoding="utf-8")).get("weight_map", {})
-            for shard in sorted(set(shards.values())):
+            for shard in sorted(set(read_index(found).values())):
                 fetch(shard)
         if found:
             return True

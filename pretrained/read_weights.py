@@ -1,8 +1,8 @@
 """Weights out of a folder that transformers saved, one tensor at a time.
 
 Four forms are read: model.safetensors, its shards with their index, pytorch_model.bin, and its
-shards. A safetensors file is opened anew for each tensor: closing it gives its pages back, so
-that memory holds the result and one tensor. A .bin is a pickle; torch's reader takes tensors
+shards. A safetensors file is mapped anew for each tensor, so that its pages are given back and
+memory holds the result and one tensor more. A .bin is a pickle; torch's reader takes tensors
 from it and refuses everything else, so that no code in it ever runs.
 Read before: config_json.py.  Read next: hub.py.
 """
@@ -61,14 +61,8 @@ class Weights:
             raise ValueError(f"{self.file} cannot be read: {error}; {AGAIN}") from None
 
     def _read_index(self) -> dict[str, Path]:
-        try:
-            index = json.loads(self.file.read_text(encoding="utf-8"))["weight_map"]
-            stored = {str(name): str(shard) for name, shard in index.items()}
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise ValueError(f"{self.file} has no weight_map; {AGAIN}") from None
+        stored = read_index(self.file)
         for shard in sorted(set(stored.values())):
-            # a plain name: an index must not lead out of its folder
-            require(Path(shard).name == shard, f"{self.file} names {shard}, which is no file name")
             if not (self.file.parent / shard).is_file():
                 raise FileNotFoundError(
                     f"{self.file.parent / shard} does not exist, but {self.file.name} names it; "
@@ -95,6 +89,19 @@ class Weights:
         self._loaded, self._loaded_file = found, file
 
 
+def read_index(file: Path) -> dict[str, str]:
+    """Which tensor lies in which shard. Raises ValueError where the index does not say so."""
+    try:
+        places = json.loads(file.read_text(encoding="utf-8"))["weight_map"]
+        stored = {str(name): str(shard) for name, shard in places.items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError(f"{file} has no weight_map; {AGAIN}") from None
+    for shard in stored.values():
+        # a plain name: an index must not lead out of its folder
+        require(Path(shard).name == shard, f"{file} names {shard}, which is no file name")
+    return stored
+
+
 def weights_file(folder: Path) -> Path:
     """The first form that the folder has. Raises FileNotFoundError where it has none."""
     found = next((folder / form for form in FORMS if (folder / form).is_file()), None)
@@ -119,12 +126,10 @@ def read_weights(
     weights: dict[str, Tensor] = {}
     for name in table:
         weights[name.own] = converted(source, name, shapes[name.own])
+        if name is table[0] and HEAD in source.places:  # early, while memory is empty
+            refuse_untied(source, weights[name.own])
         done += weights[name.own].numel()
         report(done, total)
-    if HEAD in source.places:
-        head, embedding = source.take(HEAD), weights["token_embedding.weight"]
-        tied = head.shape == embedding.shape and bool((head == embedding).all())
-        require(tied, f"{source.file}: {HEAD} is not wte.weight; GPT-2's output layer is tied")
     return weights
 
 
@@ -142,8 +147,15 @@ def refuse_unknown(source: Weights, table: list[WeightName]) -> None:
             )
 
 
+def refuse_untied(source: Weights, embedding: Tensor) -> None:
+    """Raises ValueError unless the output layer is the token embedding once more."""
+    head = source.take(HEAD)
+    tied = head.shape == embedding.shape and bool((head == embedding).all())
+    require(tied, f"{source.file}: {HEAD} is not wte.weight; GPT-2's output layer is tied")
+
+
 def converted(source: Weights, name: WeightName, shape: torch.Size) -> Tensor:
-    """A tensor of our own: our shape, fp32. Raises ValueError for another shape or dtype."""
+    """The tensor in our shape, in fp32. Raises ValueError for another shape or dtype."""
     tensor = source.take(name.hugging_face)
     require(
         tensor.dtype in DTYPES,
@@ -155,8 +167,8 @@ def converted(source: Weights, name: WeightName, shape: torch.Size) -> Tensor:
         f"{source.file}: {name.hugging_face} is {tuple(tensor.shape)}, but by {CONFIG_FILE} it is "
         f"{stored_shape}; place files that belong together",
     )
-    result = torch.empty(shape)  # a copy always, so that nothing holds on to the file
-    return result.copy_(tensor.T if name.turned else tensor)
+    # what fits as it is stays in the mapped file, and is copied by none
+    return (tensor.T if name.turned else tensor).float().contiguous()
 
 
 def first_line(error: Exception) -> str:

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from gpt2 import GPT2Model
 
 FEW = 16  # rows of x; for more, turning the integers into floats once is the faster way
+GROUP = 16  # torch's kernel reads so many weights at a time, beyond the end of other rows
 LARGEST = 127  # -128 stays unused, so that a weight and its negative round alike
 
 
@@ -56,7 +57,8 @@ class Int8Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., K) -> (..., N)."""
-        if x.device.type == "cpu" and x.numel() <= FEW * x.size(-1):
+        few = x.numel() <= FEW * x.size(-1)
+        if few and x.device.type == "cpu" and x.size(-1) % GROUP == 0:
             rows = x.bfloat16().flatten(0, -2)  # (..., K)
             y = torch._weight_int8pack_mm(rows, self.weight, self.ones)  # (..., N)
             y = y.unflatten(0, x.shape[:-1]).to(x.dtype) * self.scale.to(x.dtype)  # (..., N)

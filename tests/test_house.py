@@ -40,7 +40,7 @@ THIRD_PARTY = {
 }  # fmt: skip
 UPPER_FLOORS = [
     "pretrained", "quantization", "evaluation", "diagnostics", "finetuning", "visualization",
-    "playground", "exercises", "benchmarks",
+    "playground", "exercises", "benchmarks", "preparation",
 ]  # fmt: skip
 NEIGHBOURS = {  # the folders that an upper floor may import, besides the ground floor
     "playground": {"finetuning"},
@@ -53,7 +53,7 @@ def allowed_imports(path: Path) -> set[str]:
     """The project's own modules and folders that a file may import."""
     top = path.relative_to(HOUSE).parts[0]
     if top == "data":
-        return {"data"}
+        return {"data", *before("load_data")}
     if top == "training":
         return {"training", *before("trainer")}
     if top == "decoding":

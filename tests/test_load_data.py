@@ -17,18 +17,17 @@ from hypothesis import strategies as st
 
 import load_data
 from cfg_gpt2 import DataConfig
+from data import text_files
+from data.text_files import Span, read_span, word_border
 from data.tiny_world import LANGUAGES
 from data.tiny_world import corpus as told_by
 from load_data import (
     SPLITS,
     Corpus,
-    Span,
     Split,
     Windows,
     evaluation_batches,
     load_corpus,
-    read_span,
-    word_border,
 )
 from loss import IGNORE_INDEX
 from tokenizer import END_OF_TEXT, Tokenizer
@@ -73,7 +72,7 @@ def documents(corpus: Corpus, split: Split) -> list[str]:
 @pytest.mark.parametrize("tokenizer", ["bpe", "char"])
 @pytest.mark.parametrize("text", [PROSE, RUSSIAN], ids=["english", "russian"])
 def test_a_text_comes_back_from_its_token_files(text, tokenizer, load, tmp_path, monkeypatch):
-    monkeypatch.setattr(load_data, "PIECE", 100)
+    monkeypatch.setattr(text_files, "PIECE", 100)
     monkeypatch.setattr(load_data, "BATCH", 250)
     corpus = load(write(tmp_path / "book.txt", text), tokenizer=tokenizer)
     train, validation = documents(corpus, corpus.train), documents(corpus, corpus.validation)
@@ -97,7 +96,7 @@ def test_validation_is_exactly_the_last_tenth_of_an_ascii_text(load, tmp_path):
 def test_the_border_between_the_splits_never_lies_in_a_character(share, text, tmp_path_factory):
     file = write(tmp_path_factory.mktemp("border") / "text.txt", text)
     size = len(text.encode())
-    spans = load_data.split_files({file: size}, share)
+    spans = text_files.split_files({file: size}, share)
     read = {split: "".join(text for span in spans[split] for text in read_span(span))
             for split in SPLITS}  # fmt: skip
     assert read["train"] + read["validation"] == text
@@ -134,7 +133,7 @@ def test_both_splits_of_many_files_get_at_least_one(share, load, tmp_path):
 def test_a_folder_is_read_at_any_depth_without_hidden_and_other_files(tmp_path):
     for name in ("b.txt", "a.md", "deep/er/c.TXT", "d.csv", ".hidden/e.txt", "deep/._f.txt"):
         write(tmp_path / "texts" / name, "text")
-    names = [file.name for file in load_data.expand(str(tmp_path / "texts"))]
+    names = [file.name for file in text_files.expand(str(tmp_path / "texts"))]
     assert sorted(names) == ["a.md", "b.txt", "c.TXT"]
 
 
@@ -143,9 +142,9 @@ def test_globs_home_and_repeated_files_are_understood(tmp_path, monkeypatch):
         write(tmp_path / name, "some text")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
-    assert [file.name for file in load_data.expand("~/b*.log")] == ["b1.log", "b2.log"]
-    assert len(load_data.expand(str(tmp_path / "**/*.log"))) == 3
-    assert load_data.expand("~/x[1].txt") == [tmp_path / "x[1].txt"]
+    assert [file.name for file in text_files.expand("~/b*.log")] == ["b1.log", "b2.log"]
+    assert len(text_files.expand(str(tmp_path / "**/*.log"))) == 3
+    assert text_files.expand("~/x[1].txt") == [tmp_path / "x[1].txt"]
     config = DataConfig(path=("~/b1.log", str(tmp_path / "b*.log")))
     assert [span.path.name for span in load_data.Texts(config).spans["train"]] == [
         "b1.log",
@@ -185,7 +184,7 @@ def test_bpe_learns_from_the_training_part_only(load, tmp_path):
 
 
 def test_bpe_reads_a_bounded_sample_spread_over_the_whole_text(tmp_path, monkeypatch):
-    monkeypatch.setattr(load_data, "PIECE", 100)
+    monkeypatch.setattr(text_files, "PIECE", 100)
     monkeypatch.setattr(load_data, "SAMPLE", 5_000)
     text = "".join(f"word{number} " for number in range(5_000))
     source = load_data.Texts(DataConfig(path=(str(write(tmp_path / "long.txt", text)),)))
@@ -204,7 +203,7 @@ def test_bpe_reads_a_bounded_sample_spread_over_the_whole_text(tmp_path, monkeyp
 def test_tokens_of_the_pieces_are_the_tokens_of_the_whole(text, size, tmp_path_factory):
     file = write(tmp_path_factory.mktemp("pieces") / "text.txt", text)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(load_data, "PIECE", size)
+        patch.setattr(text_files, "PIECE", size)
         pieces = list(read_span(Span(file, 0, len(text.encode()))))
     whole = text.replace("\r\n", "\n").replace("\r", "\n")
     assert "".join(pieces) == whole
@@ -214,7 +213,7 @@ def test_tokens_of_the_pieces_are_the_tokens_of_the_whole(text, size, tmp_path_f
 def test_long_texts_are_really_read_in_pieces(tmp_path):
     file = write(tmp_path / "long.txt", PROSE * 200)
     pieces = list(read_span(Span(file, 0, file.stat().st_size)))
-    assert len(pieces) == -(-file.stat().st_size // load_data.PIECE)
+    assert len(pieces) == -(-file.stat().st_size // text_files.PIECE)
     assert all(piece[0] in " \n" and not previous[-1].isspace()
                for previous, piece in pairwise(pieces))  # fmt: skip
 
@@ -229,8 +228,8 @@ def test_whatever_the_pattern_calls_white_space_is_white_space_to_word_border():
 
 
 def test_a_text_without_spaces_is_cut_all_the_same(tmp_path, monkeypatch):
-    monkeypatch.setattr(load_data, "PIECE", 100)
-    monkeypatch.setattr(load_data, "LONGEST_WORD", 1000)
+    monkeypatch.setattr(text_files, "PIECE", 100)
+    monkeypatch.setattr(text_files, "LONGEST_WORD", 1000)
     text = "字" * 5_000
     pieces = list(read_span(Span(write(tmp_path / "long.txt", text), 0, 15_000)))
     assert "".join(pieces) == text
@@ -239,7 +238,7 @@ def test_a_text_without_spaces_is_cut_all_the_same(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("piece", [1, 2, 3, 1 << 16])
 def test_bom_and_crlf_vanish_wherever_the_pieces_end(piece, load, tmp_path, monkeypatch):
-    monkeypatch.setattr(load_data, "PIECE", piece)
+    monkeypatch.setattr(text_files, "PIECE", piece)
     content = b"\xef\xbb\xbf" + "один\r\nдва\r\n\r\n three \r\n".encode() * 9
     corpus = load(write(tmp_path / "book.txt", content), tokenizer="char", validation_share=0.3)
     text = "".join(documents(corpus, corpus.train) + documents(corpus, corpus.validation))
@@ -304,7 +303,7 @@ def test_a_world_stands_alone_and_goes_before_a_file_of_its_name(load, tmp_path,
 
 
 def test_an_unseen_character_is_found_in_its_file(load, tmp_path, monkeypatch):
-    monkeypatch.setattr(load_data, "PIECE", 50)
+    monkeypatch.setattr(text_files, "PIECE", 50)
     Tokenizer.characters([PROSE]).save(tmp_path)
     book = write(tmp_path / "book.txt", PROSE[:500] + "ё" + PROSE)
     sentence = r"U\+0451\) at position 500 of the train text of .*book.txt is not among"
@@ -394,7 +393,7 @@ def test_two_runs_at_the_same_time_do_not_disturb_each_other(load, tmp_path):
 
 
 def test_the_report_goes_from_nothing_to_all_in_each_stage(load, tmp_path, monkeypatch):
-    monkeypatch.setattr(load_data, "PIECE", 64)
+    monkeypatch.setattr(text_files, "PIECE", 64)
     monkeypatch.setattr(load_data, "BATCH", 200)
     told: list[tuple[int, int, str]] = []
     load(write(tmp_path / "book.txt", PROSE), report=lambda *what: told.append(what))

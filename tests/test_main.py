@@ -192,7 +192,7 @@ def test_settings_of_a_file_go_before_defaults_and_after_flags(folder: Path) -> 
 
 
 WRONG = {
-    "an unknown command": ("trian", "trian is no command; choose one of train, generate"),
+    "an unknown command": ("trian", "trian is no command; choose one of train, "),
     "an unknown flag": ("train --model.n-hed 5", "--model.n-hed, 5; perhaps you meant --model.n-"),
     "heads that do not fit": (
         "--model.n-head 5",

@@ -11,6 +11,15 @@ from typing import Literal
 
 import pytest
 import torch
+from oracles.small_run import (
+    FP32,
+    TRAIN,
+    log_without_clock,
+    new_trainer,
+    said,
+    verse_corpus,
+    weights,
+)
 from rich.console import Console
 
 import loss
@@ -19,58 +28,17 @@ from gpt2 import GPT2Model
 from load_data import Corpus, load_corpus
 from loss import IGNORE_INDEX
 from multiheadattention import explicit_attention
-from trainer import Batch, LossFunction, Trainer, language_model_loss
+from trainer import Batch, Trainer, language_model_loss
 from training.muon import MOMENTUM, Muon, orthogonal
 from training.optimizer import make_optimizers
 from training.progress import MetricsLog
 from training.runtime import Runtime, choose_runtime, missing_compiler
 from training.schedule import learning_rate
 
-FP32 = Runtime(torch.device("cpu"), torch.float32)
-TRAIN = TrainConfig(
-    max_steps=6, batch_size=6, learning_rate=1e-2, final_learning_rate=1e-3, warmup_steps=2,
-    eval_every=3, device="cpu", precision="fp32",
-)  # fmt: skip
-VERSE = "The cat sat on the mat and the dog lay on the log; the sun was low. "
-
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    folder = tmp_path_factory.mktemp("text")
-    (folder / "verse.txt").write_text(VERSE * 60, encoding="utf-8")
-    config = DataConfig(
-        path=(str(folder / "verse.txt"),), tokenizer="char", cache_dir=str(folder / "cache")
-    )
-    return load_corpus(config)
-
-
-def new_trainer(
-    corpus: Corpus,
-    run_dir: Path,
-    train: TrainConfig = TRAIN,
-    *,
-    dropout: float = 0.1,
-    loss_fn: LossFunction = language_model_loss,
-    runtime: Runtime = FP32,
-) -> Trainer:
-    sizes = GPT2Config(
-        vocab_size=corpus.tokenizer.vocab_size, context_length=8, n_layer=2, n_head=2, n_embd=16,
-        dropout=dropout,
-    )  # fmt: skip
-    torch.manual_seed(train.seed)
-    run_dir.mkdir(exist_ok=True)
-    console = Console(file=StringIO())
-    config = RunConfig(model=sizes, train=train)
-    return Trainer(GPT2Model(sizes), corpus, config, run_dir, runtime, console, loss_fn)
-
-
-def weights(trainer: Trainer) -> torch.Tensor:
-    return torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
-
-
-def log_without_clock(trainer: Trainer) -> list[dict[str, float]]:
-    timed = ("seconds", "tokens_per_second")
-    return [{k: v for k, v in m.items() if k not in timed} for m in trainer.log.read()]
+    return verse_corpus(tmp_path_factory.mktemp("text"))
 
 
 @pytest.mark.parametrize("micro_batch", [1, 2, 4])
@@ -126,8 +94,9 @@ def test_gradients_are_the_mean_loss_and_clipped_to_the_limit(
     trainer = new_trainer(corpus, tmp_path, train, dropout=0.0)
     norms = [trainer.take_step()["grad_norm"] for _ in range(3)]
     assert min(norms) > 0.05
-    # other orders of summation: some ulps of fp32, which AdamW's first steps can enlarge
-    torch.testing.assert_close(weights(trainer), plain_steps(0.05), atol=2e-5, rtol=0)
+    # Other orders of summation: some ulps of fp32. Where they nearly cancel a gradient, AdamW's
+    # first steps, each as long as the learning rate of 1e-2, can enlarge them: a hundredth of one.
+    torch.testing.assert_close(weights(trainer), plain_steps(0.05), atol=1e-4, rtol=0)
     assert (weights(trainer) - plain_steps(1e9)).abs().max() > 1e-3  # unclipped is elsewhere
 
 
@@ -205,7 +174,8 @@ def test_training_lowers_the_loss_and_leaves_a_whole_run_directory(
     assert lines[0]["val_loss"] == pytest.approx(math.log(corpus.tokenizer.vocab_size), rel=0.03)
     assert lines[-1]["val_loss"] < 0.75 * lines[0]["val_loss"]
     assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
-    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step-000040.safetensors"]
+    places = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert places == ["step-000020", "step-000040"]
     tokens, _ = trainer.windows.batch(0, 2)
     loaded = GPT2Model.load(tmp_path)
     assert torch.equal(loaded(tokens), trainer.model.eval()(tokens))
@@ -323,7 +293,7 @@ def test_a_micro_batch_that_does_not_fit_is_halved_and_the_step_is_the_same(
     short = new_trainer(corpus, tmp_path / "short", loss_fn=small_gpu)
     halved = short.take_step()
     assert short.micro_batch == 1  # 6, 3, 1
-    assert "--train.micro-batch 3" in short.console.file.getvalue()
+    assert "--train.micro-batch 3" in said(short)
     by_hand = new_trainer(corpus, tmp_path / "by_hand", replace(TRAIN, micro_batch=1))
     assert by_hand.take_step()["train_loss"] == halved["train_loss"]
     assert torch.equal(weights(by_hand), weights(short))
@@ -335,7 +305,7 @@ def test_a_window_that_does_not_fit_alone_ends_in_a_sentence(
     def no_memory(model: GPT2Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, dict]:
         raise torch.OutOfMemoryError
 
-    with pytest.raises(ValueError, match="one window does not fit into memory"):
+    with pytest.raises(ValueError, match="one window does not fit into memory: not even two"):
         new_trainer(corpus, tmp_path, loss_fn=no_memory).take_step()
 
 
@@ -367,17 +337,6 @@ def test_a_device_that_is_not_here_is_named() -> None:
         pytest.skip("this machine has a CUDA device")
     with pytest.raises(ValueError, match=r"--train\.device cuda is not present here"):
         choose_runtime(TrainConfig(device="cuda"))
-
-
-def test_a_damaged_checkpoint_is_refused_by_name(corpus: Corpus, tmp_path: Path) -> None:
-    assert new_trainer(corpus, tmp_path).train()
-    (file,) = (tmp_path / "checkpoints").iterdir()
-    file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(ValueError, match=r"step-000006\.safetensors cannot be resumed from"):
-        new_trainer(corpus, tmp_path).resume()
-    file.unlink()
-    with pytest.raises(FileNotFoundError, match="holds no checkpoint"):
-        new_trainer(corpus, tmp_path).resume()
 
 
 @pytest.mark.skipif(missing_compiler("cpu") is not None, reason="no C++ compiler here")

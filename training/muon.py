@@ -9,13 +9,15 @@ the gradient and forgets how strong each is. It is found by matrix products alon
 polynomial a x + b x^3 + c x^5, applied five times, lifts every singular value from (0, 1] to
 about 1. The factor 0.2 sqrt(...) gives the steps the size of AdamW's.
 Matrices of one shape are multiplied together as a stack: one by one, small ones cost more in
-calls than in products.
+calls than in products. Where several processes hold a share of each matrix (FSDP2), the momenta
+stay shares, u is gathered, and every process computes the whole O(u).
 """
 
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 MOMENTUM = 0.9  # Jordan's 0.95 is for longer runs: tiny-world in 1,000 steps, 7.0 and 6.3% off
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # Jordan's: the steepest start that stays near 1
@@ -59,11 +61,11 @@ class Muon(torch.optim.Optimizer):
             torch._foreach_div_(gradients, self.grad_scale)
         momenta = [self.momentum(matrix) for matrix in matrices]
         torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
-        ahead = torch._foreach_lerp(momenta, gradients, 1 - MOMENTUM)
+        ahead = [whole(u) for u in torch._foreach_lerp(momenta, gradients, 1 - MOMENTUM)]
         wide = torch.stack([u if u.size(0) <= u.size(1) else u.T for u in ahead])
         directions = orthogonal(wide.to(self.precision)).to(matrices[0].dtype).unbind()
         straight = [
-            o if matrix.size(0) <= matrix.size(1) else o.T
+            shared_as(matrix, o if matrix.size(0) <= matrix.size(1) else o.T)
             for o, matrix in zip(directions, matrices, strict=True)
         ]
         size = 0.2 * max(matrices[0].shape) ** 0.5
@@ -76,6 +78,18 @@ class Muon(torch.optim.Optimizer):
         if "momentum_buffer" not in state:  # torch's name, so that older checkpoints resume
             state["momentum_buffer"] = torch.zeros_like(matrix)
         return state["momentum_buffer"]
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor of which each process holds a share, gathered; any other as it is."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def shared_as(model: Tensor, full: Tensor) -> Tensor:
+    """Of a tensor that every process has in full, the share that it holds of `model`."""
+    if not isinstance(model, DTensor):
+        return full
+    return distribute_tensor(full, model.device_mesh, model.placements, src_data_rank=None)
 
 
 def orthogonal(stack: Tensor) -> Tensor:

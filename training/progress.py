@@ -1,15 +1,17 @@
 """What a person sees of a run: a progress bar, metrics.jsonl and loss.png."""
 
 import json
+import math
 import sys
 import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import matplotlib
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from cfg_gpt2 import sync, write_whole
 
 METRICS_FILE = "metrics.jsonl"
 PICTURE_FILE = "loss.png"
@@ -18,10 +20,10 @@ QUIET_SECONDS = 15.0  # without a terminal a line of progress is due at most thi
 Metrics = dict[str, float]
 
 
-def new_console() -> Console:
+def new_console(*, quiet: bool = False) -> Console:
     """Words wrap at the edge of a terminal; in a file or a pipe every line stays whole."""
     wraps = sys.stdout.isatty()
-    return Console(soft_wrap=not wraps, highlight=False, markup=False, emoji=False)
+    return Console(soft_wrap=not wraps, highlight=False, markup=False, emoji=False, quiet=quiet)
 
 
 class Bar:
@@ -72,14 +74,30 @@ def clock(seconds: float) -> str:
 
 
 class MetricsLog:
-    """metrics.jsonl: one line a step, each written as soon as it is known."""
+    """metrics.jsonl: one line a step, each written as soon as it is known.
 
-    def __init__(self, run_dir: Path) -> None:
-        self.path = run_dir / METRICS_FILE
+    Of several processes one writes.
+    """
+
+    def __init__(self, run_dir: Path, *, writes: bool = True) -> None:
+        self.path, self.writes = run_dir / METRICS_FILE, writes
 
     def append(self, metrics: Metrics) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(metrics) + "\n")
+        """Adds a line. What is not finite is left out: JSON has no word for it."""
+        if not self.writes:
+            return
+        finite = {key: value for key, value in metrics.items() if math.isfinite(value)}
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(finite) + "\n")
+        except OSError as error:
+            error.filename = error.filename or str(self.path)  # a full disk does not say which
+            raise
+
+    def sync(self) -> None:
+        """Waits until the lines are on the disk."""
+        if self.path.exists():
+            sync(self.path)
 
     def read(self) -> list[Metrics]:
         """All lines; a last one that a crash cut short does not count."""
@@ -90,20 +108,21 @@ class MetricsLog:
 
     def keep_until(self, step: int) -> None:
         """Drops the lines after `step`, which a resumed run is going to write again."""
-        kept = [metrics for metrics in self.read() if metrics["step"] <= step]
-        part = self.path.with_name(METRICS_FILE + ".part")
-        part.write_text("".join(json.dumps(m) + "\n" for m in kept), encoding="utf-8")
-        part.replace(self.path)
+        if not self.writes:
+            return
+        kept = "".join(json.dumps(line) + "\n" for line in self.read() if line["step"] <= step)
+        if not self.path.exists() or self.path.read_text(encoding="utf-8") != kept:
+            write_whole(self.path, lambda part: part.write_text(kept, encoding="utf-8"))
 
 
 def draw_losses(run_dir: Path, title: str) -> Path:
     """loss.png: the training and validation curve in bits per byte, and the floor if known."""
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure  # without pyplot, which is for one thread only
     from matplotlib.ticker import FormatStrFormatter
 
     lines = MetricsLog(run_dir).read()
-    figure, axes = pyplot.subplots(figsize=(8, 4.5), dpi=120, layout="constrained")
+    figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
+    axes = figure.subplots()
     train = [(m["step"], m["train_bits_per_byte"]) for m in lines if "train_bits_per_byte" in m]
     validation = [(m["step"], m["val_bits_per_byte"]) for m in lines if "val_bits_per_byte" in m]
     floor = next((m["floor_bits_per_byte"] for m in lines if "floor_bits_per_byte" in m), None)
@@ -122,8 +141,5 @@ def draw_losses(run_dir: Path, title: str) -> Path:
     axes.grid(alpha=0.25, which="both")
     axes.legend(frameon=False)
     path = run_dir / PICTURE_FILE
-    part = path.with_name("loss.part.png")
-    figure.savefig(part)
-    pyplot.close(figure)
-    part.replace(path)
+    write_whole(path, lambda part: figure.savefig(part, format="png"))
     return path

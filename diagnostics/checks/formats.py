@@ -1,6 +1,6 @@
 """The exported folder, opened by transformers, against the model and the tokenizer themselves.
 
-Read before: machines.py.  Read next: ../verify.py.
+Read before: quantized.py.  Read next: ../verify.py.
 """
 
 import tempfile

@@ -24,10 +24,12 @@ from loss import ALIGNED, IGNORE_INDEX, head_loss, next_token_loss
 from multiheadattention import explicit_attention
 from trainer import language_model_loss
 from training.checkpoint import (
-    load_checkpoint,
     random_states,
-    save_checkpoint,
+    read_checkpoint,
+    restore,
     set_random_states,
+    tensors_of,
+    write_checkpoint,
 )
 from training.muon import COEFFICIENTS, EPS, ITERATIONS, MOMENTUM
 from training.optimizer import make_optimizers, step_optimizers
@@ -245,12 +247,12 @@ def resumed(subject: Subject) -> Finding:
             straight = learner(subject)
             optimizers = make_optimizers(straight, config)
             take_steps(subject, straight, optimizers, 2)
-            save_checkpoint(Path(folder), {"step": 2}, straight, optimizers)
+            write_checkpoint(Path(folder), tensors_of(straight, optimizers))
             take_steps(subject, straight, optimizers, 2)
             torch.manual_seed(2)
             again = learner(subject)
             optimizers = make_optimizers(again, config)
-            load_checkpoint(Path(folder), again, optimizers)
+            restore(read_checkpoint(Path(folder)), again, optimizers)
             take_steps(subject, again, optimizers, 2)
     finally:
         set_random_states(states)

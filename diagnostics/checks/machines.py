@@ -1,6 +1,6 @@
 """The same model compiled, in bf16, and on another device.
 
-Read before: learning.py.  Read next: formats.py.
+Read before: learning.py.  Read next: quantized.py.
 """
 
 from collections.abc import Iterator

@@ -1,16 +1,13 @@
 """`python main.py benchmark` as a person meets it."""
 
 import json
-import os
 import re
-import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import main
-from benchmarks import lineup, turns
+from benchmarks import lineup
 from benchmarks.command import distinct, overview, read_text, shared
 from benchmarks.job import Job
 from benchmarks.machine import cpu_name, describe_machine, instructions, shortened
@@ -126,7 +123,7 @@ def test_peers_are_given_or_installed(tmp_path: Path):
     (tmp_path / "model.py").touch()
     assert read_peers(f"nanogpt={tmp_path}") == {"nanogpt": str(tmp_path)}
     assert read_peers("none") == {}
-    assert set(read_peers(None)) <= {"transformers", "tiktoken"}
+    assert set(read_peers(None)) <= {"transformers", "tiktoken", "llama_cpp"}
 
 
 PEERS = {"transformers": "", "tiktoken": "", "nanogpt": "/n", "book": "/b"}
@@ -156,32 +153,6 @@ def test_bf16_rows_run_only_where_there_are_instructions():
     assert {job.model.vocab_size for job in jobs} == {50257}
 
 
-def test_large_pages_are_for_whom_they_are_asked():
-    for pages, expected in (("ours", [True, False]), ("all", [True] * 2), ("none", [False] * 2)):
-        settings = Training(large_pages=pages)
-        jobs, said = lineup.training(settings, {"book": "/b"}, bf16=False)
-        assert [job.large_pages for job in jobs] == expected
-        assert sys.platform != "linux" or said[0].startswith("memory in large pages for")
-
-
-def test_the_environment_is_the_users_but_for_large_pages(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    job = lineup.scaling(Scaling())[0]
-    kernel = tmp_path / "enabled"
-    monkeypatch.setattr(turns, "KERNEL", kernel)
-    monkeypatch.delenv(turns.LARGE_PAGES, raising=False)
-    assert turns.environment(job) == dict(os.environ)  # a system without them
-    kernel.write_text("always [madvise] never")
-    assert turns.environment(job) == {**os.environ, turns.LARGE_PAGES: "1"}
-    assert turns.environment(replace(job, large_pages=False)) == dict(os.environ)
-    kernel.write_text("always madvise [never]")
-    assert turns.environment(job) == dict(os.environ)
-    kernel.write_text("[always] madvise never")
-    monkeypatch.setenv(turns.LARGE_PAGES, "0")
-    assert turns.environment(job)[turns.LARGE_PAGES] == "0"  # the user's word
-
-
 def test_a_narrow_terminal_loses_the_columns_that_are_missed_least():
     table = [["", "tokens/s", "range", "warm-up"], ["ours", "12", "11 to 13", "1 s"]]
     assert fitted(table, 100) == table
@@ -189,15 +160,21 @@ def test_a_narrow_terminal_loses_the_columns_that_are_missed_least():
     assert fitted(table, 10)[0] == ["", "tokens/s"]
 
 
-def test_decoding_is_compared_at_one_text_and_at_several():
-    jobs, said = lineup.decoding(Decoding(batch_size=3), PEERS)
-    assert [(job.contender, job.batch_size) for job in jobs] == [
-        (name, batch_size)
+def test_decoding_is_compared_at_one_text_and_at_several_in_each_precision():
+    jobs, said = lineup.decoding(Decoding(batch_size=3), {**PEERS, "llama_cpp": ""})
+    assert [(job.contender, job.batch_size, job.precision) for job in jobs] == [
+        (name, batch_size, precision)
         for batch_size in (1, 3)
-        for name in ("ours", "nanogpt", "book", "transformers")
+        for precision, names in (
+            ("fp32", ("ours", "nanogpt", "book", "transformers", "llama_cpp")),
+            ("bf16", ("ours", "transformers", "llama_cpp")),
+            ("int8", ("ours", "llama_cpp")),
+        )
+        for name in names
+        if (name, batch_size) != ("llama_cpp", 3)
     ]
     assert said == ["tiktoken takes no part in decoding"]
-    assert len(lineup.decoding(Decoding(batch_size=1), {})[0]) == 1
+    assert len(lineup.decoding(Decoding(batch_size=1), {})[0]) == 3
 
 
 def test_tokenizing_and_loading_begin_with_the_project(tmp_path: Path):

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import decode, load_batches, tokenize_text, train_step
+from benchmarks import decode, lineup, load_batches, tokenize_text, train_step
 from benchmarks.job import Job, Precision
 from benchmarks.limits import memory, product, shapes
+from benchmarks.peers import PACKAGES
 from benchmarks.profiling import kind, profiled, shares
 from benchmarks.worker import BUILDERS, Desk, peak_memory
 from cfg_gpt2 import GPT2Config
@@ -127,12 +128,19 @@ def test_every_window_of_the_project_is_full(base: Job):
     assert {step() for _ in range(2 * train_step.N_BATCHES)} == {16}  # two epochs
 
 
-@pytest.mark.parametrize("name", ["ours", "nanogpt", "book", "transformers"])
-def test_decoding_counts_the_new_tokens(base: Job, name: str):
-    if name == "transformers":
-        pytest.importorskip("transformers")
+@pytest.mark.parametrize(("name", "precisions"), lineup.WRITES.items())
+def test_decoding_counts_the_new_tokens(base: Job, name: str, precisions: tuple[Precision, ...]):
+    if name in PACKAGES:
+        pytest.importorskip(name)
     job = replace(base, target="decoding", folder=folder_of(name, base))
-    assert BUILDERS["decoding", name](job).step() == 2 * 4
+    if name == "llama_cpp":
+        job = replace(job, batch_size=1, model=replace(MODEL, n_embd=32))  # 32 share a scale
+    for precision in precisions:
+        contender = BUILDERS["decoding", name](replace(job, precision=precision))
+        assert contender.step() == job.batch_size * 4
+        assert contender.precision == precision
+    for precision in lineup.PRECISIONS:
+        assert BUILDERS["decoding", "ours"](replace(job, precision=precision)).step() > 0
 
 
 def test_everyone_goes_on_from_the_same_prompts(base: Job):

@@ -1,0 +1,244 @@
+"""`python main.py prepare`: text of any size becomes token shards, which `train` reads.
+
+Read before: ../main.py.  Read next: sources.py.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from rich.console import Console
+
+from cfg_gpt2 import DataConfig, parse_flags, require
+from data.shards import INDEX_FILE, Index, check_shards, read_index
+from load_data import SAMPLE, VOCAB_SIZE, stamp
+from preparation.shard_writer import PROGRESS_FILE, Preparation
+from preparation.sources import DataSet, DataSource, JsonLines, TextFiles, kinds
+from preparation.worker import SPLITS
+from preparation.workers import Workers
+from tokenizer import Tokenizer, vocabulary_files
+from training.progress import QUIET_SECONDS, Bar, clock, new_console
+
+SAVE_SECONDS = 5.0  # between saves, from which a stopped preparation goes on
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataFlags:
+    """What is read, and how it becomes tokens."""
+
+    path: tuple[str, ...] = ()
+    """text files, folders and globs; or .jsonl files; or .parquet files, which need the package
+    datasets"""
+    tokenizer: str = "bpe"
+    """bpe (trained on 32 MB of the text), or a folder with a ready vocabulary: GPT-2's, another
+    prepared folder, a run"""
+    vocab_size: int | None = None  # tokens that the trained bpe may use; None: 2048
+    validation_share: float | None = None
+    """of the text, kept apart to measure what was learned; None: 0.1, at most 10 MB"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareCommand:
+    """Turn large texts into token shards. A call that was stopped goes on when it is repeated."""
+
+    out: Path | None = None  # the folder to make
+    check: Path | None = None  # a folder that was made: read all of it, compare the checksums
+    data: DataFlags = field(default_factory=DataFlags)
+    dataset: str | None = None  # a data set of the Hugging Face hub; needs the package datasets
+    subset: str | None = None  # of --dataset, such as sample-10BT
+    dataset_split: str = "train"  # of --dataset
+    text_field: str = "text"  # where the text stands in .jsonl, .parquet and --dataset
+    workers: int | None = None  # processes; None: one for each core
+    shard_tokens: int = 100_000_000  # in each shard, about
+
+    def __post_init__(self) -> None:
+        given = [bool(self.data.path), self.dataset is not None, self.check is not None]
+        require(
+            sum(given) == 1,
+            "prepare reads --data.path or --dataset, or does --check; name one of the three",
+        )
+        require(
+            (self.out is None) == (self.check is not None),
+            "--out names the folder to make" + (", --check one to read" if self.check else
+            "; give it a name, such as --out shards"),
+        )  # fmt: skip
+        require(
+            self.workers is None or self.workers >= 1,
+            f"--workers {self.workers} must be 1 or more",
+        )
+        require(
+            self.shard_tokens >= 1000,
+            f"--shard-tokens {self.shard_tokens} must be at least 1000; try 100000000",
+        )
+        require(
+            self.subset is None or self.dataset is not None,
+            f"--subset {self.subset} is for --dataset; leave it out",
+        )
+        require(
+            self.data.tokenizer != "char",
+            "--data.tokenizer char is for small texts, which train reads as they are; take bpe, "
+            "or a folder with a vocabulary",
+        )
+
+    def source(self) -> DataSource:
+        """Opens the data. Raises FileNotFoundError or ValueError where that cannot be."""
+        settings = DataConfig(
+            path=self.data.path or ("-",), tokenizer=self.data.tokenizer,
+            vocab_size=self.data.vocab_size, validation_share=self.data.validation_share,
+        )  # fmt: skip
+        share = settings.validation_share
+        if self.dataset is not None:
+            names = [" ".join(filter(None, (self.dataset, self.subset, self.dataset_split)))]
+            where = {"path": self.dataset, "name": self.subset, "split": self.dataset_split}
+            return DataSet(where, names, self.text_field, share)
+        kind, *others = kinds(self.data.path)
+        require(not others, "--data.path names files of several kinds; prepare each on its own")
+        if kind == "lines":
+            return JsonLines(self.data.path, self.text_field, share)
+        if kind == "parquet":
+            files = list(self.data.path)
+            where = {"path": "parquet", "data_files": files, "split": "train"}
+            return DataSet(where, files, self.text_field, share)
+        return TextFiles(settings)
+
+
+def prepare(arguments: list[str]) -> int:
+    """Makes a folder of shards, or checks one."""
+    command = parse_flags(PrepareCommand, "prepare", arguments)
+    console = new_console()
+    if command.check:
+        describe(console, command.check, check(command.check, console))
+        console.print("all checksums are met")
+        return 0
+    assert command.out
+    out = command.out
+    require(not out.exists(), f"--out {out} exists; name another folder, or remove it")
+    aside = out.with_name(f".{out.name}.part")
+    if not (aside / INDEX_FILE).is_file():
+        make_shards(command, aside, console)
+    (aside / PROGRESS_FILE).unlink(missing_ok=True)
+    aside.rename(out)
+    describe(console, out, read_index(out))
+    console.print(f"Next, learn from it:\n  python main.py train --data.path {out}")
+    return 0
+
+
+def make_shards(command: PrepareCommand, aside: Path, console: Console) -> None:
+    """All files of a prepared folder, from the beginning or from where a call was stopped."""
+    source = command.source()
+    made_from = [1, source.identity, vocabulary(command.data), command.shard_tokens]
+    begun = (aside / PROGRESS_FILE).is_file()
+    aside.mkdir(parents=True, exist_ok=True)
+    if not begun:
+        make_tokenizer(command.data, source, console).save(aside)
+    tokenizer = Tokenizer.load(aside)
+    dtype = np.dtype("<u2" if tokenizer.vocab_size <= 1 << 16 else "<u4")
+    preparation = Preparation(aside, made_from, dtype, command.shard_tokens)
+    if begun:
+        preparation.resume()
+        console.print(f"going on at {preparation.size / 1e6:,.0f} MB")
+    preparation.save()
+    count = command.workers or os.cpu_count() or 1
+    progress = Speed(console, source.n_bytes, preparation.size)
+    with Workers(count, aside, dtype) as workers, progress:
+        saved = time.monotonic()
+        for position, job, encoded in workers.encode(source.jobs(preparation.position)):
+            preparation.write(position, job.size, encoded)
+            progress.move(preparation.size)
+            if time.monotonic() - saved > SAVE_SECONDS:
+                preparation.save()
+                saved = time.monotonic()
+        preparation.finish(tokenizer.end_of_text, source.names)
+
+
+def vocabulary(data: DataFlags) -> list:
+    """What changes when the tokenizer does."""
+    ready = [] if data.tokenizer == "bpe" else vocabulary_files(data.tokenizer)
+    return [data.tokenizer, data.vocab_size or VOCAB_SIZE, *map(stamp, ready)]
+
+
+def make_tokenizer(data: DataFlags, source: DataSource, console: Console) -> Tokenizer:
+    """The tokenizer that the settings ask for."""
+    if data.tokenizer != "bpe":
+        return Tokenizer.from_gpt2(data.tokenizer)
+    console.print("training the tokenizer")
+    return Tokenizer.train(sample(source), data.vocab_size or VOCAB_SIZE)
+
+
+def sample(source: DataSource) -> Iterator[str]:
+    """At most SAMPLE bytes of the training text, spread evenly over it where its size is known."""
+    every = max(1, -(-source.n_bytes // SAMPLE))
+    taken = 0
+    for number, (_, job) in enumerate(source.jobs(0)):
+        if number % every == 0:
+            for passage in job.passages():
+                if passage.split == "train":
+                    yield passage.text
+            taken += job.size
+            if taken >= SAMPLE:
+                return
+
+
+class Speed:
+    """How far it is, how fast, how long to go: a bar where the size is known, else plain lines."""
+
+    def __init__(self, console: Console, total: int, done: int) -> None:
+        self.console, self.first, self.started = console, done, time.monotonic()
+        self.bar = Bar(console, "preparing", total, done) if total else None
+        self.last_line = self.started
+
+    def __enter__(self) -> Self:
+        if self.bar:
+            self.bar.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.bar:
+            self.bar.__exit__(kind, error, trace)
+        if isinstance(error, KeyboardInterrupt):
+            self.console.print("Stopped. The same command goes on from here.")
+
+    def move(self, done: int) -> None:
+        seconds = time.monotonic() - self.started
+        said = f"{done / 1e6:,.0f} MB  {(done - self.first) / 1e6 / max(seconds, 1e-3):.1f} MB/s"
+        if self.bar:
+            self.bar.move(done, said)
+        elif time.monotonic() - self.last_line > QUIET_SECONDS:
+            self.last_line = time.monotonic()
+            self.console.print(f"preparing  {said}  {clock(seconds)}")
+
+
+def check(folder: Path, console: Console) -> Index:
+    """Compares all checksums of a prepared folder."""
+    read_index(folder)
+    bars: list[Bar] = []
+
+    def report(done: int, total: int, what: str) -> None:
+        if not bars:
+            bars.append(Bar(console, what, total))
+        bars[0].move(done, f"{done / 1e6:,.0f} MB")
+
+    return check_shards(folder, report)
+
+
+def describe(console: Console, folder: Path, index: Index) -> None:
+    """What is in a prepared folder."""
+    for split in SPLITS:
+        shards = index.shards(split)
+        n_tokens, n_bytes = sum(shard.tokens for shard in shards), index.n_bytes(split)
+        n_documents = sum(shard.documents for shard in shards)
+        console.print(
+            f"{split:10} {n_tokens:,} tokens of {n_bytes / max(1, n_tokens):.2f} bytes, "
+            f"{n_documents:,} documents, {len(shards):,} shards"
+        )
+    console.print(f"folder     {folder}, {index.dtype}")

@@ -1,0 +1,130 @@
+"""Where a large text comes from: text files, JSONL files, or a data set of Hugging Face.
+
+A source cuts its data into jobs. Each job has a position behind it, one number, from which the
+source goes on after a stop.
+Read before: command.py.  Read next: jobs.py.
+"""
+
+import importlib
+import importlib.util
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Protocol
+
+from cfg_gpt2 import DataConfig, require
+from data.text_files import MOST_VALIDATION, Span, sizes, stamp
+from load_data import SPLITS, Texts
+from preparation import jobs
+from preparation.jobs import Job, LinesJob, RowsJob, TextJob
+
+ROWS = 4096  # of a data set in a job, at most
+UNKNOWN_SHARE = 0.002  # of a data set of unknown size that is for validation
+
+
+class DataSource(Protocol):
+    """What is prepared."""
+
+    names: list[str]  # for people
+    identity: list  # changes when the data or their split do
+    n_bytes: int  # 0 where nobody knows
+
+    def jobs(self, position: int) -> Iterator[tuple[int, Job]]:
+        """The jobs behind a position, each with the position behind it."""
+        ...
+
+
+class TextFiles:
+    """Text files, each a document, split as `train` does it."""
+
+    def __init__(self, config: DataConfig) -> None:
+        texts = Texts(config)
+        self.spans, self.identity = texts.spans, texts.identity
+        self.names = list(config.path)
+        self.n_bytes = sum(map(texts.n_bytes, SPLITS))
+
+    def jobs(self, position: int) -> Iterator[tuple[int, Job]]:
+        every = (
+            TextJob(split=split, path=str(span.path), start=start, stop=stop,
+                    first=span.start, last=span.stop)
+            for split in SPLITS for span in self.spans[split] for start, stop in parts(span)
+        )  # fmt: skip
+        return islice(enumerate(every, start=1), position, None)
+
+
+class JsonLines:
+    """JSONL files, each line a document."""
+
+    def __init__(self, paths: Iterable[str], field: str, share: float | None) -> None:
+        self.files = sizes(paths)
+        self.field, self.names = field, list(paths)
+        self.n_bytes = sum(self.files.values())
+        self.share = share or min(0.1, MOST_VALIDATION / self.n_bytes)
+        self.identity = ["lines", field, self.share, *map(stamp, self.files)]
+
+    def jobs(self, position: int) -> Iterator[tuple[int, Job]]:
+        every = (
+            LinesJob(path=str(file), start=start, stop=stop, field=self.field,
+                     validation_share=self.share)
+            for file, size in self.files.items() for start, stop in parts(Span(file, 0, size))
+        )  # fmt: skip
+        return islice(enumerate(every, start=1), position, None)
+
+
+class DataSet:
+    """A data set that the library `datasets` streams: parquet files, or one of the hub."""
+
+    def __init__(self, arguments: dict, names: list[str], field: str, share: float | None) -> None:
+        """arguments: of datasets.load_dataset."""
+        missing = "is not installed; pip install -e '.[datasets]'"
+        present = importlib.util.find_spec("datasets") is not None
+        require(present, f"{', '.join(names)} is read by the package datasets, which {missing}")
+        library = importlib.import_module("datasets")
+        try:
+            self.rows = library.load_dataset(**arguments, streaming=True)
+        except (ValueError, OSError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{', '.join(names)} cannot be opened: {reason}") from None
+        columns = self.rows.column_names
+        known = ", ".join(columns or [])
+        require(
+            columns is None or field in columns,
+            f"{', '.join(names)} has no column {field!r} but {known}; name one by --text-field",
+        )
+        self.field, self.names = field, names
+        info = (self.rows.info.splits or {}).get(arguments["split"])
+        self.n_bytes = (info.num_bytes or 0) if info else 0
+        known_share = min(0.1, MOST_VALIDATION / self.n_bytes) if self.n_bytes else UNKNOWN_SHARE
+        self.share = share or known_share
+        fingerprint = str(self.rows.info.download_checksums or self.rows.info.version or "")
+        self.identity = ["rows", names, field, self.share, fingerprint]
+
+    def jobs(self, position: int) -> Iterator[tuple[int, Job]]:
+        texts: list[str] = []
+        size, first = 0, position
+        for row in self.rows.skip(position):
+            text = row[self.field]
+            where = f"row {first + len(texts)} of {', '.join(self.names)}"
+            require(isinstance(text, str), f"{where} has no text in {self.field!r}; leave it out")
+            texts.append(text)
+            size += len(text)
+            if size >= jobs.SIZE or len(texts) == ROWS:
+                yield first + len(texts), self.job(texts, first)
+                texts, size, first = [], 0, first + len(texts)
+        if texts:
+            yield first + len(texts), self.job(texts, first)
+
+    def job(self, texts: list[str], first: int) -> Job:
+        return RowsJob(texts=texts, first=first, validation_share=self.share)
+
+
+def parts(span: Span) -> Iterator[tuple[int, int]]:
+    """A file, or a part of one, in stretches of jobs.SIZE bytes."""
+    for start in range(span.start, span.stop, jobs.SIZE):
+        yield start, min(start + jobs.SIZE, span.stop)
+
+
+def kinds(paths: Iterable[str]) -> set[str]:
+    """lines, parquet, text: what paths name, by their last letters."""
+    known = {".jsonl": "lines", ".ndjson": "lines", ".parquet": "parquet"}
+    return {known.get(Path(path).suffix.lower(), "text") for path in paths}

@@ -1,0 +1,303 @@
+"""main.py doctor: every diagnosis on a run that really has the fault, none on a healthy one."""
+
+import json
+import math
+import string
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from oracles.small_run import FP32
+
+import main
+from cfg_gpt2 import DataConfig, GPT2Config, RunConfig, TrainConfig, write_config
+from diagnostics import doctor_english, doctor_machine, doctor_russian
+from diagnostics.doctor import language_of, sentences
+from diagnostics.doctor_curve import Diagnosis, Run, diagnose, read_run
+from gpt2 import GPT2Model
+from load_data import load_corpus
+from trainer import Batch, Trainer, language_model_loss
+from training.progress import Metrics, new_console
+
+TRAIN = TrainConfig(
+    max_steps=100, batch_size=8, learning_rate=3e-3, final_learning_rate=3e-4, warmup_steps=10,
+    beta2=0.99, eval_every=20, device="cpu", precision="fp32",
+)  # fmt: skip
+NAMES = ["Anna", "Boris", "Clara", "David", "Emma", "Frank"]
+PLACES = ["river", "forest", "market", "mountain"]
+
+
+def sums(n: int) -> str:
+    """Lines that follow a rule, no two alike, so that new ones can be predicted."""
+    return "".join(
+        f"{NAMES[i * 7 % 6]} went {i % 9973} steps to the {PLACES[i * 5 % 4]}.\n" for i in range(n)
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
+    def run(
+        train: TrainConfig = TRAIN,
+        text: str | None = None,
+        share: float | None = None,
+        change: Callable[[Trainer], object] = lambda trainer: None,
+    ) -> Run:
+        """Trains for a second or two, as main.py train does."""
+        folder = tmp_path_factory.mktemp("run")
+        file = folder / "text.txt"
+        file.write_text(text or sums(2000), encoding="utf-8")
+        data = DataConfig(
+            path=(str(file),), tokenizer="char", cache_dir=str(folder / "cache"),
+            validation_share=share,
+        )  # fmt: skip
+        corpus = load_corpus(data)
+        model = GPT2Config(
+            vocab_size=corpus.tokenizer.vocab_size, context_length=32, n_layer=1, n_head=2,
+            n_embd=32, dropout=0.0,
+        )  # fmt: skip
+        config = RunConfig(model=model, data=data, train=train)
+        torch.manual_seed(1)
+        trainer = Trainer(GPT2Model(model), corpus, config, folder, FP32, new_console())
+        trainer.save = lambda: None  # nothing is resumed, and pictures take longer than steps
+        change(trainer)
+        trainer.train()
+        write_config(folder, config)
+        return read_run(folder)
+
+    return run
+
+
+def names(run: Run) -> list[str]:
+    return [diagnosis.name for diagnosis in diagnose(run)]
+
+
+def faults(run: Run) -> list[str]:
+    return [diagnosis.name for diagnosis in diagnose(run) if diagnosis.wrong]
+
+
+@pytest.fixture(scope="module")
+def healthy(trained: Callable[..., Run]) -> Run:
+    return trained(replace(TRAIN, max_steps=400, eval_every=100))
+
+
+def test_nothing_is_said_about_a_healthy_run(healthy: Run) -> None:
+    assert diagnose(healthy) == []
+
+
+def test_a_learning_rate_of_1_is_too_high(trained: Callable[..., Run]) -> None:
+    run = trained(replace(TRAIN, learning_rate=1.0, final_learning_rate=1.0))
+    assert {"diverged", "rate_too_high"} & set(faults(run))
+    found = next(d for d in diagnose(run) if d.name in ("diverged", "rate_too_high"))
+    assert found.values["try"] == "0.0006"
+
+
+def test_a_learning_rate_of_a_ten_millionth_is_too_low(trained: Callable[..., Run]) -> None:
+    run = trained(replace(TRAIN, learning_rate=1e-7, final_learning_rate=1e-8))
+    assert faults(run) == ["rate_too_low"]
+    assert "--train.learning-rate 0.0006" in sentences(diagnose(run)[0], "en")["try"]
+
+
+def test_forty_characters_are_too_few_to_be_measured_on(trained: Callable[..., Run]) -> None:
+    text = sums(2000)
+    run = trained(replace(TRAIN, max_steps=20), text, share=40 / len(text))
+    found = next(d for d in diagnose(run) if d.name == "validation_tiny")
+    assert 35 <= int(found.values["n"]) <= 45
+    enough = float(found.values["share"])
+    assert enough * len(text) > 1_000
+
+
+def test_a_small_text_read_again_and_again_is_learned_by_heart(
+    trained: Callable[..., Run],
+) -> None:
+    letters = torch.randint(26, (3000,), generator=torch.Generator().manual_seed(1)).tolist()
+    text = "".join(string.ascii_lowercase[i] for i in letters)
+    steps = replace(TRAIN, max_steps=300, learning_rate=1e-2, final_learning_rate=1e-3)
+    run = trained(steps, text, share=0.4)
+    assert faults(run) == ["overfitting"]
+    found = next(d for d in diagnose(run) if d.name == "overfitting")
+    assert int(found.values["step"]) < 300
+
+
+def test_weights_that_are_too_large_begin_far_above_an_even_guess(
+    trained: Callable[..., Run],
+) -> None:
+    def enlarge(trainer: Trainer) -> None:
+        with torch.no_grad():
+            trainer.model.token_embedding.weight.mul_(50)
+
+    run = trained(replace(TRAIN, max_steps=20), change=enlarge)
+    assert "initial_loss" in faults(run)
+    assert run.lines[0]["val_loss"] > math.log(run.config.model.vocab_size) + 1
+
+
+def test_a_batch_of_rubbish_is_a_spike_and_an_exploding_gradient(
+    trained: Callable[..., Run],
+) -> None:
+    def disturb(trainer: Trainer) -> None:
+        def loss_fn(model: GPT2Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, Metrics]:
+            total, count, extra = language_model_loss(model, batch)
+            rubbish = model.training and trainer.step == 80
+            return total * (1000 if rubbish else 1), count, extra
+
+        trainer.objective = partial(loss_fn, trainer.model)
+
+    run = trained(change=disturb)
+    found = {d.name: d for d in diagnose(run)}
+    assert found["spikes"].values["step"] == "81"
+    assert found["spikes"].values["n"] == "1"
+    assert "gradients_explode" in found
+
+
+def test_a_loss_that_is_no_number_is_seen(trained: Callable[..., Run]) -> None:
+    def disturb(trainer: Trainer) -> None:
+        def loss_fn(model: GPT2Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, Metrics]:
+            total, count, extra = language_model_loss(model, batch)
+            return total * (math.nan if model.training and trainer.step == 5 else 1), count, extra
+
+        trainer.objective = partial(loss_fn, trainer.model)
+
+    run = trained(replace(TRAIN, max_steps=20), change=disturb)
+    assert "not_finite" in faults(run)
+
+
+def test_gradients_that_vanish_are_seen(trained: Callable[..., Run]) -> None:
+    def flatten(trainer: Trainer) -> None:
+        with torch.no_grad():  # every token's vector is all but zero, and the head is the same
+            trainer.model.final_norm.weight.mul_(1e-6)
+            trainer.model.token_embedding.weight.mul_(1e-6)
+
+    slow = replace(TRAIN, max_steps=40, learning_rate=1e-9, final_learning_rate=1e-9)
+    assert "gradients_vanish" in faults(trained(slow, change=flatten))
+
+
+def test_a_limit_below_every_gradient_is_said(trained: Callable[..., Run]) -> None:
+    run = trained(replace(TRAIN, grad_clip=1e-3, max_steps=60))
+    found = next(d for d in diagnose(run) if d.name == "always_clipped")
+    assert not found.wrong
+    assert float(found.values["try"]) > 1e-3
+
+
+def test_a_run_that_ends_in_the_middle_of_its_fall_is_said(trained: Callable[..., Run]) -> None:
+    run = trained(replace(TRAIN, max_steps=24, learning_rate=1e-2, final_learning_rate=1e-2))
+    assert "still_falling" in names(run)
+
+
+def test_a_run_that_was_interrupted_is_said(healthy: Run) -> None:
+    cut = Run(healthy.path, healthy.config, healthy.lines[:200])
+    found = next(d for d in diagnose(cut) if d.name == "stopped_early")
+    assert (found.values["step"], found.values["wanted"]) == ("199", "400")
+    assert not found.wrong
+
+
+def test_the_distance_to_the_floor_of_a_world_is_said(tmp_path: Path) -> None:
+    flags = [
+        "--data.stories", "100", "--data.cache-dir", str(tmp_path / "cache"), "--model.n-layer",
+        "1", "--model.n-embd", "32", "--model.n-head", "2", "--train.max-steps", "30",
+        "--train.batch-size", "2", "--train.eval-every", "30", "--train.device", "cpu",
+    ]  # fmt: skip
+    run = tmp_path / "world"
+    assert main.main(["train", "--out", str(run), *flags]) == 0
+    found = next(d for d in diagnose(read_run(run)) if d.name == "far_from_floor")
+    assert float(found.values["bits"]) > 1.25 * float(found.values["floor"])
+
+
+# Words and exit status ----------------------------------------------------------------------
+
+
+def test_both_languages_say_the_same_things_with_the_same_figures() -> None:
+    assert doctor_english.TEXTS.keys() == doctor_russian.TEXTS.keys()
+    assert doctor_english.LABELS.keys() == doctor_russian.LABELS.keys()
+
+    def figures(texts: tuple[str, ...]) -> set[str | None]:
+        return {name for text in texts for _, name, _, _ in string.Formatter().parse(text)}
+
+    for name, english in doctor_english.TEXTS.items():
+        russian = doctor_russian.TEXTS[name]
+        assert len(english) == len(russian) == 3
+        assert figures(english) == figures(russian), name
+    for name, english in doctor_english.LABELS.items():
+        assert figures((english,)) == figures((doctor_russian.LABELS[name],)), name
+
+
+@pytest.mark.parametrize(
+    ("environment", "language"),
+    [
+        ({"LANG": "ru_RU.UTF-8"}, "ru"),
+        ({"LANG": "ru_RU.UTF-8", "LC_ALL": "C"}, "en"),
+        ({"LANG": "en_US.UTF-8", "LC_ALL": "ru_RU"}, "ru"),
+        ({}, "en"),
+    ],
+)
+def test_the_language_is_the_locale(environment: dict[str, str], language: str) -> None:
+    assert language_of(environment) == language
+
+
+def test_a_healthy_run_ends_with_0_and_a_sick_one_with_1(
+    healthy: Run, trained: Callable[..., Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.main(["doctor", str(healthy.path), "--language", "en"]) == 0
+    assert "Nothing is wrong." in capsys.readouterr().out
+    sick = trained(replace(TRAIN, max_steps=40, learning_rate=1e-7, final_learning_rate=1e-8))
+    assert main.main(["doctor", str(sick.path), "--language", "ru"]) == 1
+    said = capsys.readouterr().out
+    assert "Скорость обучения 1e-07 слишком мала" in said
+    assert "попробуйте: --train.learning-rate 0.0006" in said
+    assert main.main(["doctor", str(sick.path), "--json"]) == 1
+    record = json.loads(capsys.readouterr().out)
+    assert [found["name"] for found in record["found"] if found["wrong"]] == ["rate_too_low"]
+
+
+def test_data_that_is_missing_is_a_fault_of_the_machine(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.main(["doctor", "--data.path", str(tmp_path / "none.txt")]) == 1
+    assert "none.txt does not exist" in capsys.readouterr().out
+
+
+def test_a_full_disk_and_a_missing_compiler_are_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Usage:
+        free = 10**6
+
+    monkeypatch.setattr(doctor_machine.shutil, "disk_usage", lambda folder: Usage)
+    monkeypatch.setattr(doctor_machine, "missing_compiler", lambda device: "a C++ compiler")
+    monkeypatch.setattr(doctor_machine, "free_memory", lambda: 10**6)
+    found = doctor_machine.look_at_machine(DataConfig(), tmp_path).found
+    wrong = {diagnosis.name for diagnosis in found if diagnosis.wrong}
+    assert {"disk_full", "memory_short"} <= wrong
+    assert "no_compiler" in {diagnosis.name for diagnosis in found}
+    for diagnosis in found:
+        for language in ("en", "ru"):
+            assert all(sentences(diagnosis, language).values())
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "metrics.jsonl does not exist; train first"),
+        ("", "is empty; train first"),
+        ("nonsense\n", "cannot be read"),
+        ('{"loss": 1}\n', "a line has no step"),
+    ],
+)
+def test_what_is_no_run_ends_in_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None, sentence: str
+) -> None:
+    write_config(tmp_path, RunConfig())
+    if content is not None:
+        (tmp_path / "metrics.jsonl").write_text(content, encoding="utf-8")
+    assert main.main(["doctor", str(tmp_path)]) == 2
+    assert sentence in capsys.readouterr().err
+    assert main.main(["doctor", str(tmp_path / "nothing")]) == 2
+    assert "does not exist" in capsys.readouterr().err
+
+
+def test_every_text_has_a_diagnosis_that_names_it() -> None:
+    sources = [doctor_machine, __import__("diagnostics.doctor_curve", fromlist=["LOOKS"])]
+    code = "".join(Path(str(module.__file__)).read_text(encoding="utf-8") for module in sources)
+    assert [name for name in doctor_english.TEXTS if f'"{name}"' not in code] == []
+    assert Diagnosis("spikes").wrong

@@ -1,0 +1,129 @@
+"""main.py plan: the table, what it refuses, and that assumptions are said."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import main
+from benchmarks.operations import operations, parameters
+from cfg_gpt2 import PRESETS, GPT2Config, RunConfig, write_config
+from diagnostics.plan_speed import Traffic
+from gpt2 import GPT2Model
+
+Capture = pytest.CaptureFixture[str]
+
+
+def planned(capsys: Capture, *flags: str) -> dict:
+    assert main.main(["plan", "--json", *flags]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def refused(capsys: Capture, *flags: str) -> str:
+    assert main.main(["plan", *flags]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1
+    return said.err
+
+
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+def test_eight_gpus_of_the_issue_are_planned(capsys: Capture) -> None:
+    assert main.main(["plan", "--preset", "gpt2-xl", "--gpus", "8"]) == 0
+    said = capsys.readouterr().out
+    assert "1,557,611,200 parameters" in said
+    assert "It fits" in said and "--gpu h100 is assumed" in said
+    assert "(--utilization)" in said and "rule of thumb (Hoffmann et al. 2022)" in said
+
+
+def test_counts_are_those_of_the_model(capsys: Capture) -> None:
+    record = planned(capsys, "--preset", "gpt2", "--gpu", "a100")
+    with torch.device("meta"):
+        n_parameters = GPT2Model(PRESETS["gpt2"]).n_parameters()
+    assert record["parameters"] == parameters(PRESETS["gpt2"]) == n_parameters
+    assert record["operations_per_token"] == operations(PRESETS["gpt2"], 1024).training
+    assert record["optimal_tokens"] == record["tokens"] == 20 * n_parameters
+    assert record["token_file_bytes"] == 2 * record["tokens"]
+    assert record["peak_memory"] == sum(record["memory"].values())
+    assert record["checkpoint_bytes"] >= 16 * n_parameters
+
+
+def test_a_rate_and_a_share_of_it_give_the_time(capsys: Capture) -> None:
+    flags = ["--preset", "gpt2", "--gpu", "a100", "--tokens", "1e9", "--utilization", "0.5"]
+    record = planned(capsys, *flags)
+    speed = 0.5 * 312e12 / record["operations_per_token"]
+    assert record["tokens_per_second"] == pytest.approx(speed)
+    assert record["days"] == pytest.approx(1e9 / speed / 86400)
+    measured = planned(capsys, *flags, "--tokens-per-second", "1000")
+    assert measured["days"] == pytest.approx(1e6 / 86400)
+
+
+def test_many_gpus_are_faster_but_not_by_their_number(capsys: Capture) -> None:
+    flags = ["--preset", "gpt2-xl", "--gpu", "a100", "--train.batch-size", "512"]
+    one, eight, many = (
+        planned(capsys, *flags, "--gpus", n, "--strategy", s)["tokens_per_second"]
+        for n, s in (("1", "single"), ("8", "fsdp"), ("64", "fsdp"))
+    )
+    assert one < eight <= 8 * one * (1 + 1e-9)
+    assert eight < many <= 64 * one * (1 + 1e-9)
+
+
+def test_a_ring_sends_each_gradient_there_and_back() -> None:
+    traffic = Traffic(
+        n_ranks=4, fsdp=False, n_parameters=1_000, gathered_bytes=2, n_micro_batches=3,
+        gigabytes_a_second=1e-6,
+    )  # fmt: skip
+    assert traffic.sent == 2 * 3 / 4 * 4_000
+    assert traffic.waits(computing=1.0) == pytest.approx(6.0 - 0.5)
+    assert traffic.waits(computing=100.0) == 0
+
+
+def test_the_largest_micro_batch_fits_and_one_more_does_not(capsys: Capture) -> None:
+    flags = ["--preset", "gpt2-medium", "--gpu", "rtx4090", "--train.batch-size", "64"]
+    record = planned(capsys, *flags)
+    largest = record["largest_micro_batch"]
+    assert 1 <= largest < 64
+    assert record["peak_memory"] <= 0.92 * record["memory_there"]
+    said = refused(capsys, *flags, "--train.micro-batch", str(largest + 1))
+    assert f"try --train.micro-batch {largest}" in said
+    found = planned(capsys, *flags, "--train.micro-batch", "auto")
+    assert found["micro_batch"] == largest
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--gpus", "0"], "--gpus 0 must be 1 or more"),
+        (["--gpu", "h1000"], "--gpu h1000 is not in the table; choose from h200, h100"),
+        (["--gpus", "4", "--gpu-memory", "-1"], "--gpu-memory -1.0 must be a number above 0"),
+        (["--tokens", "0"], "--tokens 0.0 must be a number above 0"),
+        (["--utilization", "1.5"], "--utilization 1.5 must lie above 0 and at most 1"),
+        (["--preset", "gpt2", "--gpus", "64"], "try --train.batch-size 512"),
+        (["--gpus", "2", "--strategy", "single"], "--strategy single is one process"),
+        (["--strategy", "fsdp"], "--strategy fsdp is for several GPUs"),
+        (["--preset", "gpt5"], "--preset gpt5 is unknown"),
+        (["--preset", "gpt2", "--config", "x.json"], "exclude each other"),
+        (["--config", "nothing.json"], "nothing.json does not exist"),
+    ],
+)
+def test_what_cannot_be_is_refused(capsys: Capture, flags: list[str], sentence: str) -> None:
+    assert sentence in refused(capsys, *flags)
+
+
+def test_what_does_not_fit_is_refused_with_what_would(capsys: Capture) -> None:
+    said = refused(capsys, "--preset", "gpt2-xl", "--gpu", "rtx4090")
+    assert "one window of 1024 tokens needs" in said
+    advice = said.split("it would fit with ")[1].split()
+    assert planned(capsys, "--preset", "gpt2-xl", "--gpu", "rtx4090", *advice)["micro_batch"] >= 1
+    tiny = refused(capsys, "--preset", "gpt2-xl", "--gpus", "1", "--gpu-memory", "0.5")
+    assert "it would fit into --gpu-memory" in tiny or "it would fit with" in tiny
+
+
+def test_a_run_directory_is_planned_with_its_own_settings(tmp_path: Path, capsys: Capture) -> None:
+    sizes = GPT2Config(vocab_size=300, context_length=64, n_layer=2, n_head=2, n_embd=64)
+    write_config(tmp_path, RunConfig(model=sizes))
+    assert planned(capsys, "--config", str(tmp_path))["parameters"] == parameters(sizes)

@@ -1,0 +1,344 @@
+"""verify passes on an intact model; a path that is broken on purpose fails in the rows of its name.
+
+Each break is put into the program itself, from outside, and the whole command runs.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+import main
+from cfg_gpt2 import GPT2Config
+from diagnostics.checks import attention, writing
+from diagnostics.subject import Subject, small_subject
+from diagnostics.verify import CHECKS
+from gelu import GELU
+from generation import SamplingConfig, stream
+from gpt2 import GPT2Model
+from layer_norm import LayerNorm
+from multiheadattention import KVCache, MultiHeadAttention
+from pretrained import hugging_face
+from pretrained.names import WeightName, name_table
+from quantization import int8
+from quantization.int8 import Int8Linear
+from tokenizer import Tokenizer
+
+QUICK = [check.name for check in CHECKS if check.name != "compiled"]
+Rows = dict[str, dict[str, object]]
+Verify = Callable[..., tuple[int, Rows]]
+
+
+@pytest.fixture(scope="module")
+def small() -> Subject:
+    return small_subject(torch.device("cpu"))
+
+
+@pytest.fixture
+def verify(
+    small: Subject, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Verify:
+    """`verify` with some checks, or the quick ones -> the exit status and the rows by name."""
+    # a copy has computed nothing yet: what a break does to the formula itself would show
+    monkeypatch.setattr("diagnostics.verify.small_subject", lambda device: replace(small))
+
+    def run(*only: str) -> tuple[int, Rows]:
+        flags = [flag for name in only or QUICK for flag in ("--only", name)]
+        capsys.readouterr()
+        status = main.main(["verify", "--device", "cpu", "--json", *flags])
+        rows = map(json.loads, capsys.readouterr().out.splitlines())
+        return status, {row["name"]: row for row in rows}
+
+    return run
+
+
+def failed(rows: Rows) -> set[str]:
+    return {name for name, row in rows.items() if row["status"] == "FAIL"}
+
+
+# Intact -------------------------------------------------------------------------------------
+
+
+def test_an_intact_program_passes(verify: Verify) -> None:
+    status, rows = verify()
+    assert (status, failed(rows)) == (0, set())
+    assert list(rows) == QUICK
+    absent = {name for name, row in rows.items() if row["status"] == "not here"}
+    # the last two need a package that a machine may lack
+    assert absent <= {"bf16-fused", "device", "exported", "spelled"}
+    for row in rows.values():
+        assert row["why"]
+
+
+@pytest.mark.slow
+def test_compiled_blocks_pass(verify: Verify) -> None:
+    status, rows = verify("compiled")
+    assert status == 0
+    assert rows["compiled"]["status"] in ("pass", "not here")
+
+
+def test_a_run_is_verified_with_its_own_weights_and_tokenizer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = tmp_path / "verse.txt"
+    text.write_text("Мама мыла раму, the cat sat on the mat. " * 20, encoding="utf-8")
+    small = ["--model.n-layer", "1", "--model.n-head", "2", "--model.n-embd", "32",
+             "--model.context-length", "16", "--train.max-steps", "2", "--train.batch-size", "2",
+             "--train.device", "cpu", "--train.precision", "fp32", "--data.tokenizer", "char",
+             "--data.path", str(text), "--data.cache-dir", str(tmp_path / "cache")]  # fmt: skip
+    assert main.main(["train", "--out", str(tmp_path / "run"), *small]) == 0
+    capsys.readouterr()
+    flags = [flag for name in QUICK for flag in ("--only", name)]
+    assert main.main(["verify", str(tmp_path / "run"), "--device", "cpu", *flags]) == 0
+    said = capsys.readouterr().out
+    assert f"{tmp_path / 'run'}: " in said.replace("\n", "")
+    assert "0 do not" in said
+
+
+WRONG = {
+    "no run": ("verify absent", "absent does not exist"),
+    "a folder without a tokenizer": ("verify mute", "mute/tokenizer.json does not exist"),
+    "weights that are cut": ("verify cut", "cut/model.safetensors cannot be read"),
+    "a mixed run": ("verify mixed", "mixed has 271 tokens in its tokenizer and 40 in its model"),
+    "an unknown check": ("verify --only everything", "--only everything is no check; choose from"),
+    "a device that is not here": ("verify --device mps", "--device mps is not present here"),
+    "an unknown flag": ("verify --precision bf16", "--precision"),
+}
+
+
+@pytest.mark.parametrize(("line", "words"), WRONG.values(), ids=WRONG)
+def test_a_wrong_input_ends_with_one_sentence_and_status_2(
+    line: str,
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sizes = GPT2Config(vocab_size=40, context_length=8, n_layer=1, n_head=1, n_embd=8)
+    for name in ("mute", "cut", "mixed"):
+        GPT2Model(sizes).save(name)
+    for name in ("cut", "mixed"):
+        Tokenizer.train(["The cat sat on the mat. " * 20], 300).save(name)
+    Path("cut/model.safetensors").write_bytes(b"cut")
+    assert main.main(line.split()) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith("error: ") and said.err.count("\n") == 1
+    assert words in said.err
+    assert not said.out
+
+
+# Broken on purpose --------------------------------------------------------------------------
+
+
+def a_mask_off_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def see_one_ahead(
+        self: MultiHeadAttention, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
+    ) -> Tensor:
+        if mask is None:
+            n_new, n_keys = q.size(-2), k.size(-2)
+            seen = torch.ones(n_new, n_keys, dtype=torch.bool).tril(n_keys - n_new + 1)
+            mask = torch.zeros(n_new, n_keys).masked_fill(~seen, float("-inf"))
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+    monkeypatch.setattr(MultiHeadAttention, "attend_fused", see_one_ahead)
+
+
+def a_cache_that_writes_one_slot_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    append = KVCache.append
+
+    def late(self: KVCache, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        start = self.length
+        if not start or self.lengths is not None:
+            return append(self, k, v)
+        stale = self.keys[:, :, start].clone()
+        keys, values = append(self, k, v)
+        keys[:, :, start] = stale
+        keys[:, :, start + 1 :] = k[:, :, :-1]
+        return keys, values
+
+    monkeypatch.setattr(KVCache, "append", late)
+
+
+def old_keys_that_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    append = KVCache.append
+
+    def keep_old(self: KVCache, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Writes only where nothing has been written."""
+        old = self.keys.clone()
+        keys, values = append(self, k, v)
+        written = old[:, :, : keys.size(-2)]
+        keys.copy_(torch.where(written == 0, keys, written))
+        return keys, values
+
+    monkeypatch.setattr(KVCache, "append", keep_old)
+
+
+def padding_that_can_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    mask = KVCache.mask
+
+    def see_everything(self: KVCache, n_new: int) -> Tensor | None:
+        hidden = mask(self, n_new)
+        return None if hidden is None else torch.zeros_like(hidden)
+
+    monkeypatch.setattr(KVCache, "mask", see_everything)
+
+
+def a_stream_that_drops_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    def drop_one(model: GPT2Model, prompt: list[int], config: SamplingConfig) -> Iterator[int]:
+        yield from (token for i, token in enumerate(stream(model, prompt, config)) if i != 5)
+
+    monkeypatch.setattr(writing, "stream", drop_one)
+
+
+def a_stream_that_comes_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hold_back(model: GPT2Model, prompt: list[int], config: SamplingConfig) -> Iterator[int]:
+        yield from list(stream(model, prompt, config))
+
+    monkeypatch.setattr(writing, "stream", hold_back)
+
+
+def a_matrix_exported_unturned(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forget_one(n_layer: int) -> list[WeightName]:
+        # it is square, so that its shape gives nothing away
+        unturned = "blocks.1.attention.out_proj.weight"
+        return [
+            replace(name, turned=name.turned and name.own != unturned)
+            for name in name_table(n_layer)
+        ]
+
+    monkeypatch.setattr(hugging_face, "name_table", forget_one)
+
+
+def products_coarser_than_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    forward = LayerNorm.forward
+
+    def coarse(self: LayerNorm, x: Tensor) -> Tensor:
+        y = forward(self, x)
+        return y.to(torch.float8_e5m2).to(y.dtype) if torch.is_autocast_enabled("cpu") else y
+
+    monkeypatch.setattr(LayerNorm, "forward", coarse)
+
+
+def compiled_blocks_that_compute_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    forward = GELU.forward
+
+    def other_when_compiled(self: GELU, x: Tensor) -> Tensor:
+        y = forward(self, x)
+        return 1.001 * y if torch.compiler.is_compiling() else y
+
+    monkeypatch.setattr(GELU, "forward", other_when_compiled)
+
+
+def a_path_compared_with_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "explicit_attention", nullcontext)
+
+
+def int8_weights_rounded_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    nearest = int8.rounded
+
+    def down(weight: Tensor) -> tuple[Tensor, Tensor]:
+        _, scale = nearest(weight)
+        return (weight / scale.unsqueeze(1)).floor().to(torch.int8), scale
+
+    monkeypatch.setattr(int8, "rounded", down)
+
+
+def int8_rows_with_their_neighbours_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    forward = Int8Linear.forward
+
+    def shifted(self: Int8Linear, x: Tensor) -> Tensor:
+        bias = 0 if self.bias is None else self.bias
+        return (forward(self, x) - bias) / self.scale * self.scale.roll(1) + bias
+
+    monkeypatch.setattr(Int8Linear, "forward", shifted)
+
+
+def an_int8_kernel_that_misses_a_column(monkeypatch: pytest.MonkeyPatch) -> None:
+    multiply = torch._weight_int8pack_mm
+
+    def short(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+        return multiply(x.index_fill(1, torch.tensor([3]), 0), weight, scale)
+
+    monkeypatch.setattr(torch, "_weight_int8pack_mm", short)
+
+
+@dataclass(frozen=True)
+class Break:
+    """Put into the program from outside: the rows that have to show it, and some beside them."""
+
+    put_in: Callable[[pytest.MonkeyPatch], None]
+    fails: set[str]
+    passes: set[str]
+
+
+FUSED = {"fused", "fused-cache", "fused-backward"}
+IN_PIECES = {"cached", "reused", "shared", "speculative", "beams"}
+BREAKS = [
+    Break(a_mask_off_by_one, FUSED, {"cached", "beams"}),
+    Break(a_path_compared_with_itself, FUSED, {"cached"}),
+    Break(a_cache_that_writes_one_slot_late, IN_PIECES, {"fused", "unequal", "streamed"}),
+    Break(old_keys_that_are_kept, {"reused", "long", "speculative"}, {"fused", "cached"}),
+    Break(padding_that_can_be_seen, {"unequal", "shared", "long"}, {"fused", "cached", "beams"}),
+    Break(a_stream_that_drops_a_token, {"streamed"}, {"streamed-text", "cached"}),
+    Break(a_stream_that_comes_all_at_once, {"streamed"}, {"streamed-text"}),
+    Break(products_coarser_than_bf16, {"bf16", "bf16-backward"}, {"fused"}),
+    Break(int8_weights_rounded_down, {"int8"}, {"int8-kernel"}),
+    Break(int8_rows_with_their_neighbours_scale, {"int8", "int8-kernel"}, {"fused"}),
+    Break(an_int8_kernel_that_misses_a_column, {"int8-kernel"}, {"int8"}),
+    Break(a_matrix_exported_unturned, {"exported"}, {"spelled"}),
+]
+COMPILED = Break(compiled_blocks_that_compute_something_else, {"compiled"}, set())
+
+
+def name_of(broken: Break) -> str:
+    return broken.put_in.__name__
+
+
+@pytest.mark.parametrize("broken", BREAKS, ids=name_of)
+def test_a_break_shows_in_the_rows_of_its_name(
+    broken: Break, verify: Verify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken.put_in(monkeypatch)
+    status, rows = verify(*broken.fails, *broken.passes)
+    skip_where_absent(broken, rows)
+    assert (status, failed(rows)) == (1, broken.fails)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("broken", [*BREAKS, COMPILED], ids=name_of)
+def test_a_break_shows_in_no_other_row(
+    broken: Break, verify: Verify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken.put_in(monkeypatch)
+    _, rows = verify(*QUICK, *broken.fails)
+    skip_where_absent(broken, rows)
+    assert failed(rows) == broken.fails
+
+
+def skip_where_absent(broken: Break, rows: Rows) -> None:
+    """Some machines have no compiler, no transformers."""
+    absent = [rows[name] for name in broken.fails if rows[name]["status"] == "not here"]
+    if absent:
+        pytest.skip(str(absent[0]["why"]))
+
+
+@pytest.mark.parametrize(
+    ("put_in", "names"),
+    [(a_path_compared_with_itself, FUSED), (a_stream_that_comes_all_at_once, {"streamed"})],
+)
+def test_a_path_that_was_not_taken_is_no_proof(
+    put_in: Callable[[pytest.MonkeyPatch], None],
+    names: set[str],
+    verify: Verify,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    put_in(monkeypatch)
+    _, rows = verify(*names)
+    assert all("not taken" in str(row["why"]) for row in rows.values())

@@ -1,0 +1,59 @@
+"""What three training steps take at most: the resident size of a process of its own (Linux).
+
+Started as `python -m oracles.peak_memory SETTINGS`; prints bytes above the bare process's.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+from benchmarks.job import Job
+from benchmarks.train_step import random_corpus
+from cfg_gpt2 import GPT2Config, RunConfig, TrainConfig
+from gpt2 import GPT2Model
+from trainer import Trainer
+from training.progress import new_console
+from training.runtime import choose_runtime
+
+STEPS = 3  # the first one makes the optimizer's states, so the second is the largest
+
+
+def status(name: str) -> int:
+    """VmRSS or VmHWM, in bytes."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(name + ":"))
+
+
+def train_steps(model: GPT2Config, train: TrainConfig, folder: Path) -> None:
+    """As `main.py train` takes them, on random tokens."""
+    runtime = choose_runtime(train, model)
+    torch.manual_seed(1)
+    job = Job(
+        target="training", name="ours", contender="ours", scratch=str(folder), model=model,
+        batch_size=train.batch_size, device="cpu", precision=train.precision,
+    )  # fmt: skip
+    config = RunConfig(model=model, train=train)
+    corpus = random_corpus(job)
+    trainer = Trainer(GPT2Model(model), corpus, config, folder, runtime, new_console())
+    for _ in range(STEPS):
+        trainer.take_step()
+
+
+def measure(model: GPT2Config, train: TrainConfig) -> int:
+    """Bytes of the peak above what a process with everything imported and set up has."""
+    small = GPT2Config(vocab_size=300, context_length=16, n_layer=1, n_head=2, n_embd=32)
+    with tempfile.TemporaryDirectory() as folder:
+        first = TrainConfig(device="cpu", precision=train.precision, compile=train.compile)
+        train_steps(small, first, Path(folder))
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # forgets the peak
+        bare = status("VmRSS")
+        train_steps(model, train, Path(folder))
+    return status("VmHWM") - bare
+
+
+if __name__ == "__main__":
+    settings = json.loads(sys.argv[1])
+    print(measure(GPT2Config(**settings["model"]), TrainConfig(**settings["train"])))

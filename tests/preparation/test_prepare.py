@@ -1,0 +1,414 @@
+"""prepare: the same tokens as train makes, whoever works and however often it is stopped."""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import main
+from cfg_gpt2 import DataConfig
+from data import text_files
+from data.shards import read_index
+from load_data import load_corpus
+from preparation import command as prepare_command
+from preparation import jobs
+from preparation.jobs import LinesJob, RowsJob, TextJob, next_border, passages_of
+from preparation.sources import DataSet, JsonLines, TextFiles
+from preparation.word_cache import WordCache
+from preparation.worker import SPLITS, encode
+from preparation.workers import Workers
+from tokenizer import Tokenizer
+
+HOUSE = Path(main.__file__).parent
+CORPORA = HOUSE.parent / "shared" / "corpora"
+PROSE = "The fox asked where the drum was. «В сарае», сказала курица, isn't it?\n\n"
+patient = settings(deadline=None)  # the machine may be busy
+
+
+def book(folder: Path, n: int, size: int, seed: int = 0) -> Path:
+    """`n` text files of words in which few sequences repeat."""
+    folder.mkdir(parents=True)
+    draw = random.Random(seed)
+    for number in range(n):
+        words = draw.choices(PROSE.split(" "), k=size // 6)
+        (folder / f"{number:03d}.txt").write_text(" ".join(words), encoding="utf-8")
+    return folder
+
+
+def lines(file: Path, n: int) -> list[str]:
+    """A JSONL file -> its texts."""
+    draw = random.Random(n)
+    texts = [f"{number}: " + PROSE * draw.randint(1, 5) for number in range(n)]
+    rows = [json.dumps({"id": k, "text": text}) for k, text in enumerate(texts)]
+    file.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return texts
+
+
+def prepare(*arguments: str | Path) -> int:
+    return main.main(["prepare", *map(str, arguments)])
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    """Everything that was written."""
+    return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+
+
+def tokens_of(folder: Path, split: str) -> list[int]:
+    index = read_index(folder)
+    shards = [np.fromfile(folder / s.file, index.dtype) for s in index.shards(split)]
+    return np.concatenate(shards).tolist()
+
+
+def documents(folder: Path, split: str) -> list[str]:
+    tokenizer = Tokenizer.load(folder)
+    ids = tokens_of(folder, split)
+    assert ids[0] == ids[-1] == tokenizer.end_of_text
+    borders = [n for n, id in enumerate(ids) if id == tokenizer.end_of_text]
+    return [tokenizer.decode(ids[a + 1 : b]) for a, b in pairwise(borders)]
+
+
+# The same tokens
+
+
+@pytest.mark.parametrize("n_files", [2, 21])
+def test_text_gives_the_streams_that_train_makes_of_it(n_files, tmp_path, monkeypatch):
+    text = book(tmp_path / "text", n_files, 40_000)
+    monkeypatch.setattr(jobs, "SIZE", 9_000)
+    assert prepare("--data.path", text, "--data.vocab-size", 300, "--shard-tokens", 9_000,
+                   "--workers", 2, "--out", tmp_path / "shards") == 0  # fmt: skip
+    alone = DataConfig(path=(str(text),), vocab_size=300, cache_dir=str(tmp_path / "cache"))
+    whole, shards = load_corpus(alone), load_corpus(DataConfig(path=(str(tmp_path / "shards"),)))
+    assert whole.tokenizer.to_json() == shards.tokenizer.to_json()
+    for split in SPLITS:
+        a, b = getattr(whole, split), getattr(shards, split)
+        assert a.tokens[:].tolist() == b.tokens[:].tolist()
+        assert a.n_bytes == b.n_bytes
+    index = read_index(tmp_path / "shards")
+    assert len(index.train) >= 3
+    assert sum(shard.documents for shard in index.train) == (2 if n_files == 2 else 18)
+    assert all(9_000 <= shard.tokens < 13_000 for shard in index.train[:-1])
+    assert prepare("--check", tmp_path / "shards") == 0
+
+
+def test_what_is_written_does_not_depend_on_the_number_of_processes(tmp_path, monkeypatch):
+    lines(tmp_path / "rows.jsonl", 200)
+    monkeypatch.setattr(jobs, "SIZE", 5_000)
+    made = []
+    for workers in (1, 3):
+        out = tmp_path / f"with-{workers}"
+        assert prepare("--data.path", tmp_path / "rows.jsonl", "--workers", workers,
+                       "--data.vocab-size", 300, "--out", out) == 0  # fmt: skip
+        made.append(bytes_of(out))
+    assert made[0] == made[1]
+
+
+def test_every_line_of_jsonl_is_in_exactly_one_split_and_whole(tmp_path, monkeypatch):
+    texts = lines(tmp_path / "rows.jsonl", 300)
+    monkeypatch.setattr(jobs, "SIZE", 3_000)
+    arguments = ["--data.validation-share", 0.2, "--workers", 1, "--data.vocab-size", 300]
+    out = tmp_path / "out"
+    assert prepare("--data.path", tmp_path / "rows.jsonl", *arguments, "--out", out) == 0
+    train, validation = (documents(tmp_path / "out", split) for split in SPLITS)
+    assert sorted(train + validation) == sorted(texts)
+    assert train == [text for text in texts if text in set(train)]  # in order
+    assert 30 < len(validation) < 90  # 60 of 300, within 4 standard deviations
+
+
+class Rows:
+    """Stands in for a streaming data set, as far as prepare uses one."""
+
+    def __init__(self, texts: list[str]) -> None:
+        self.texts = texts
+
+    def skip(self, n: int) -> "Rows":
+        return Rows(self.texts[n:])
+
+    def __iter__(self) -> Iterator[dict]:
+        return iter({"text": text} for text in self.texts)
+
+
+def test_rows_of_a_data_set_go_on_from_any_position(monkeypatch):
+    monkeypatch.setattr(jobs, "SIZE", 200)
+    texts = [f"{number} " * (number % 40) for number in range(150)]
+    source = DataSet.__new__(DataSet)
+    source.rows, source.field, source.names, source.share = Rows(texts), "text", ["it"], 0.1
+    every = list(source.jobs(0))
+    assert len(every) > 10
+    for number, (position, _) in enumerate(every, start=1):
+        assert list(source.jobs(position)) == every[number:]
+    pieces = [piece for _, job in every for piece in job.passages()]
+    assert [piece.text for piece in pieces] == [text for text in texts if text]
+
+
+def test_parquet_through_datasets(tmp_path):
+    pytest.importorskip("datasets", reason="needs pip install -e '.[datasets]'")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    arrow = pytest.importorskip("pyarrow")
+    texts = lines(tmp_path / "rows.jsonl", 60)
+    parquet.write_table(arrow.table({"text": texts}), tmp_path / "rows.parquet")
+    common = ["--data.vocab-size", 300, "--data.validation-share", 0.2, "--workers", 1]
+    assert prepare("--data.path", tmp_path / "rows.parquet", *common, "--out", tmp_path / "a") == 0
+    read = [text for split in SPLITS for text in documents(tmp_path / "a", split)]
+    assert sorted(read) == sorted(texts)
+    assert prepare("--data.path", tmp_path / "rows.parquet", "--text-field", "body",
+                   "--out", tmp_path / "b") == 2  # fmt: skip
+
+
+PARTS = ["аб", "x1", " ", "\n", "\r\n", "\u00a0", "  ", "字"]
+
+
+@patient
+@given(
+    parts=st.lists(st.sampled_from(PARTS), max_size=40),
+    size=st.integers(3, 40),
+    read=st.integers(2, 30),
+)
+def test_jobs_of_a_file_together_have_its_tokens(parts, size, read, tmp_path_factory):
+    file = tmp_path_factory.mktemp("jobs") / "text.txt"
+    file.write_bytes("".join(parts).encode())
+    last = file.stat().st_size
+    text = "".join(parts).replace("\r\n", "\n")
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jobs, "READ", last + 1)  # every border is found
+        for start in range(0, last, size):
+            job = TextJob(split="train", path=str(file), start=start, stop=min(start + size, last),
+                          first=0, last=last)  # fmt: skip
+            found += list(job.passages())
+        patch.setattr(jobs, "READ", read)  # not every border is found
+        borders = [next_border(file, place, last) for place in range(0, last, size)]
+    assert borders == sorted(borders)
+    assert "".join(piece.text for piece in found) == text
+    words = WordCache(TOKENIZER, np.dtype("<u2"))
+    encoded = b"".join(words.encode(piece.text) for piece in found)
+    assert np.frombuffer(encoded, "<u2").tolist() == TOKENIZER.encode(text)
+
+
+TOKENIZER = Tokenizer.train([PROSE * 5, "aa bb  aa\n\n bb x1 字  字\u00a0"], 330)
+
+
+@patient
+@given(st.text(st.sampled_from("ab \n\t"), max_size=80), st.integers(1, 20))
+def test_a_long_document_is_cut_between_words(text, size):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jobs, "PIECE", size)
+        pieces = list(passages_of(text, "train", "here"))
+    assert "".join(piece.text for piece in pieces) == text
+    assert [piece.begins for piece in pieces] == [n == 0 for n in range(len(pieces))]
+    ids = [id for piece in pieces for id in TOKENIZER.encode(piece.text)]
+    assert ids == TOKENIZER.encode(text)
+
+
+def test_shards_and_a_mix_of_them_are_learned_and_a_text_is_scored(tmp_path, capsys):
+    common = ["--workers", 1, "--data.vocab-size", 300, "--out"]
+    assert prepare("--data.path", book(tmp_path / "ta", 1, 9_000), *common, tmp_path / "a") == 0
+    assert prepare("--data.path", book(tmp_path / "tb", 1, 6_000, seed=1), "--workers", 1,
+                   "--data.tokenizer", tmp_path / "a", "--out", tmp_path / "b") == 0  # fmt: skip
+    train = ["train", "--data.path", str(tmp_path / "a"), str(tmp_path / "b"),
+             "--model.n-layer", "1", "--model.n-embd", "16", "--model.n-head", "2",
+             "--model.context-length", "16", "--train.max-steps", "4", "--train.device", "cpu",
+             "--train.batch-size", "4"]  # fmt: skip
+    for mix in ([], ["--data.mix", "0.75", "0.25"]):
+        capsys.readouterr()
+        run = str(tmp_path / f"run{len(mix)}")
+        assert main.main([*train, *mix, "--out", run]) == 0
+        said = capsys.readouterr().out
+        shares = re.search(r"(\d\.\d) and (\d\.\d) times through", said)
+        assert bool(shares) == bool(mix)  # a figure for each source
+        assert main.main(["train", "--resume", run, "--train.max-steps", "6"]) == 0
+        capsys.readouterr()
+        assert main.main(["evaluate", run, "--device", "cpu"]) == 2
+        refused = capsys.readouterr().err
+        assert "holds tokens and no text" in refused and refused.count("\n") == 1
+        text = str(tmp_path / "ta" / "000.txt")
+        assert main.main(["evaluate", run, "--device", "cpu", "--data.path", text]) == 0
+
+
+# Stopped and resumed
+
+
+def test_a_preparation_that_was_stopped_goes_on_and_writes_the_same(tmp_path, monkeypatch):
+    text = book(tmp_path / "text", 2, 60_000)
+    monkeypatch.setattr(jobs, "SIZE", 8_000)
+    monkeypatch.setattr(prepare_command, "SAVE_SECONDS", -1)
+    arguments = ["--data.path", text, "--data.vocab-size", 300, "--shard-tokens", 9_000,
+                 "--workers", 1, "--out"]  # fmt: skip
+    assert prepare(*arguments, tmp_path / "whole") == 0
+    write = prepare_command.Preparation.write
+    for stop_after in (1, 4, 7, 2):
+        done = []
+
+        def stop(self, *what, done=done, stop_after=stop_after) -> None:
+            if len(done) == stop_after:
+                self.writers["train"].file.write(b"not yet saved")
+                raise KeyboardInterrupt
+            done.append(what[0])
+            write(self, *what)
+
+        monkeypatch.setattr(prepare_command.Preparation, "write", stop)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(*arguments, tmp_path / "stopped")
+        assert not (tmp_path / "stopped").exists()
+        (tmp_path / ".stopped.part" / "train-00099.bin").write_bytes(b"")
+        (tmp_path / ".stopped.part" / "train-00099.bin").unlink()
+    monkeypatch.setattr(prepare_command.Preparation, "write", write)
+    assert prepare(*arguments, tmp_path / "stopped") == 0
+    assert bytes_of(tmp_path / "stopped") == bytes_of(tmp_path / "whole")
+    assert not (tmp_path / ".stopped.part").exists()
+
+
+def test_other_data_do_not_go_on_with_what_was_begun(tmp_path, monkeypatch, capsys):
+    text = book(tmp_path / "text", 1, 20_000)
+    monkeypatch.setattr(prepare_command.Preparation, "finish", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        prepare("--data.path", text, "--workers", 1, "--out", tmp_path / "out")
+    monkeypatch.undo()
+    arguments = ["--data.path", text, "--workers", 1, "--out", tmp_path / "out"]
+    assert prepare(*arguments, "--shard-tokens", 5000) == 2
+    said = capsys.readouterr().err
+    assert "was begun with other data or settings; repeat the first command to go on" in said
+    assert prepare(*arguments) == 0
+
+
+def test_a_worker_that_dies_is_said_and_nothing_is_lost(tmp_path):
+    text = book(tmp_path / "text", 1, 20_000)
+    Tokenizer.train([PROSE], 280).save(tmp_path)
+    source = TextFiles(DataConfig(path=(str(text),)))
+    with (
+        pytest.raises(ChildProcessError, match="ended with status -9, perhaps for lack of memory"),
+        Workers(1, tmp_path, np.dtype("<u2")) as workers,
+    ):
+        for _ in workers.encode(source.jobs(0)):
+            workers.processes[0].kill()
+            workers.processes[0].wait()
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--out", "o"], "prepare reads --data.path or --dataset, or does --check; name one"),
+        (["--data.path", "a.txt"], "--out names the folder to make; give it a name"),
+        (["--data.path", "a.txt", "--out", "a.txt"], "--out a.txt exists; name another folder"),
+        (["--data.path", "no.txt", "--out", "o"], "no.txt does not exist"),
+        (["--data.path", "a.txt", "b.jsonl", "--out", "o"], "names files of several kinds"),
+        (["--data.path", "a.txt", "--workers", "0", "--out", "o"], "--workers 0 must be 1 or"),
+        (["--data.path", "a.txt", "--shard-tokens", "9", "--out", "o"], "--shard-tokens 9 must"),
+        (["--data.path", "a.txt", "--data.tokenizer", "char", "--out", "o"], "char is for small"),
+        (["--data.path", "a.txt", "--data.vocab-size", "9", "--out", "o"], "must be at least 257"),
+        (["--data.path", "a.txt", "--subset", "x", "--out", "o"], "--subset x is for --dataset"),
+        (["--data.path", "cp1251.txt", "--out", "o"], "cp1251.txt is not UTF-8 text: byte 0xcb"),
+        (["--data.path", "bad.jsonl", "--out", "o"], "the line at byte 16 of"),
+        (["--data.path", "b.jsonl", "--text-field", "body", "--out", "o"], "has no text in 'body'"),
+        (["--data.path", "lone.jsonl", "--out", "o"], "a surrogate and no character"),
+        (["--data.path", "one.jsonl", "--out", "o"], "the validation split is empty; give more"),
+        (["--check", "."], "index.json does not exist; name a folder that main.py prepare wrote"),
+    ],
+)
+def test_what_cannot_be_prepared_is_refused_in_one_sentence(
+    arguments, sentence, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    Path("a.txt").write_text(PROSE * 9, encoding="utf-8")
+    Path("b.jsonl").write_text('{"text": "some text"}\n' * 9, encoding="utf-8")
+    Path("bad.jsonl").write_text('{"text": "some"}\n{"text": "so'.replace("some", "a b"))
+    Path("one.jsonl").write_text('{"text": "some text"}')
+    Path("lone.jsonl").write_text('{"text": "\\ud800"}\n' * 9)
+    Path("cp1251.txt").write_bytes(b"tree " * 90 + "Лиса".encode("cp1251") + b" ok" * 90)
+    assert prepare(*arguments, *(["--workers", "1"] if "--workers" not in arguments else [])) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.count("\n") == 1
+    assert sentence in said
+    assert not Path("o").exists()
+
+
+def test_without_the_package_datasets_it_is_named(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert prepare("--dataset", "owner/name", "--out", tmp_path / "o") == 2
+    assert "is read by the package datasets, which is not installed" in capsys.readouterr().err
+
+
+# On and on: what takes minutes
+
+
+def killed_at_random(arguments: list[str], draw: random.Random, longest: float) -> int:
+    """Runs prepare and kills it after a while -> its status, 0 where it was faster."""
+    process = subprocess.Popen([sys.executable, "main.py", "prepare", *arguments], cwd=HOUSE)
+    try:
+        return process.wait(draw.uniform(0.5, longest))
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+        return process.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="has no SIGKILL")
+def test_killed_at_random_moments_it_writes_identical_shards(tmp_path):
+    text = book(tmp_path / "text", 5, 8_000_000)
+    common = ["--data.path", str(text), "--data.vocab-size", "512", "--workers", "2",
+              "--shard-tokens", "1000000", "--out"]  # fmt: skip
+    started = time.monotonic()
+    assert prepare(*common, tmp_path / "whole") == 0
+    longest = time.monotonic() - started + 4
+    draw, kills = random.Random(1), 0
+    for _ in range(3):
+        stopped = tmp_path / "stopped"
+        while not stopped.exists():
+            assert kills < 60
+            kills += killed_at_random([*common, str(stopped)], draw, longest) != 0
+        assert bytes_of(stopped) == bytes_of(tmp_path / "whole")
+        for file in stopped.iterdir():
+            file.unlink()
+        stopped.rmdir()
+    assert kills >= 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tinyshakespeare.txt", "dead_souls_ru.txt"])
+def test_a_book_with_the_vocabulary_of_gpt2_has_the_tokens_of_tiktoken(name):
+    """tiktoken, built from the same vocabulary, is an encoder that others wrote."""
+    tiktoken = pytest.importorskip("tiktoken")
+    vocabulary = HOUSE.parent / "shared" / "gpt2_vocab"
+    tokenizer = Tokenizer.from_gpt2(vocabulary)
+    ranks = {tokenizer.token_bytes(id): id for id in range(50256)}
+    pattern = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+    theirs = tiktoken.Encoding("gpt2", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
+    size = (CORPORA / name).stat().st_size
+    job = TextJob(split="train", path=str(CORPORA / name), start=0, stop=size, first=0, last=size)
+    words = WordCache(tokenizer, np.dtype("<u2"))
+    ours = np.frombuffer(encode(job, words)["train"][1], "<u2").tolist()
+    text = (CORPORA / name).read_text(encoding="utf-8-sig")
+    assert ours == [50256, *theirs.encode_ordinary(text)]
+
+
+def test_the_kinds_of_jobs_go_through_json(tmp_path):
+    from pydantic import TypeAdapter
+
+    every = [
+        TextJob(split="train", path="a", start=0, stop=9, first=0, last=9),
+        LinesJob(path="a", start=0, stop=9, field="text", validation_share=0.1),
+        RowsJob(texts=["ё"], first=3, validation_share=0.1),
+    ]
+    adapter = TypeAdapter(jobs.Job)
+    assert [adapter.validate_json(adapter.dump_json(job)) for job in every] == every
+    assert text_files.PIECE == jobs.PIECE
+    assert JsonLines([str(tmp_path_file(tmp_path))], "text", None).share == 0.1
+
+
+def tmp_path_file(folder: Path) -> Path:
+    lines(folder / "few.jsonl", 3)
+    return folder / "few.jsonl"

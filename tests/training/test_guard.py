@@ -1,0 +1,201 @@
+"""training/guard.py: a step that would harm is not taken, and too many lead back."""
+
+import json
+import math
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from oracles.small_run import TRAIN, log_without_clock, new_trainer, said, verse_corpus, weights
+
+from gpt2 import GPT2Model
+from load_data import Corpus
+from trainer import Batch, LossFunction, language_model_loss
+from training.guard import SPIKE, WARM_UP, Guard
+from training.progress import Metrics
+
+LONG = replace(TRAIN, max_steps=12, eval_every=4)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    return verse_corpus(tmp_path_factory.mktemp("text"))
+
+
+def spoiled(when: Callable[[int], bool], factor: float) -> LossFunction:
+    """The usual loss, multiplied in those calls of training for which `when` holds."""
+    n_calls = 0
+
+    def loss(model: GPT2Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, Metrics]:
+        nonlocal n_calls
+        total, count, extra = language_model_loss(model, batch)
+        n_calls += model.training
+        return total * (factor if model.training and when(n_calls) else 1.0), count, extra
+
+    return loss
+
+
+@pytest.mark.parametrize("factor", [math.nan, math.inf])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_step_without_a_finite_loss_is_not_taken(
+    corpus: Corpus, tmp_path: Path, optimizer: str, factor: float
+) -> None:
+    train = replace(LONG, optimizer=optimizer)
+    trainer = new_trainer(
+        corpus, tmp_path, train, loss_fn=spoiled(lambda call: call == 3, factor)
+    )
+    trainer.take_step()
+    trainer.take_step()
+    before = weights(trainer)
+    memory = [
+        value.clone()
+        for each in trainer.optimizers
+        for state in each.state.values()
+        for value in state.values()
+    ]
+    n_tokens = trainer.tokens
+    noted = trainer.take_step()
+    assert noted["skipped"] is True
+    assert trainer.step == 3 and trainer.position == 18  # the step counts, its windows are read
+    assert trainer.tokens == n_tokens
+    assert torch.equal(weights(trainer), before)
+    after = [
+        value for each in trainer.optimizers for state in each.state.values()
+        for value in state.values()
+    ]  # fmt: skip
+    assert all(map(torch.equal, after, memory))
+    assert "skipped" not in trainer.take_step()
+    assert not torch.equal(weights(trainer), before)
+
+
+def test_a_gradient_that_is_not_finite_under_a_finite_loss_is_found(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    trainer = new_trainer(corpus, tmp_path)
+    before = weights(trainer)
+    trainer.model.final_norm.weight.register_hook(lambda gradient: gradient * math.inf)
+    noted = trainer.take_step()
+    assert math.isfinite(noted["train_loss"]) and noted["skipped"]
+    assert torch.equal(weights(trainer), before)
+
+
+def test_the_log_stays_json_and_says_what_was_skipped(corpus: Corpus, tmp_path: Path) -> None:
+    trainer = new_trainer(
+        corpus, tmp_path, loss_fn=spoiled(lambda call: call == 2, math.nan)
+    )
+    assert trainer.train()
+
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    text = (tmp_path / "metrics.jsonl").read_text()
+    lines = [json.loads(line, parse_constant=refuse) for line in text.splitlines()]
+    assert [line["step"] for line in lines if line.get("skipped")] == [2]
+    assert "train_loss" not in lines[2] and "learning_rate" in lines[2]
+    assert "step     2  the loss or the gradient is not finite: not taken" in said(trainer)
+
+
+def test_five_bad_steps_in_a_row_lead_back_and_on_with_other_windows(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    trainer = new_trainer(
+        corpus, tmp_path, LONG, loss_fn=spoiled(lambda call: 6 <= call <= 10, math.nan)
+    )
+    assert trainer.train()
+    assert "5 steps up to 10 had no finite loss" in said(trainer)
+    assert "back to step 4, and on with other windows" in said(trainer)
+    lines = trainer.log.read()
+    assert [line["step"] for line in lines] == list(range(13))
+    assert [line["step"] for line in lines if "rolled_back_from" in line] == [5]
+    assert lines[5]["rolled_back_from"] == 10
+    assert not any("skipped" in line for line in lines)
+    assert trainer.position == 6 * (12 + 6)  # steps 5 to 10 read windows too
+    # the same by hand: four steps, then eight with the windows from step 10 on
+    by_hand = new_trainer(corpus, tmp_path / "hand", LONG)
+    for step in range(12):
+        if step == 4:
+            by_hand.position = 60
+            by_hand.batches = by_hand.micro_batches()
+        by_hand.take_step()
+    assert torch.equal(weights(by_hand), weights(trainer))
+
+
+def test_the_same_place_a_second_time_ends_in_a_sentence(corpus: Corpus, tmp_path: Path) -> None:
+    trainer = new_trainer(corpus, tmp_path, LONG, loss_fn=spoiled(lambda call: call > 5, math.nan))
+    with pytest.raises(ValueError, match=r"from step 4 on for the second time; try --train\.learn"):
+        trainer.train()
+    assert (tmp_path / "checkpoints" / "step-000004").is_dir()
+    early = new_trainer(corpus, tmp_path / "early", loss_fn=spoiled(lambda call: True, math.nan))
+    with pytest.raises(ValueError, match="there is no checkpoint to go back to; try"):
+        early.train()
+
+
+def test_a_checkpoint_amid_bad_steps_is_gone_on_from_but_not_back_to(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    """Steps 7 to 11 are bad; 8 is saved among them."""
+    straight = new_trainer(
+        corpus, tmp_path / "straight", LONG, loss_fn=spoiled(lambda c: 7 <= c <= 11, math.nan)
+    )
+    assert straight.train()
+    assert "back to step 4" in said(straight)
+    short = replace(LONG, max_steps=9, final_learning_rate=LONG.learning_rate, warmup_steps=0)
+    first = new_trainer(
+        corpus, tmp_path / "two", short, loss_fn=spoiled(lambda c: 7 <= c <= 11, math.nan)
+    )
+    assert first.train()
+    assert first.guard.state.n_bad == 3
+    long = replace(short, max_steps=12)
+    second = new_trainer(corpus, tmp_path / "two", long, loss_fn=spoiled(lambda c: c < 3, math.nan))
+    second.resume()
+    assert second.guard.state.n_bad == 3
+    assert second.train()
+    assert "back to step 4" in said(second)
+    assert [line["step"] for line in second.log.read()] == list(range(13))
+
+
+def test_a_spike_of_a_hundred_times_is_noted_and_taken_unless_it_is_to_be_skipped(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    train = replace(TRAIN, max_steps=40, eval_every=40)
+    trainers = []
+    for skip_spikes in (None, 8.0):
+        loss = spoiled(lambda call: call == 30, 100.0)
+        trainer = new_trainer(corpus, tmp_path / str(skip_spikes),
+                              replace(train, skip_spikes=skip_spikes), loss_fn=loss)  # fmt: skip
+        assert trainer.train()
+        trainers.append(trainer)
+    taken, skipped = (log_without_clock(trainer) for trainer in trainers)
+    assert [line["step"] for line in taken if "spike" in line] == [30]
+    assert taken[30]["spike"] > 20 and "skipped" not in taken[30]
+    assert taken[:30] == skipped[:30]
+    assert skipped[30]["skipped"] and skipped[30]["tokens"] == skipped[29]["tokens"]
+    assert [line["step"] for line in skipped if "skipped" in line] == [30]
+    assert "standard deviations above its running mean: not taken" in said(trainers[1])
+
+
+def test_healthy_losses_do_not_spike_and_a_spike_does_not_blind_the_guard() -> None:
+    luck = random.Random(0)
+    guard = Guard(None)
+    for step in range(1000):  # a curve that falls from 8 to 3, with a batch noise of 0.1
+        loss = 3 + 5 * math.exp(-step / 100) + luck.gauss(0, 0.1)
+        assert guard.judge(loss, 1.0) == {}
+    assert guard.state.mean == pytest.approx(3.0, abs=0.1)
+    assert math.sqrt(guard.state.variance) == pytest.approx(0.1, rel=0.5)
+    z = guard.judge(10.0, 1.0)["spike"]
+    assert z == pytest.approx(70, rel=0.5)
+    assert guard.judge(10.0, 1.0)["spike"] > SPIKE  # one spike does not make the next usual
+    assert guard.judge(3.0, 1.0) == {}
+
+
+def test_the_first_losses_are_not_judged_by_their_size() -> None:
+    guard = Guard(3.0)
+    for step in range(WARM_UP):
+        assert guard.judge(1.0 if step % 2 else 50.0, 1.0) == {}
+    assert guard.judge(math.nan, 1.0) == {"skipped": True}
+    assert guard.judge(1.0, math.inf) == {"skipped": True}
+    assert guard.state.n_bad == 2
+    assert guard.judge(20.0, 1.0) == {} and guard.state.n_bad == 0

@@ -1,0 +1,213 @@
+"""Several processes: the same run as one process, but for sums in another order."""
+
+import os
+import shutil
+from dataclasses import dataclass, replace
+from io import StringIO
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing
+from oracles.ports import free_ports
+from oracles.small_run import verse_corpus
+from rich.console import Console
+from safetensors.torch import load_file
+
+from cfg_gpt2 import GPT2Config, RunConfig, TrainConfig
+from gpt2 import GPT2Model
+from trainer import Trainer
+from training.progress import Metrics, MetricsLog
+from training.runtime import Ranks, Runtime, choose_runtime, missing_compiler
+
+TRAIN = TrainConfig(
+    max_steps=6, batch_size=5, micro_batch=2, eval_every=3, warmup_steps=2, learning_rate=1e-2,
+    device="cpu", precision="fp32", compile="off", keep_checkpoints=9,
+)  # fmt: skip  5 windows are no multiple of 2 or 4: one process has less to do
+SIZES = GPT2Config(
+    vocab_size=1, context_length=8, n_layer=2, n_head=2, n_embd=18, dropout=0.0
+)  # fmt: skip  18 is no multiple of 4: shares of unequal size
+
+
+@dataclass(frozen=True)
+class Case:
+    """A run that one process and several should do alike."""
+
+    out: str
+    train: TrainConfig = TRAIN
+    resumes: str = ""  # the run that it goes on with, from step 3
+    dropout: float = 0.0
+
+
+def train(case: Case, folder: Path, ranks: Ranks) -> None:
+    """Trains in this process, together with whatever others there are."""
+    runtime = choose_runtime(case.train, SIZES, ranks)
+    with runtime.session():
+        corpus = runtime.in_turn(lambda: verse_corpus(folder))
+        sizes = replace(SIZES, vocab_size=corpus.tokenizer.vocab_size, dropout=case.dropout)
+        torch.manual_seed(1)
+        trainer = Trainer(
+            GPT2Model(sizes), corpus, RunConfig(model=sizes, train=case.train), folder / case.out,
+            runtime, Console(file=StringIO()),
+        )  # fmt: skip
+        if case.resumes:
+            runtime.first(lambda: go_back(folder / case.resumes, folder / case.out))
+            trainer.resume()
+            assert trainer.step == 3
+        runtime.first(lambda: (folder / case.out).mkdir(exist_ok=True))
+        assert trainer.train()
+
+
+def go_back(run: Path, copy: Path) -> None:
+    """A copy of a run as it was after step 3."""
+    shutil.copytree(run, copy)
+    shutil.rmtree(copy / "checkpoints" / "step-000006")
+
+
+def work(rank: int, n_ranks: int, ports: list[int], folder: Path, cases: list[Case]) -> None:
+    """One of several processes: all cases, one after the other."""
+    torch.set_num_threads(1)
+    for port, case in zip(ports, cases, strict=True):
+        os.environ |= {
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+            "RANK": str(rank), "WORLD_SIZE": str(n_ranks),
+            "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(n_ranks),
+        }  # fmt: skip
+        train(case, folder, Ranks.read(os.environ))
+
+
+def together(n_ranks: int, folder: Path, cases: list[Case]) -> None:
+    """Runs the cases in several processes; an error in one of them is raised here."""
+    arguments = (n_ranks, free_ports(len(cases)), folder, cases)
+    torch.multiprocessing.spawn(work, arguments, nprocs=n_ranks)
+
+
+def alone(folder: Path, case: Case) -> None:
+    train(case, folder, Ranks())
+
+
+def assert_same(one: Path, other: Path, tolerance: float = 1e-5) -> None:
+    """Every line of metrics.jsonl, and the weights, which Adam's first steps drive apart more."""
+    lines, other_lines = MetricsLog(one).read(), MetricsLog(other).read()
+    assert len(lines) == len(other_lines) > 6
+    for line, other_line in zip(lines, other_lines, strict=True):
+        for metrics in (line, other_line):
+            drop_clock(metrics)
+        assert line == pytest.approx(other_line, abs=tolerance), (one, other)
+    weights, others = load_file(one / "model.safetensors"), load_file(other / "model.safetensors")
+    for name in weights if tolerance else ():
+        if name.endswith("qkv_proj.bias"):
+            # a bias of the keys adds the same to all scores of a query: its gradient is 0 but for
+            # rounding, and Adam makes steps of full size of whatever is not 0
+            for bias in (weights[name], others[name]):
+                bias.chunk(3)[1].zero_()
+    torch.testing.assert_close(weights, others, atol=5 * tolerance, rtol=0)
+
+
+def drop_clock(metrics: Metrics) -> None:
+    for name in ("seconds", "tokens_per_second"):
+        metrics.pop(name, None)
+
+
+DDP, FSDP = (replace(TRAIN, strategy=strategy) for strategy in ("ddp", "fsdp"))
+
+
+def test_two_processes_train_save_and_resume_as_one_does(tmp_path: Path) -> None:
+    muon, bf16 = {"optimizer": "muon"}, {"precision": "bf16", "activation_checkpointing": True}
+    alone(tmp_path, Case("adamw"))
+    alone(tmp_path, Case("muon", replace(TRAIN, **muon)))
+    alone(tmp_path, Case("bf16", replace(TRAIN, precision="bf16")))
+    together(2, tmp_path, [
+        Case("ddp-adamw", DDP),
+        Case("fsdp-adamw", FSDP),
+        Case("fsdp-muon", replace(FSDP, **muon)),
+        Case("fsdp-bf16", replace(FSDP, **bf16)),
+        Case("fsdp-from-one", FSDP, resumes="adamw"),
+        Case("fsdp-from-ddp", FSDP, resumes="ddp-adamw"),
+        Case("dropout", replace(FSDP), dropout=0.1),
+        Case("dropout-again", replace(FSDP), dropout=0.1, resumes="dropout"),
+    ])  # fmt: skip
+    alone(tmp_path, Case("one-from-fsdp", resumes="fsdp-adamw"))
+    alone(tmp_path, Case("one-from-muon", replace(TRAIN, **muon), resumes="fsdp-muon"))
+    for name in ("ddp-adamw", "fsdp-adamw", "fsdp-from-one", "fsdp-from-ddp", "one-from-fsdp"):
+        assert_same(tmp_path / name, tmp_path / "adamw")
+    for name in ("fsdp-muon", "one-from-muon"):
+        assert_same(tmp_path / name, tmp_path / "muon")
+    # norms are gathered as bf16, 2^-9 relative; the rest is autocast's arithmetic
+    assert_same(tmp_path / "fsdp-bf16", tmp_path / "bf16", tolerance=5e-3)
+    assert_same(tmp_path / "dropout-again", tmp_path / "dropout", tolerance=0)  # bit for bit
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_ranks", [2, 4])
+def test_fifty_steps_of_several_processes_are_those_of_one(tmp_path: Path, n_ranks: int) -> None:
+    long = {"max_steps": 50, "eval_every": 25, "batch_size": 9, "learning_rate": 3e-3}
+    alone(tmp_path, Case("one", replace(TRAIN, **long)))
+    together(n_ranks, tmp_path, [
+        Case("ddp", replace(DDP, **long)), Case("fsdp", replace(FSDP, **long)),
+    ])  # fmt: skip
+    assert_same(tmp_path / "ddp", tmp_path / "one")
+    assert_same(tmp_path / "fsdp", tmp_path / "one")
+    assert_same(tmp_path / "fsdp", tmp_path / "ddp")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_what_four_have_saved_two_and_one_go_on_with(tmp_path: Path, optimizer: str) -> None:
+    fsdp, one = replace(FSDP, optimizer=optimizer), replace(TRAIN, optimizer=optimizer)
+    alone(tmp_path, Case("straight", one))
+    together(4, tmp_path, [Case("four", fsdp)])
+    together(2, tmp_path, [Case("two", fsdp, resumes="four")])
+    alone(tmp_path, Case("one", one, resumes="four"))
+    alone(tmp_path, Case("one-from-two", one, resumes="two"))
+    for name in ("four", "two", "one", "one-from-two"):
+        assert_same(tmp_path / name, tmp_path / "straight")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(missing_compiler("cpu") is not None, reason="no C++ compiler here")
+def test_compiled_blocks_are_the_written_ones_in_several_processes_too(tmp_path: Path) -> None:
+    alone(tmp_path, Case("one"))
+    together(2, tmp_path, [
+        Case(f"{train.strategy}-{recompute}", replace(
+            train, compile="on", activation_checkpointing=recompute,
+        )) for train in (DDP, FSDP) for recompute in (False, True)
+    ])  # fmt: skip
+    for name in ("ddp-False", "ddp-True", "fsdp-False", "fsdp-True"):
+        assert_same(tmp_path / name, tmp_path / "one")
+
+
+# One process --------------------------------------------------------------------------------
+
+
+def test_activations_computed_twice_are_not_kept_and_change_nothing(tmp_path: Path) -> None:
+    twice = replace(TRAIN, activation_checkpointing=True)
+    alone(tmp_path, Case("kept", dropout=0.1))
+    alone(tmp_path, Case("twice", twice, dropout=0.1))
+    assert_same(tmp_path / "twice", tmp_path / "kept", tolerance=0)
+
+    def kept_bytes(config: TrainConfig) -> int:
+        sizes = replace(SIZES, vocab_size=9, n_layer=6)
+        model = choose_runtime(config, sizes).prepare(GPT2Model(sizes))
+        seen: dict[int, int] = {}
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            seen[tensor.data_ptr()] = tensor.nbytes
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            model.features(torch.zeros(4, 8, dtype=torch.int64))
+        return sum(seen.values())
+
+    assert kept_bytes(twice) < kept_bytes(TRAIN) / 3
+
+
+def test_a_strategy_for_several_processes_needs_torchrun() -> None:
+    for strategy in ("ddp", "fsdp"):
+        with pytest.raises(ValueError, match=f"strategy {strategy} is for processes that torchrun"):
+            choose_runtime(replace(TRAIN, strategy=strategy))
+    ranks = Ranks(rank=1, n_ranks=2, local_rank=1, n_local=2, from_torchrun=True)
+    with pytest.raises(ValueError, match="torchrun has started 2; leave torchrun out"):
+        choose_runtime(replace(TRAIN, strategy="single"), ranks=ranks)
+    assert type(choose_runtime(TRAIN)) is Runtime
+    assert "2 processes, the model in each (ddp)" in choose_runtime(TRAIN, ranks=ranks).describe()

@@ -1,0 +1,287 @@
+"""Several processes that are killed, asked to stop or cut off from each other, and go on.
+
+Those of one host are forked from one that has imported torch once; two hosts are two network
+namespaces with torchrun's rendezvous between them.
+"""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from io import StringIO
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+import torch
+from oracles.ports import free_ports
+from oracles.small_run import TRAIN, VERSE, verse_corpus
+from rich.console import Console
+
+from cfg_gpt2 import GPT2Config, RunConfig
+from gpt2 import GPT2Model
+from trainer import Trainer
+from training.checkpoint import RECORD_FILE
+from training.parallel import FAILED
+from training.progress import MetricsLog
+from training.runtime import Ranks, choose_runtime
+from training.sharded_checkpoint import read_shards
+
+ROOT = Path(__file__).parents[2]
+N_STEPS = 24
+STEPS = replace(TRAIN, max_steps=N_STEPS, eval_every=2, batch_size=5, compile="off")
+N_KILLS = 20
+PATIENCE = 20.0  # seconds for a process to see that another one is gone
+
+
+def rank_of_run(rank: int, port: int, strategy: str, folder: Path, n_steps: int) -> None:
+    """One of two processes of folder/run, from wherever that is; as main.py ends, so does it."""
+    torch.set_num_threads(1)
+    os.environ |= {
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2",
+        "RANK": str(rank), "LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": str(rank),
+    }  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    train = replace(STEPS, strategy=strategy, max_steps=n_steps or N_STEPS)
+    runtime = choose_runtime(train, ranks=Ranks.read(os.environ))
+    try:
+        with runtime.session():
+            (folder / f"connected-{rank}").touch()
+            corpus = runtime.in_turn(lambda: verse_corpus(folder.parent))
+            sizes = GPT2Config(
+                vocab_size=corpus.tokenizer.vocab_size, context_length=8, n_layer=2, n_head=2,
+                n_embd=16, dropout=0.1,
+            )  # fmt: skip
+            torch.manual_seed(1)
+            run, console = RunConfig(model=sizes, train=train), Console(file=StringIO())
+            (folder / "run").mkdir(parents=True, exist_ok=True)
+            trainer = Trainer(GPT2Model(sizes), corpus, run, folder / "run", runtime, console)
+            trainer.resume()
+            trainer.train()
+    except ConnectionError as error:
+        (folder / f"said-{rank}").write_text(str(error))
+        os._exit(FAILED)
+    os._exit(128 + trainer.stopped_by if trainer.stopped_by else 0)
+
+
+def started(folder: Path, strategy: str, n_steps: int = 0) -> list[BaseProcess]:
+    """Both processes."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__, "training.parallel", "matplotlib.figure"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # Python 3.11 forgets it there
+        (port,) = free_ports(1)
+        both = [
+            context.Process(target=rank_of_run, args=(rank, port, strategy, folder, n_steps))
+            for rank in range(2)
+        ]
+        for child in both:
+            child.start()
+    return both
+
+
+def ended(both: list[BaseProcess], folder: Path) -> list[int | None]:
+    """How both end, which they do: none that was connected waits for the other for ever.
+
+    One that waits for its first connection is ended by torchrun, with the signal sent here.
+    """
+    for rank, child in enumerate(both):
+        child.join(PATIENCE)
+        if child.is_alive():
+            assert not (folder / f"connected-{rank}").exists()
+            child.terminate()
+            child.join()
+    for file in folder.glob("connected-*"):
+        file.unlink()
+    return [child.exitcode for child in both]
+
+
+def contents(folder: Path) -> tuple[dict[str, torch.Tensor], list, bytes]:
+    run = folder / "run"
+    last = read_shards(run / "checkpoints" / f"step-{N_STEPS:06d}", like={})
+    log = [{k: v for k, v in line.items() if k not in ("seconds", "tokens_per_second")}
+           for line in MetricsLog(run).read()]  # fmt: skip
+    return last, log, (run / "model.safetensors").read_bytes()
+
+
+def assert_untouched(folder: Path, untouched: Path) -> None:
+    """The same bits, and each step once in metrics.jsonl."""
+    (last, log, model), (last_there, log_there, model_there) = contents(folder), contents(untouched)
+    assert last.keys() == last_there.keys()
+    assert [name for name in last if not torch.equal(last[name], last_there[name])] == []
+    assert [line["step"] for line in log] == list(range(N_STEPS + 1))
+    assert log == log_there
+    assert model == model_there
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_of_which_one_is_killed_go_on_as_if_never(
+    tmp_path: Path, strategy: str
+) -> None:
+    began = time.monotonic()
+    assert ended(started(tmp_path / "untouched", strategy), tmp_path / "untouched") == [0, 0]
+    took = time.monotonic() - began
+    luck, n_kills, n_runs, in_save, alone = random.Random(7), 0, 0, 0, 0
+    while n_kills < N_KILLS:
+        n_runs += 1
+        folder = tmp_path / f"run-{n_runs}"
+        codes: list[int | None] = [None, None]
+        while codes != [0, 0]:
+            both = started(folder, strategy)
+            if n_kills < N_KILLS:
+                wait_for_a_moment(folder, both, luck, took)
+                in_save += any((folder / "run" / "checkpoints").glob(".step-*"))
+                victims = luck.choice([both, both[:1], both[1:]])
+                for child in victims:
+                    child.kill()
+                codes = ended(both, folder)
+                killed = codes.count(-signal.SIGKILL)
+                n_kills += killed > 0
+                if killed == 1 and len(victims) == 1:
+                    alone += codes.count(FAILED)  # else it had reached its end
+                assert set(codes) <= {0, FAILED, -signal.SIGKILL, -signal.SIGTERM}, codes
+            else:
+                codes = ended(both, folder)
+                assert codes == [0, 0]
+        assert_untouched(folder, tmp_path / "untouched")
+    print(f"\n{strategy}: {n_kills} kills in {n_runs} runs, {in_save} in a save, {alone} survivors "
+          "ended by themselves")  # fmt: skip
+    assert in_save > 0 and alone > 3
+    said = next(tmp_path.glob("*/said-*")).read_text()
+    assert "cannot reach the others" in said and "--resume" in said
+
+
+def wait_for_a_moment(
+    folder: Path, both: list[BaseProcess], luck: random.Random, took: float
+) -> None:
+    """Until a random moment; half the time one in which a checkpoint is being written."""
+    saves, deadline = luck.random() < 0.5, time.monotonic() + luck.uniform(0.3, 1.0) * took
+    while time.monotonic() < deadline and any(child.is_alive() for child in both):
+        if saves and any((folder / "run" / "checkpoints").glob(".step-*")):
+            return
+        time.sleep(0.0005)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("asked", [0, 1])
+def test_a_signal_to_one_process_stops_both_after_the_same_step(tmp_path: Path, asked: int) -> None:
+    both = started(tmp_path / "asked", "fsdp", n_steps=100_000)
+    while not (tmp_path / "asked" / "run" / "checkpoints" / "step-000002").exists():
+        time.sleep(0.01)
+    pid = both[asked].pid
+    assert pid is not None
+    os.kill(pid, signal.SIGTERM)
+    assert ended(both, tmp_path / "asked") == [128 + signal.SIGTERM] * 2
+    run = tmp_path / "asked" / "run"
+    last = max((run / "checkpoints").glob("step-*"))
+    record = json.loads((last / RECORD_FILE).read_text())
+    assert record["n_ranks"] == 2
+    assert record["step"] == MetricsLog(run).read()[-1]["step"]
+
+
+# Two hosts ----------------------------------------------------------------------------------
+
+
+def command(*words: str) -> None:
+    subprocess.run(words, check=True, capture_output=True)
+
+
+@pytest.fixture
+def hosts() -> Iterator[list[str]]:
+    """Two network namespaces with a cable between them: 10.77.0.1 and 10.77.0.2."""
+    names = [f"gpt2-host-{number}-{os.getpid()}" for number in (1, 2)]
+    made: list[str] = []
+    try:
+        for name in names:
+            command("ip", "netns", "add", name)
+            made.append(name)
+        first, second = names
+        command("ip", "link", "add", "cable", "netns", first, "type", "veth",
+                "peer", "name", "cable", "netns", second)  # fmt: skip
+        for number, name in enumerate(names, start=1):
+            here = ("ip", "-n", name)
+            command(*here, "addr", "add", f"10.77.0.{number}/24", "dev", "cable")
+            command(*here, "link", "set", "cable", "up")
+            command(*here, "link", "set", "lo", "up")
+        yield names
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no network namespaces can be made here: {error}")
+    finally:
+        for name in made:
+            pids = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True)
+            for pid in pids.stdout.split():
+                os.kill(int(pid), signal.SIGKILL)
+            command("ip", "netns", "del", name)
+
+
+def on_both(hosts: list[str], folder: Path, *arguments: str) -> list[subprocess.Popen]:
+    """torchrun on each host, with one process each."""
+    (folder / "verse.txt").write_text(VERSE * 60, encoding="utf-8")
+    return [
+        subprocess.Popen(
+            ["ip", "netns", "exec", name, sys.executable, "-m", "torch.distributed.run",
+             "--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d",
+             "--rdzv-endpoint", "10.77.0.1:29517", "--local-addr", f"10.77.0.{number}",
+             # no host's name leads to that address, by which torchrun would know who serves it
+             "--rdzv-conf", f"is_host={number == 1}",
+             str(ROOT / "main.py"), "train", *arguments],
+            cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env=os.environ | {"GLOO_SOCKET_IFNAME": "cable", "OMP_NUM_THREADS": "1"},
+        )
+        for number, name in enumerate(hosts, start=1)
+    ]  # fmt: skip
+
+
+FLAGS = [
+    "--data.path", "verse.txt", "--data.tokenizer", "char", "--model.n-layer", "2",
+    "--model.n-embd", "16", "--model.n-head", "2", "--model.context-length", "8",
+    "--train.batch-size", "5", "--train.eval-every", "10", "--train.device", "cpu",
+    "--train.precision", "fp32", "--train.optimizer", "adamw", "--train.learning-rate", "3e-3",
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_hosts_learn_as_one_and_one_that_is_killed_ends_the_other(
+    hosts: list[str], tmp_path: Path, strategy: str
+) -> None:
+    steps = ["--train.max-steps", "50"]
+    both = on_both(hosts, tmp_path, *FLAGS, *steps, "--train.strategy", strategy, "--out", "two")
+    output = [process.communicate(timeout=300)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], output
+    subprocess.run([sys.executable, str(ROOT / "main.py"), "train", *FLAGS, *steps, "--out", "one"],
+                   cwd=tmp_path, check=True, capture_output=True)  # fmt: skip
+    losses = [[line[name] for line in MetricsLog(tmp_path / out).read() for name in
+               ("train_loss", "val_loss") if name in line] for out in ("one", "two")]  # fmt: skip
+    assert len(losses[0]) == 56
+    assert losses[1] == pytest.approx(losses[0], abs=1e-5)
+
+    endless = ["--train.max-steps", "1000000", "--train.strategy", strategy, "--out", "killed"]
+    both = on_both(hosts, tmp_path, *FLAGS, *endless)
+    while not (tmp_path / "killed" / "checkpoints" / "step-000010").exists():
+        assert both[0].poll() is None
+        time.sleep(0.05)
+    pids = subprocess.run(["ip", "netns", "pids", hosts[1]], capture_output=True, text=True)
+    for pid in pids.stdout.split():
+        os.kill(int(pid), signal.SIGKILL)
+    output = both[0].communicate(timeout=120)[0]
+    both[1].wait()
+    assert both[0].returncode != 0
+    assert "error: process 0 of 2 cannot reach the others" in output, output
+
+    saved = max(int(p.name[5:]) for p in (tmp_path / "killed" / "checkpoints").glob("step-*"))
+    on = ["--resume", "killed", "--train.max-steps", str(saved + 10)]
+    both = on_both(hosts, tmp_path, *on)
+    output = [process.communicate(timeout=300)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], output
+    lines = MetricsLog(tmp_path / "killed").read()
+    assert [line["step"] for line in lines] == list(range(saved + 11))
+    shutil.rmtree(tmp_path / "killed")

@@ -1,0 +1,50 @@
+"""A checkpoint in several files: each process writes the part that it holds, and reads its own.
+
+    shard-00001-model-00001-of-00001.safetensors      of the first process, and so on
+
+torch.distributed.checkpoint deals out the work, and for any other number of processes it finds the
+parts in what these have written. Its safetensors storage keeps where a part belongs in the file's
+header; the pickle of its usual storage is never written, and never read.
+"""
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
+from torch import Tensor
+from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.tensor import DTensor
+
+
+def write_shards(folder: Path, tensors: Mapping[str, Tensor], group: dist.ProcessGroup) -> None:
+    """Writes the tensors of all processes of a group. Each of them calls it, and each waits.
+
+    Of a DTensor each writes its own part; a tensor that several have is written by one of them.
+    """
+    writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
+    dcp.save(dict(tensors), storage_writer=writer, process_group=group)
+
+
+def read_shards(folder: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Reads all tensors of a folder, however many processes wrote it.
+
+    Tensors named kind/NAME/... come in the shape that like[NAME] has: where that is a DTensor,
+    this process reads its own part. Raises ValueError where a file cannot be read.
+    """
+    reader = HuggingFaceStorageReader(str(folder))
+    tensors: dict[str, Tensor] = {}
+    for name, saved in reader.read_metadata().state_dict_metadata.items():
+        assert isinstance(saved, TensorStorageMetadata)  # a safetensors file has nothing else
+        model = like.get(name.partition("/")[2].partition("/")[0])
+        if isinstance(model, DTensor) and model.shape == saved.size:
+            tensors[name] = torch.empty_like(model, dtype=saved.properties.dtype)
+        else:
+            tensors[name] = torch.empty(saved.size, dtype=saved.properties.dtype)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*single process")  # nothing is exchanged
+        dcp.load(tensors, storage_reader=reader, no_dist=True)
+    return tensors
