@@ -12,7 +12,6 @@ import copy
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +19,7 @@ from torch.nn import functional as F
 
 from cfg_gpt2 import GPT2Config
 
-_explicit: ContextVar[bool] = ContextVar("explicit_attention", default=False)
+_explicit = False  # whether explicit_attention() is on; a plain flag, which torch.compile can read
 
 
 class MultiHeadAttention(nn.Module):
@@ -46,7 +45,7 @@ class MultiHeadAttention(nn.Module):
         q, k, v = map(self.split_heads, (q, k, v))  # (B, H, T, D)
         if cache is not None:
             k, v = cache.append(k, v)  # (B, H, S, D)
-        written_out = _explicit.get() or is_short(k)
+        written_out = _explicit or is_short(k)
         attend = self.attend_explicit if written_out else self.attend_fused
         heads = attend(q, k, v, mask)  # (B, H, T, D)
         x = heads.transpose(1, 2).flatten(start_dim=2)  # (B, T, C)
@@ -203,9 +202,10 @@ def is_short(k: Tensor) -> bool:
 
 @contextmanager
 def explicit_attention() -> Iterator[None]:
-    """Inside this context every MultiHeadAttention runs the written-out formula."""
-    token = _explicit.set(True)
+    """Inside this context every MultiHeadAttention of the process runs the written-out formula."""
+    global _explicit
+    before, _explicit = _explicit, True
     try:
         yield
     finally:
-        _explicit.reset(token)
+        _explicit = before

@@ -1,7 +1,7 @@
 """Writing text: every contender goes on with the same prompts, always by the likeliest token.
 
-The project, transformers and llama.cpp keep keys and values of earlier positions in a cache.
-nanoGPT and the book read the whole text again for each new token, which is what their
+The project, transformers, CTranslate2 and llama.cpp keep keys and values of earlier positions in a
+cache. nanoGPT and the book read the whole text again for each new token, which is what their
 `generate` is.
 """
 
@@ -11,6 +11,8 @@ from itertools import islice
 from pathlib import Path
 
 import torch
+from tokenizers import Tokenizer as WordTokenizer
+from tokenizers.models import WordLevel
 from torch import Tensor
 
 from benchmarks.job import Contender, Job
@@ -22,6 +24,8 @@ from gpt2 import GPT2Model
 from pretrained.gguf import Precision as GGUFPrecision
 from pretrained.gguf import write_gguf
 from quantization.int8 import quantize
+
+COMPUTE_TYPES = {"fp32": "float32", "int8": "int8"}  # CTranslate2's names
 
 
 def prompts(job: Job) -> Tensor:
@@ -90,6 +94,34 @@ def llama_cpp(job: Job) -> Contender:
         return sum(1 for _ in islice(written, job.new_tokens))
 
     return Contender(step, job.precision, f"llama-cpp-python {package.__version__}")
+
+
+def ctranslate2(job: Job) -> Contender:
+    """Random weights of transformers, turned by the package's own converter."""
+    package = importlib.import_module("ctranslate2")
+    saved, converted = Path(job.scratch, "saved"), Path(job.scratch, "converted")
+    model, _ = transformers_model(job)
+    save: Callable[[Path], None] = getattr(model, "save_pretrained")  # noqa: B009
+    save(saved)
+    words = [f"t{token}" for token in range(job.model.vocab_size)]  # it wants words, not ids
+    WordTokenizer(WordLevel(dict(zip(words, range(len(words)), strict=True)), words[0])).save(
+        str(saved / "tokenizer.json")
+    )
+    package.converters.TransformersConverter(str(saved)).convert(str(converted))
+    generator = package.Generator(
+        str(converted), device="cpu", compute_type=COMPUTE_TYPES[job.precision],
+        inter_threads=1, intra_threads=torch.get_num_threads(),
+    )  # fmt: skip
+    rows = [[words[token] for token in row] for row in prompts(job).tolist()]
+
+    def step() -> int:
+        results = generator.generate_batch(
+            rows, max_length=job.new_tokens, min_length=job.new_tokens, sampling_topk=1,
+            include_prompt_in_result=False,
+        )  # fmt: skip
+        return sum(len(result.sequences_ids[0]) for result in results)
+
+    return Contender(step, job.precision, f"ctranslate2 {package.__version__}")
 
 
 def nanogpt(job: Job) -> Contender:

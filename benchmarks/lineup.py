@@ -19,11 +19,11 @@ from cfg_gpt2 import GPT2Config
 
 NAMES = {
     "nanogpt": "nanoGPT", "book": "the book", "transformers": "Hugging Face",
-    "llama_cpp": "llama.cpp",
+    "ctranslate2": "CTranslate2", "llama_cpp": "llama.cpp",
 }  # fmt: skip
 WRITES = {  # what a peer has, to write with
     "nanogpt": ("fp32",), "book": ("fp32",), "transformers": ("fp32", "bf16"),
-    "llama_cpp": ("fp32", "bf16", "int8"),
+    "ctranslate2": ("fp32", "int8"), "llama_cpp": ("fp32", "bf16", "int8"),
 }  # fmt: skip
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
 NO_BF16 = "no bf16 rows of peers: this device has no instructions for bf16 products"

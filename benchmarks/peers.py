@@ -11,7 +11,7 @@ from types import ModuleType
 
 from cfg_gpt2 import require
 
-PACKAGES = ("transformers", "tiktoken", "llama_cpp")
+PACKAGES = ("transformers", "tiktoken", "ctranslate2", "llama_cpp")
 # the file of a checkout that has the model, at the places where it may stand
 CHECKOUTS = {
     "nanogpt": ("model.py",),

@@ -32,8 +32,8 @@ class Compared(Measuring):
     """Targets that have peers."""
 
     peers: str | None = None
-    """whom to compare with: transformers, tiktoken, llama_cpp, nanogpt=FOLDER, book=FOLDER,
-    separated by commas, or none; None: the packages that are installed."""
+    """whom to compare with: transformers, tiktoken, ctranslate2, llama_cpp, nanogpt=FOLDER,
+    book=FOLDER, separated by commas, or none; None: the packages that are installed."""
 
 
 @dataclass(frozen=True, kw_only=True)

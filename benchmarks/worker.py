@@ -31,6 +31,7 @@ BUILDERS: dict[tuple[str, str], Callable[[Job], Contender]] = {
     ("decoding", "nanogpt"): decode.nanogpt,
     ("decoding", "book"): decode.book,
     ("decoding", "transformers"): decode.transformers,
+    ("decoding", "ctranslate2"): decode.ctranslate2,
     ("decoding", "llama_cpp"): decode.llama_cpp,
     ("tokenizing", "ours"): tokenize_text.ours,
     ("tokenizing", "tiktoken"): tokenize_text.tiktoken,

@@ -11,7 +11,7 @@ from benchmarks import lineup
 from benchmarks.command import distinct, overview, read_text, shared
 from benchmarks.job import Job
 from benchmarks.machine import cpu_name, describe_machine, instructions, shortened
-from benchmarks.peers import read_peers
+from benchmarks.peers import PACKAGES, read_peers
 from benchmarks.report import fitted
 from benchmarks.settings import Decoding, Loading, Scaling, Tokenizing, Training
 from benchmarks.turns import Measured
@@ -123,7 +123,7 @@ def test_peers_are_given_or_installed(tmp_path: Path):
     (tmp_path / "model.py").touch()
     assert read_peers(f"nanogpt={tmp_path}") == {"nanogpt": str(tmp_path)}
     assert read_peers("none") == {}
-    assert set(read_peers(None)) <= {"transformers", "tiktoken", "llama_cpp"}
+    assert set(read_peers(None)) <= set(PACKAGES)
 
 
 PEERS = {"transformers": "", "tiktoken": "", "nanogpt": "/n", "book": "/b"}
@@ -161,14 +161,15 @@ def test_a_narrow_terminal_loses_the_columns_that_are_missed_least():
 
 
 def test_decoding_is_compared_at_one_text_and_at_several_in_each_precision():
-    jobs, said = lineup.decoding(Decoding(batch_size=3), {**PEERS, "llama_cpp": ""})
+    peers = {**PEERS, "ctranslate2": "", "llama_cpp": ""}
+    jobs, said = lineup.decoding(Decoding(batch_size=3), peers)
     assert [(job.contender, job.batch_size, job.precision) for job in jobs] == [
         (name, batch_size, precision)
         for batch_size in (1, 3)
         for precision, names in (
-            ("fp32", ("ours", "nanogpt", "book", "transformers", "llama_cpp")),
+            ("fp32", ("ours", "nanogpt", "book", "transformers", "ctranslate2", "llama_cpp")),
             ("bf16", ("ours", "transformers", "llama_cpp")),
-            ("int8", ("ours", "llama_cpp")),
+            ("int8", ("ours", "ctranslate2", "llama_cpp")),
         )
         for name in names
         if (name, batch_size) != ("llama_cpp", 3)
