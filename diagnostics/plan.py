@@ -51,9 +51,6 @@ class PlanCommand:
     """h100, h200, a100, a100-40gb, l40s, rtx4090 or rtx3090; None: this machine's, or h100 where
     --gpus asks for some and there is none here."""
     gpu_memory: float | None = None  # GB of each, where it differs from the named one's
-    strategy: Strategy | None = None
-    """ddp: a whole model in each GPU; fsdp: a share of it; None: ddp where the model fits."""
-    activation_checkpointing: bool = False  # compute blocks twice, to save memory
     tokens: float | None = None  # to learn from, such as 9e9; None: 20 a parameter
     tokens_per_second: float | None = None  # of one GPU, measured; None: assumed by --utilization
     utilization: float = UTILIZATION
@@ -91,12 +88,8 @@ class PlanCommand:
             f"window; try --train.batch-size {8 * ranks}",
         )
         require(
-            ranks == 1 or self.strategy != "single",
-            f"--strategy single is one process, --gpus {ranks} needs ddp or fsdp",
-        )
-        require(
-            ranks > 1 or self.strategy in (None, "single"),
-            f"--strategy {self.strategy} is for several GPUs; give --gpus 2 or more",
+            ranks == 1 or self.train.strategy != "single",
+            f"--train.strategy single is one process, --gpus {ranks} needs ddp or fsdp",
         )
 
 
@@ -113,9 +106,15 @@ def read_plan_command(arguments: list[str]) -> PlanCommand:
     base = preset(found.get("--preset", DEFAULT_PRESET))
     if "--config" in found:
         base = read_config(Path(found["--config"]))
-    return parse_flags(
+    command = parse_flags(
         PlanCommand, "plan", arguments, PlanCommand(model=base.model, train=base.train)
     )
+    strategy = command.train.strategy
+    require(
+        (command.gpus or 1) > 1 or strategy in ("auto", "single"),
+        f"--train.strategy {strategy} is for several GPUs; give --gpus 2 or more",
+    )
+    return command
 
 
 @dataclass(frozen=True)
@@ -194,7 +193,7 @@ class Plan:
                 accumulates=micro_batch < self.share,
                 strategy=strategy,
                 n_ranks=self.n_ranks,
-                checkpointing=command.activation_checkpointing,
+                checkpointing=command.train.activation_checkpointing,
             )
         )
 
@@ -206,8 +205,11 @@ class Plan:
     @cached_property
     def strategy(self) -> Strategy:
         """The one asked for, or the simplest in which one window fits."""
-        if self.command.strategy or self.n_ranks == 1:
-            return self.command.strategy or "single"
+        asked = self.command.train.strategy
+        if asked != "auto":
+            return asked
+        if self.n_ranks == 1:
+            return "single"
         return "ddp" if self.fits(1, "ddp") else "fsdp"
 
     @cached_property
@@ -249,27 +251,20 @@ class Plan:
 
     def what_would_fit(self) -> str:
         """The first of some changes that is enough."""
-        command = self.command
-        two, windows = max(2, self.n_ranks), max(2, command.train.batch_size)
-        many = replace(command.train, batch_size=max(windows, 8 * GPUS_IN_A_MACHINE))
-        changes = {
-            "--activation-checkpointing": {"activation_checkpointing": True},
-            "--strategy fsdp": {"strategy": "fsdp"} if self.n_ranks > 1 else {},
-            "--strategy fsdp --activation-checkpointing": {
-                "strategy": "fsdp", "activation_checkpointing": True,
-            } if self.n_ranks > 1 else {},
-            f"--gpus {two} --strategy fsdp --activation-checkpointing": {
-                "gpus": two, "strategy": "fsdp", "activation_checkpointing": True,
-                "train": replace(command.train, batch_size=max(windows, two)),
-            },
-            f"--gpus {8 * GPUS_IN_A_MACHINE} --strategy fsdp --activation-checkpointing "
-            f"--train.batch-size {many.batch_size}": {
-                "gpus": 8 * GPUS_IN_A_MACHINE, "strategy": "fsdp",
-                "activation_checkpointing": True, "train": many,
-            },
-        }  # fmt: skip
-        for flags, change in changes.items():
-            if change and Plan(replace(command, **change)).largest:
+        command, train = self.command, self.command.train
+        many, twice = 8 * GPUS_IN_A_MACHINE, replace(train, activation_checkpointing=True)
+        gpus, changes = self.n_ranks, {"--train.activation-checkpointing": (self.n_ranks, twice)}
+        if gpus > 1:
+            changes["--train.strategy fsdp"] = (gpus, replace(train, strategy="fsdp"))
+        for count in sorted({max(2, gpus), many}):
+            batch_size = max(train.batch_size, count)
+            flags = f"--gpus {count} --train.strategy fsdp --train.activation-checkpointing"
+            if batch_size > train.batch_size:
+                flags += f" --train.batch-size {batch_size}"
+            changes[flags] = (count, replace(twice, strategy="fsdp", batch_size=batch_size))
+        for flags, (count, changed) in changes.items():
+            if Plan(replace(command, gpus=count if count > 1 else command.gpus,
+                            train=changed)).largest:  # fmt: skip
                 return f"it would fit with {flags}"
         need = self.memory(1, self.strategy).peak / (1 - RESERVED) / GIGA
         return f"it would fit into --gpu-memory {need:.0f}"
@@ -289,7 +284,8 @@ class Plan:
         if self.gpu is None:
             return None
         rate = (self.gpu.bf16 if self.bf16 else self.gpu.fp32) * 1e12
-        again = 4 / 3 if self.command.activation_checkpointing else 1  # the forward pass, twice
+        twice = self.command.train.activation_checkpointing  # the forward pass
+        again = 4 / 3 if twice else 1
         return rate * self.command.utilization / (self.operations * again)
 
     @property

@@ -8,7 +8,7 @@ import torch
 
 import main
 from benchmarks.operations import operations, parameters
-from cfg_gpt2 import PRESETS, GPT2Config, RunConfig, write_config
+from cfg_gpt2 import PRESETS, GPT2Config, RunConfig, TrainConfig, write_config
 from diagnostics.plan_speed import Traffic
 from gpt2 import GPT2Model
 
@@ -65,7 +65,7 @@ def test_a_rate_and_a_share_of_it_give_the_time(capsys: Capture) -> None:
 def test_many_gpus_are_faster_but_not_by_their_number(capsys: Capture) -> None:
     flags = ["--preset", "gpt2-xl", "--gpu", "a100", "--train.batch-size", "512"]
     one, eight, many = (
-        planned(capsys, *flags, "--gpus", n, "--strategy", s)["tokens_per_second"]
+        planned(capsys, *flags, "--gpus", n, "--train.strategy", s)["tokens_per_second"]
         for n, s in (("1", "single"), ("8", "fsdp"), ("64", "fsdp"))
     )
     assert one < eight <= 8 * one * (1 + 1e-9)
@@ -103,8 +103,8 @@ def test_the_largest_micro_batch_fits_and_one_more_does_not(capsys: Capture) -> 
         (["--tokens", "0"], "--tokens 0.0 must be a number above 0"),
         (["--utilization", "1.5"], "--utilization 1.5 must lie above 0 and at most 1"),
         (["--preset", "gpt2", "--gpus", "64"], "try --train.batch-size 512"),
-        (["--gpus", "2", "--strategy", "single"], "--strategy single is one process"),
-        (["--strategy", "fsdp"], "--strategy fsdp is for several GPUs"),
+        (["--gpus", "2", "--train.strategy", "single"], "--train.strategy single is one process"),
+        (["--train.strategy", "fsdp"], "--train.strategy fsdp is for several GPUs"),
         (["--preset", "gpt5"], "--preset gpt5 is unknown"),
         (["--preset", "gpt2", "--config", "x.json"], "exclude each other"),
         (["--config", "nothing.json"], "nothing.json does not exist"),
@@ -125,5 +125,12 @@ def test_what_does_not_fit_is_refused_with_what_would(capsys: Capture) -> None:
 
 def test_a_run_directory_is_planned_with_its_own_settings(tmp_path: Path, capsys: Capture) -> None:
     sizes = GPT2Config(vocab_size=300, context_length=64, n_layer=2, n_head=2, n_embd=64)
-    write_config(tmp_path, RunConfig(model=sizes))
-    assert planned(capsys, "--config", str(tmp_path))["parameters"] == parameters(sizes)
+    train = TrainConfig(strategy="fsdp", activation_checkpointing=True)
+    write_config(tmp_path, RunConfig(model=sizes, train=train))
+    flags = ["--config", str(tmp_path), "--gpus", "2"]
+    record = planned(capsys, *flags)
+    assert record["parameters"] == parameters(sizes)
+    assert record["strategy"] == "fsdp"
+    kept = planned(capsys, *flags, "--train.no-activation-checkpointing")
+    assert kept["peak_memory"] > record["peak_memory"]
+    assert kept["tokens_per_second_of_one"] > record["tokens_per_second_of_one"]
