@@ -12,7 +12,7 @@ connects CPUs, NCCL connects GPUs.                     Li et al. 2020; Zhao et a
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -139,7 +139,10 @@ class Parallel(Runtime):
         }
 
     def save(self, save: Save, tensors: dict[str, Tensor]) -> None:
-        """Lets `save` make a checkpoint, for which all processes write tensors that are copied."""
+        """Lets `save` make a checkpoint, for which all processes write tensors that are copied.
+
+        Where one cannot write, the first one says so and ends, and with it all.
+        """
 
         def write(folder: Path | None) -> None:
             told = [folder]
@@ -150,7 +153,8 @@ class Parallel(Runtime):
         if self.is_first:
             save(write)
         else:
-            write(None)
+            with suppress(OSError):
+                write(None)
 
     def read(self, checkpoint: Path, model: GPT2Model) -> dict[str, Tensor]:
         """The tensors of a checkpoint, as far as this process holds those of the model.

@@ -15,7 +15,11 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
-from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint import (
+    CheckpointException,
+    HuggingFaceStorageReader,
+    HuggingFaceStorageWriter,
+)
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.tensor import DTensor
 
@@ -24,9 +28,13 @@ def write_shards(folder: Path, tensors: Mapping[str, Tensor], group: dist.Proces
     """Writes the tensors of all processes of a group. Each of them calls it, and each waits.
 
     Of a DTensor each writes its own part; a tensor that several have is written by one of them.
+    Raises OSError in all of them where one cannot write.
     """
     writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
-    dcp.save(dict(tensors), storage_writer=writer, process_group=group)
+    try:
+        dcp.save(dict(tensors), storage_writer=writer, process_group=group)
+    except CheckpointException as error:  # no Exception: whoever catches those would not see it
+        raise reason_of(error) from None
 
 
 def read_shards(folder: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -46,5 +54,16 @@ def read_shards(folder: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
             tensors[name] = torch.empty(saved.size, dtype=saved.properties.dtype)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*single process")  # nothing is exchanged
-        dcp.load(tensors, storage_reader=reader, no_dist=True)
+        try:
+            dcp.load(tensors, storage_reader=reader, no_dist=True)
+        except CheckpointException as error:
+            raise ValueError(f"{folder} cannot be read: {reason_of(error)}") from None
     return tensors
+
+
+def reason_of(error: CheckpointException) -> BaseException:
+    """What the first process that failed has met, with that process's number."""
+    rank, (reason, _) = min(error.failures.items(), key=lambda failure: failure[0])
+    if isinstance(reason, OSError) and reason.errno is not None:
+        return OSError(reason.errno, f"{reason.strerror}, says process {rank}")
+    return reason

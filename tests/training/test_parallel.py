@@ -1,5 +1,6 @@
 """Several processes: the same run as one process, but for sums in another order."""
 
+import json
 import os
 import shutil
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 from cfg_gpt2 import GPT2Config, RunConfig, TrainConfig
 from gpt2 import GPT2Model
 from trainer import Trainer
+from training.checkpoint import RECORD_FILE
 from training.progress import Metrics, MetricsLog
 from training.runtime import Ranks, Runtime, choose_runtime, missing_compiler
 
@@ -35,7 +37,8 @@ class Case:
 
     out: str
     train: TrainConfig = TRAIN
-    resumes: str = ""  # the run that it goes on with, from step 3
+    resumes: str = ""  # the run that it goes on with
+    step: int = 3  # from which it goes on
     dropout: float = 0.0
 
 
@@ -51,17 +54,19 @@ def train(case: Case, folder: Path, ranks: Ranks) -> None:
             runtime, Console(file=StringIO()),
         )  # fmt: skip
         if case.resumes:
-            runtime.first(lambda: go_back(folder / case.resumes, folder / case.out))
+            runtime.first(lambda: go_back(folder / case.resumes, folder / case.out, case.step))
             trainer.resume()
-            assert trainer.step == 3
+            assert trainer.step == case.step
         runtime.first(lambda: (folder / case.out).mkdir(exist_ok=True))
         assert trainer.train()
 
 
-def go_back(run: Path, copy: Path) -> None:
-    """A copy of a run as it was after step 3."""
+def go_back(run: Path, copy: Path, step: int) -> None:
+    """A copy of a run as it was after a step."""
     shutil.copytree(run, copy)
-    shutil.rmtree(copy / "checkpoints" / "step-000006")
+    for place in (copy / "checkpoints").glob("step-*"):
+        if int(place.name[5:]) > step:
+            shutil.rmtree(place)
 
 
 def work(rank: int, n_ranks: int, ports: list[int], folder: Path, cases: list[Case]) -> None:
@@ -154,14 +159,20 @@ def test_fifty_steps_of_several_processes_are_those_of_one(tmp_path: Path, n_ran
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_what_four_have_saved_two_and_one_go_on_with(tmp_path: Path, optimizer: str) -> None:
-    fsdp, one = replace(FSDP, optimizer=optimizer), replace(TRAIN, optimizer=optimizer)
+    long = {"optimizer": optimizer, "max_steps": 9}
+    fsdp, one = replace(FSDP, **long), replace(TRAIN, **long)
     alone(tmp_path, Case("straight", one))
     together(4, tmp_path, [Case("four", fsdp)])
     together(2, tmp_path, [Case("two", fsdp, resumes="four")])
     alone(tmp_path, Case("one", one, resumes="four"))
-    alone(tmp_path, Case("one-from-two", one, resumes="two"))
+    alone(tmp_path, Case("one-from-two", one, resumes="two", step=6))  # which two have written
     for name in ("four", "two", "one", "one-from-two"):
         assert_same(tmp_path / name, tmp_path / "straight")
+    wrote = [
+        json.loads((tmp_path / name / "checkpoints" / f"step-{step:06d}" / RECORD_FILE).read_text())
+        for name, step in (("four", 3), ("two", 6), ("one-from-two", 9))
+    ]
+    assert [record["n_ranks"] for record in wrote] == [4, 2, 1]
 
 
 @pytest.mark.slow

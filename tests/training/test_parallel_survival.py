@@ -28,7 +28,7 @@ from rich.console import Console
 from cfg_gpt2 import GPT2Config, RunConfig
 from gpt2 import GPT2Model
 from trainer import Trainer
-from training.checkpoint import RECORD_FILE
+from training.checkpoint import RECORD_FILE, Checkpoints
 from training.parallel import FAILED
 from training.progress import MetricsLog
 from training.runtime import Ranks, choose_runtime
@@ -65,7 +65,7 @@ def rank_of_run(rank: int, port: int, strategy: str, folder: Path, n_steps: int)
             trainer = Trainer(GPT2Model(sizes), corpus, run, folder / "run", runtime, console)
             trainer.resume()
             trainer.train()
-    except ConnectionError as error:
+    except OSError as error:
         (folder / f"said-{rank}").write_text(str(error))
         os._exit(FAILED)
     os._exit(128 + trainer.stopped_by if trainer.stopped_by else 0)
@@ -168,6 +168,44 @@ def wait_for_a_moment(
         if saves and any((folder / "run" / "checkpoints").glob(".step-*")):
             return
         time.sleep(0.0005)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_a_disk_that_fills_up_ends_both_with_a_sentence_and_they_go_on(
+    small_disk: Path, tmp_path: Path, strategy: str
+) -> None:
+    assert ended(started(tmp_path / "untouched", strategy), tmp_path / "untouched") == [0, 0]
+    folder, run = tmp_path / "full", small_disk / "run"
+    folder.mkdir()
+    run.mkdir()
+    (folder / "run").symlink_to(run)
+    both = started(folder, strategy)
+    while not (run / "checkpoints" / "step-000002").exists():
+        assert both[0].is_alive()
+        time.sleep(0.001)
+    for child in both:
+        child.kill()
+    ended(both, folder)
+    ballast = small_disk / "ballast"
+    for left in (0, 40_000):  # not a line of metrics.jsonl, not a checkpoint
+        reached = newest_step(run)
+        for half in (run / "checkpoints").glob(".step-*"):
+            shutil.rmtree(half)
+        ballast.write_bytes(bytes(shutil.disk_usage(small_disk).free - left))
+        assert ended(started(folder, strategy), folder) == [FAILED, FAILED]
+        ballast.unlink()
+        said = (folder / "said-0").read_text()
+        assert "No space left on device" in said and "\n" not in said
+        assert not list((run / "checkpoints").glob(".step-*"))
+        assert newest_step(run) >= reached
+    assert ended(started(folder, strategy), folder) == [0, 0]
+    assert_untouched(folder, tmp_path / "untouched")
+
+
+def newest_step(run: Path) -> int:
+    """Of the newest checkpoint, which is whole."""
+    return Checkpoints(run, 2, pytest.fail).newest()[1].step
 
 
 @pytest.mark.slow
