@@ -270,7 +270,8 @@ def sentence(box: str, help_command: str) -> str:
     message = " ".join(takewhile(lambda line: not is_rule(line), text)).removesuffix(".")
     message = re.sub(r"^Error parsing (model|data|train|[A-Z]\w+)?[:\s]*", "", message)
     if "Perhaps you meant:" in lines:
-        message += "; perhaps you meant " + lines[lines.index("Perhaps you meant:") + 1].split()[0]
+        flag = lines[lines.index("Perhaps you meant:") + 1].split()[0].rstrip(",")
+        message += f"; perhaps you meant {flag}"
     return f"{message}; see {help_command}"
 
 

@@ -1,9 +1,11 @@
 """prepare: the same tokens as train makes, whoever works and however often it is stopped."""
 
+import filecmp
 import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -375,6 +377,67 @@ def test_killed_at_random_moments_it_writes_identical_shards(tmp_path):
             file.unlink()
         stopped.rmdir()
     assert kills >= 5
+
+
+N_FILES, FILE_BYTES = 40, 25_000_000
+
+
+def gigabyte(folder: Path) -> Path:
+    """Both corpora again and again, their paragraphs shuffled anew in each file."""
+    folder.mkdir()
+    texts = [file.read_text(encoding="utf-8-sig") for file in sorted(CORPORA.glob("*.txt"))]
+    paragraphs = [(part + "\n\n").encode() for text in texts for part in text.split("\n\n")]
+    draw = random.Random(3)
+    for number in range(N_FILES):
+        with (folder / f"{number:02d}.txt").open("wb") as file:
+            while file.tell() < FILE_BYTES:
+                draw.shuffle(paragraphs)
+                file.writelines(paragraphs)
+    return folder
+
+
+def resident(pid: int) -> int:
+    """Bytes of a process and its children; what they share counts once. 0: it has ended."""
+    try:
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        children = "".join(f.read_text() for f in Path(f"/proc/{pid}/task").glob("*/children"))
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    found = re.search(r"^Pss:\s+(\d+) kB", rollup, flags=re.MULTILINE)
+    own = 1024 * int(found[1]) if found else 0
+    return own + sum(resident(int(child)) for child in children.split())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the memory")
+@pytest.mark.skipif(not CORPORA.exists(), reason="the corpora lie outside the repository")
+def test_a_gigabyte_takes_less_than_one_of_memory_and_survives_kills(tmp_path):
+    text = gigabyte(tmp_path / "text")
+    size = sum(file.stat().st_size for file in text.iterdir())
+    common = ["--data.path", str(text), "--data.tokenizer", str(CORPORA.parent / "gpt2_vocab"),
+              "--shard-tokens", "50000000", "--out"]  # fmt: skip
+    command = [sys.executable, "main.py", "prepare", *common, str(tmp_path / "whole")]
+    started, most = time.monotonic(), 0
+    with subprocess.Popen(command, cwd=HOUSE) as process:
+        while process.poll() is None:
+            most = max(most, resident(process.pid))
+            time.sleep(0.1)
+    seconds, n_cores = time.monotonic() - started, os.cpu_count() or 1
+    print(f"\n{size / 1e6:.0f} MB in {seconds:.1f} s: {size / 1e6 / seconds / n_cores:.1f} MB/s a "
+          f"core with {n_cores}; at most {most / 1e6:.0f} MB of memory")  # fmt: skip
+    assert process.returncode == 0
+    assert size > 10**9 > most > 10**8
+    draw, kills, stopped = random.Random(4), 0, tmp_path / "stopped"
+    while not stopped.exists():
+        longest = seconds / 2 if kills < 5 else 2 * seconds
+        kills += killed_at_random([*common, str(stopped)], draw, longest) != 0
+        assert kills < 30
+    assert kills >= 3
+    names = [file.name for file in sorted(stopped.iterdir())]
+    assert names == [file.name for file in sorted((tmp_path / "whole").iterdir())]
+    assert all(filecmp.cmp(stopped / n, tmp_path / "whole" / n, shallow=False) for n in names)
+    assert prepare("--check", stopped) == 0
+    shutil.rmtree(tmp_path)  # two and a half gigabytes
 
 
 @pytest.mark.slow
