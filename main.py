@@ -65,6 +65,7 @@ COMMANDS = {
 }
 N_SAMPLES = 10
 INTERRUPTED = 128 + signal.SIGINT  # the exit status that shells give to Ctrl-C
+PIPE_CLOSED = 128 + 13  # and to a program whose reader is gone, as in ... | head
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +140,8 @@ def main(arguments: list[str]) -> int:
     try:
         require(name in COMMANDS, f"{name} is no command; choose one of {', '.join(COMMANDS)}")
         return getattr(module_of(name), COMMANDS[name][0].split(":")[1])(arguments)
+    except BrokenPipeError:
+        raise  # no error of the command's: see the end of this file
     except (ValueError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -485,6 +488,11 @@ def choose_speculation(command: GenerateCommand, model: GPT2Model) -> Speculatio
 
 if __name__ == "__main__":
     try:
-        sys.exit(main(sys.argv[1:]))
+        status = main(sys.argv[1:])
+        sys.stdout.flush()  # later nobody could catch that the pipe is closed
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+        status = INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's last flush
+        status = PIPE_CLOSED
+    sys.exit(status)

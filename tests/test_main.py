@@ -330,3 +330,15 @@ def test_help_has_a_line_a_command_and_names_every_preset(
     assert stopped.value.code == 0
     said = capsys.readouterr().out
     assert all(name in said for name in PRESETS)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such pipes")
+@pytest.mark.parametrize("line", ["plan --json", "plan", "--help"])
+def test_a_pipe_that_is_closed_ends_the_command_without_a_word(line: str) -> None:
+    """As in `python main.py ... | head`; the reader is gone before the first line."""
+    command = [sys.executable, str(ROOT / "main.py"), *line.split()]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout and process.stderr
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode in (1, main.PIPE_CLOSED)  # 1: rich has seen it first
