@@ -103,7 +103,8 @@ def ctranslate2(job: Job) -> Contender:
     model, _ = transformers_model(job)
     save: Callable[[Path], None] = getattr(model, "save_pretrained")  # noqa: B009
     save(saved)
-    words = [f"t{token}" for token in range(job.model.vocab_size)]  # it wants words, not ids
+    # it wants words, not ids, and would add this one to a vocabulary that has it not
+    words = ["<|endoftext|>", *(f"t{token}" for token in range(1, job.model.vocab_size))]
     WordTokenizer(WordLevel(dict(zip(words, range(len(words)), strict=True)), words[0])).save(
         str(saved / "tokenizer.json")
     )
