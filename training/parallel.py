@@ -31,7 +31,7 @@ from gpt2 import GPT2Model
 from training.checkpoint import below, copied, random_states
 from training.progress import Metrics
 from training.runtime import Batch, LossFunction, Objective, Runtime, Save
-from training.sharded_checkpoint import read_shards, write_shards
+from training.sharded_checkpoint import read_shards, wait_for_shards, write_shards
 
 TIMEOUT = timedelta(minutes=10)  # of one exchange; compiling at unequal speed takes minutes
 PREPARING = timedelta(days=1)  # of text, by the first process of a host
@@ -150,8 +150,12 @@ class Parallel(Runtime):
             assert told[0] is not None
             write_shards(told[0], tensors, self.writers)
 
+        def write_and_look(folder: Path) -> None:
+            write(folder)
+            wait_for_shards(folder, self.ranks.n_ranks)
+
         if self.is_first:
-            save(write)
+            save(write_and_look)
         else:
             with suppress(OSError):
                 write(None)

@@ -7,6 +7,7 @@ parts in what these have written. Its safetensors storage keeps where a part bel
 header; the pickle of its usual storage is never written, and never read.
 """
 
+import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,8 @@ from torch.distributed.checkpoint import (
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.tensor import DTensor
 
+PATIENCE = 60.0  # seconds; between hosts a file may be seen later than it was written
+
 
 def write_shards(folder: Path, tensors: Mapping[str, Tensor], group: dist.ProcessGroup) -> None:
     """Writes the tensors of all processes of a group. Each of them calls it, and each waits.
@@ -35,6 +38,26 @@ def write_shards(folder: Path, tensors: Mapping[str, Tensor], group: dist.Proces
         dcp.save(dict(tensors), storage_writer=writer, process_group=group)
     except CheckpointException as error:  # no Exception: whoever catches those would not see it
         raise reason_of(error) from None
+
+
+def wait_for_shards(folder: Path, n_ranks: int) -> None:
+    """Returns when the files of all processes are seen here: each has some of its own.
+
+    Raises OSError where they stay out, as on hosts with a disk of their own each.
+    """
+    ends = time.monotonic() + PATIENCE
+    while missing := set(range(n_ranks)) - {rank_of(file) for file in folder.glob("shard-*")}:
+        if time.monotonic() > ends:
+            raise OSError(
+                f"the part of process {min(missing)} is not to be seen by the first one; the run's "
+                "directory must lie on a file system that all hosts share"
+            )
+        time.sleep(0.05)
+
+
+def rank_of(file: Path) -> int:
+    """Which process has written a shard, by its name."""
+    return int(file.name.split("-")[1]) - 1
 
 
 def read_shards(folder: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from oracles.small_run import verse_corpus
 from rich.console import Console
 from safetensors.torch import load_file
 
+import training.sharded_checkpoint
 from cfg_gpt2 import GPT2Config, RunConfig, TrainConfig
 from gpt2 import GPT2Model
 from trainer import Trainer
@@ -173,6 +174,25 @@ def test_what_four_have_saved_two_and_one_go_on_with(tmp_path: Path, optimizer: 
         for name, step in (("four", 3), ("two", 6), ("one-from-two", 9))
     ]
     assert [record["n_ranks"] for record in wrote] == [4, 2, 1]
+
+
+def elsewhere(rank: int, n_ranks: int, ports: list[int], folder: Path, cases: list[Case]) -> None:
+    """The same on hosts of which each has a disk of its own: the same path, other files."""
+    own = folder / f"host-{rank}"
+    own.mkdir()
+    os.chdir(own)
+    training.sharded_checkpoint.PATIENCE = 0.1
+    work(rank, n_ranks, ports, Path(), cases)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_which_a_part_lies_on_another_disk_is_none(tmp_path: Path) -> None:
+    with pytest.raises(torch.multiprocessing.ProcessRaisedException) as error:
+        torch.multiprocessing.spawn(
+            elsewhere, (2, free_ports(1), tmp_path, [Case("run", FSDP)]), nprocs=2
+        )
+    assert "the part of process 1 is not to be seen by the first one" in str(error.value)
+    assert not list((tmp_path / "host-0").glob("run/checkpoints/*"))
 
 
 @pytest.mark.slow
