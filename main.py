@@ -37,7 +37,7 @@ from cfg_gpt2 import (
     write_whole,
 )
 from data.tiny_world import LANGUAGES, read_story
-from decoding.compiled import compile_step, missing
+from decoding.compiled import compile_step, has_threads, missing
 from decoding.completion import Completion
 from decoding.display import Display, Stopwatch
 from decoding.settings import Repeated
@@ -376,17 +376,25 @@ def in_precision(model: GPT2Model, precision: str) -> GPT2Model:
 
 def compile_steps(model: GPT2Model, choice: str) -> None:
     """Where it was asked for, or pays; says so where it takes seconds, or cannot be had."""
-    wrong = missing(model)
     if choice == "off" or (choice == "auto" and not is_large(model.config)):
         return
+    wrong = missing(model)
     if choice == "auto" and wrong:
         print(f"steps as written: {wrong}", file=sys.stderr)
         return
     started = time.monotonic()
-    compile_step(model)
+    try:
+        compile_step(model)
+    except (ValueError, OSError) as error:  # a broken compiler, a folder that is read-only
+        if choice == "on":
+            raise
+        print(f"steps as written: {' '.join(str(error).split())}", file=sys.stderr)
+        return
     seconds = time.monotonic() - started
     if seconds > 1:
         print(f"steps compiled for this machine in {seconds:.1f} s, once", file=sys.stderr)
+    if not has_threads():
+        print("compiled steps take one thread: the compiler has no OpenMP", file=sys.stderr)
 
 
 def write_texts(

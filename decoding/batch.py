@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gpt2 import GPT2Model
 
-PREFILL_TOKENS = 2048  # read at once at most, unless one row has more: bounds the memory
+PREFILL_TOKENS = 1024  # read at once at most, unless one row has more: bounds the memory
 WORTH_SHARING = 32  # tokens of reading that a common beginning has to save
 
 
@@ -26,8 +26,15 @@ class Batch:
         self.model = model
         self.device = model.position_embedding.weight.device
         self.texts = [list(text) for text in texts]
-        lengths = [len(text) + max_new_tokens for text in texts]
-        self.cache = model.new_cache(len(texts), min(max(lengths), model.config.context_length))
+        longest = max(map(len, texts)) + max_new_tokens
+        n_positions = min(longest, model.config.context_length)
+        try:
+            self.cache = model.new_cache(len(texts), n_positions)
+        except RuntimeError as error:  # what PyTorch raises where there is no memory
+            raise ValueError(
+                f"no memory for a cache of {len(texts)} texts of {n_positions} tokens: {error}; "
+                "ask for fewer at once (--samples, --beams) or for fewer --max-new-tokens"
+            ) from None
 
     def read(self) -> Tensor:
         """-> (B, V): the logits behind every text, after reading all of them."""

@@ -49,9 +49,11 @@ def beam_search(model: GPT2Model, prompt: list[int], config: SamplingConfig) -> 
         paths = [beam for beam in found if not beam.ended(config)][: config.beams]
         if not paths or settled(finished, paths[0], config):
             return finished
-        batch.keep([beam.parent for beam in paths])
-        last = [[beam.tokens[-1]] for beam in paths]
-        logits = batch.step(torch.tensor(last, device=logits.device))
+        # a row that has left the batch cannot come back, and more paths may fork from few
+        rows = paths + paths[:1] * (config.beams - len(paths))
+        batch.keep([beam.parent for beam in rows])
+        last = [[beam.tokens[-1]] for beam in rows]
+        logits = batch.step(torch.tensor(last, device=logits.device))[: len(paths)]
 
 
 def continuations(

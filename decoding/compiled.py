@@ -9,16 +9,18 @@ Read before: step.cpp.  Read next: ../generation.py.
 import ctypes
 import functools
 import hashlib
+import os
 import platform
 import subprocess
 from pathlib import Path
 from shutil import which
+from tempfile import TemporaryDirectory
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from cfg_gpt2 import require, write_whole
+from cfg_gpt2 import require, sync
 from gpt2 import GPT2Model
 from layer_norm import EPS, LayerNorm
 from multiheadattention import KVCache
@@ -27,11 +29,17 @@ from transformer_block import TransformerBlock
 SOURCE = Path(__file__).with_name("step.cpp")
 BUILT = Path(__file__).with_name("built")
 COMPILERS = ("c++", "g++", "clang++")  # Microsoft's has no vectors of its own
-NATIVE = "-mcpu=native" if platform.machine() == "arm64" else "-march=native"
+NATIVE = "-mcpu=native" if platform.machine() in ("arm64", "aarch64") else "-march=native"
 FLAGS = ("-std=c++17", "-O3", NATIVE, "-shared", "-fPIC")
 OPENMP = "-fopenmp"  # several threads; where a compiler lacks it, one does everything
 MOST = 16  # new tokens in a step; with more, PyTorch's matrix products are faster
 LANES = 4  # n_embd has to be a multiple
+# The step for each dtype of the matrices, and the dtype of the cache that it reads and writes.
+STEPS = {
+    torch.float32: ("step_fp32", torch.float32),
+    torch.bfloat16: ("step_bf16", torch.bfloat16),
+    torch.int8: ("step_int8", torch.float32),
+}
 
 
 class LinearPointers(ctypes.Structure):
@@ -89,9 +97,13 @@ def compile_step(model: GPT2Model) -> GPT2Model:
 
 def missing(model: GPT2Model) -> str | None:
     """What keeps the model from being compiled; None: nothing."""
-    weight = model.position_embedding.weight
+    weight, matrix = model.position_embedding.weight, model.lm_head.weight
     if weight.device.type != "cpu":
         return f"it is for CPUs, and the model is on {weight.device.type}"
+    if STEPS.get(matrix.dtype, ("", None))[1] != weight.dtype:  # a cache has the second's dtype
+        return f"it knows fp32, bf16 and int8 of fp32, not {matrix.dtype} with {weight.dtype}"
+    if os.name == "nt":  # GCC bug 54412: there g++ does not align wide vectors on the stack
+        return "it is for Linux and macOS"
     if model.config.n_embd % LANES:
         return f"--model.n-embd {model.config.n_embd} is no multiple of {LANES}"
     if not any(map(which, COMPILERS)):
@@ -129,12 +141,12 @@ class CompiledStep:
             sizes.vocab_size,
             EPS,
         )
-        names = {torch.int8: "int8", torch.bfloat16: "bf16", torch.float32: "fp32"}
-        self.step = getattr(library(), f"step_{names[model.lm_head.weight.dtype]}")
+        name, self.cache_dtype = STEPS[model.lm_head.weight.dtype]
+        self.step = getattr(library(), name)
 
     def __call__(self, tokens: Tensor, cache: list[KVCache] | None = None) -> Tensor:
         """(B, T) -> (B, T, V) in fp32. Raises ValueError where the cache is full."""
-        if cache is None or tokens.numel() > MOST or torch.is_grad_enabled():
+        if not cache or not self.takes(tokens, cache):
             return self.plain(tokens, cache)
         n_rows, n_new = tokens.shape
         positions = cache[0].positions(n_new).expand(n_rows, -1).contiguous()  # (B, T)
@@ -157,6 +169,18 @@ class CompiledStep:
         self.step(ctypes.byref(self.sizes), ctypes.byref(work), torch.get_num_threads())
         return logits
 
+    def takes(self, tokens: Tensor, cache: list[KVCache]) -> bool:
+        """Whether it is a small step. What does not fit the pointers is never followed by them."""
+        keys = cache[0].keys
+        return (
+            tokens.numel() <= MOST
+            and not (torch.is_grad_enabled() or self.model.training)
+            and len(cache) == self.sizes.n_layer
+            and keys.dtype == self.cache_dtype
+            and keys.size(0) == tokens.size(0)
+            and keys.is_contiguous()
+        )
+
     def linear(self, layer: nn.Module) -> LinearPointers:
         """Its weight as it is; the bias, and the scale that int8 weights have, in fp32."""
         weight, scale, bias = (getattr(layer, name, None) for name in ("weight", "scale", "bias"))
@@ -178,25 +202,45 @@ class CompiledStep:
 
 @functools.cache
 def library() -> ctypes.CDLL:
-    """step.cpp, compiled for this machine. Raises ValueError where the compiler refuses."""
+    """step.cpp, compiled for this machine: for several threads, or for one without OpenMP.
+
+    Raises ValueError where the compiler refuses, OSError where the result has no place.
+    """
     compiler = next(name for name in COMPILERS if which(name))
     # tells the compiler's version, and what it makes of this processor
     described = subprocess.run(
         [compiler, NATIVE, "-E", "-v", "-"], stdin=subprocess.DEVNULL, capture_output=True
     ).stderr
-    made_from = SOURCE.read_bytes() + " ".join(FLAGS).encode() + described
-    file = BUILT / f"{hashlib.sha256(made_from).hexdigest()[:16]}.so"
-    if not file.is_file():
-        write_whole(file, lambda part: build(compiler, part))
-    return ctypes.CDLL(str(file))
-
-
-def build(compiler: str, file: Path) -> None:
-    """With several threads, or with one where the compiler has no OpenMP."""
+    said = ""
     for flags in ((*FLAGS, OPENMP), FLAGS):
-        command = [compiler, *flags, str(SOURCE), "-o", str(file)]
-        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
-        if done.returncode == 0:
-            return
-    said = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr)
-    raise ValueError(f"{compiler} cannot compile {SOURCE.name}: {said}; write --compile off")
+        made_from = SOURCE.read_bytes() + " ".join(flags).encode() + described
+        file = BUILT / f"{hashlib.sha256(made_from).hexdigest()[:16]}.so"
+        said = "" if file.is_file() else build([compiler, *flags, str(SOURCE)], file)
+        if not said:
+            return ctypes.CDLL(str(file))
+    lines = said.splitlines()
+    error = next((line for line in lines if "error" in line), " ".join(lines))
+    raise ValueError(f"{compiler} cannot compile {SOURCE.name}: {error}; write --compile off")
+
+
+def build(command: list[str], file: Path) -> str:
+    """Makes the file, whole or not at all -> "", or what the compiler says against it.
+
+    In a folder of its own, since another process may be at the same work.
+    """
+    BUILT.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=BUILT) as folder:
+        made = Path(folder, file.name)
+        done = subprocess.run(
+            [*command, "-o", str(made)], capture_output=True, encoding="utf-8", errors="replace"
+        )
+        if done.returncode != 0:
+            return done.stderr or f"it ended with status {done.returncode}"
+        sync(made)
+        made.replace(file)
+    return ""
+
+
+def has_threads() -> bool:
+    """Whether the compiler knew OpenMP, so that a step takes as many threads as PyTorch."""
+    return bool(library().has_threads())

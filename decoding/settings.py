@@ -1,6 +1,5 @@
 """SamplingConfig: how the next token is chosen, and when a text ends."""
 
-import math
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
@@ -8,6 +7,9 @@ import tyro
 
 from cfg_gpt2 import require
 
+COLDEST = 1e-6  # below it is 0 to fp32, and logits divided by much less are infinite
+STRONGEST = 1e6  # of penalties and biases, so that fp32 holds what becomes of a logit
+LONGEST = 10  # exponent of a length; a higher one is beyond floating point for long texts
 T = TypeVar("T")
 Repeated = Annotated[T, tyro.conf.UseAppendAction]  # --stop A --stop B, not --stop A B
 
@@ -68,11 +70,15 @@ class SamplingConfig:
             f"--no-repeat-ngram {self.no_repeat_ngram} must be 1 or more; try 3",
         )
         require(self.beams >= 1, f"--beams {self.beams} must be 1 or more; try 4")
+        require(
+            -(2**63) <= self.seed < 2**63, f"--seed {self.seed} has more than 64 bits; try 1"
+        )
 
     def require_chances(self) -> None:
         require(
-            0 <= self.temperature < math.inf,
-            f"--temperature {self.temperature} must be 0 (the likeliest token) or more; try 0.8",
+            self.temperature == 0 or COLDEST <= self.temperature < float("inf"),
+            f"--temperature {self.temperature} must be 0 (the likeliest token) or at least "
+            f"{COLDEST:g}; try 0.8",
         )
         require(
             self.top_k is None or self.top_k >= 1, f"--top-k {self.top_k} must be 1 or more; try 50"
@@ -88,17 +94,26 @@ class SamplingConfig:
 
     def require_penalties(self) -> None:
         require(
-            0 < self.repetition_penalty < math.inf,
-            f"--repetition-penalty {self.repetition_penalty} must be above 0; try 1.1",
+            1 / STRONGEST <= self.repetition_penalty <= STRONGEST,
+            f"--repetition-penalty {self.repetition_penalty} must be above 0, from "
+            f"{1 / STRONGEST:g} to {STRONGEST:g}; try 1.1",
         )
-        for name in ("presence_penalty", "frequency_penalty", "length_penalty"):
+        limits = {
+            "presence_penalty": STRONGEST, "frequency_penalty": STRONGEST,
+            "length_penalty": LONGEST,
+        }  # fmt: skip
+        for name, limit in limits.items():
             value: float = getattr(self, name)
             flag = "--" + name.replace("_", "-")
-            require(math.isfinite(value), f"{flag} {value} must be a finite number; try 0.5")
+            require(
+                -limit <= value <= limit,  # which nan is not, either
+                f"{flag} {value} must lie from {-limit:g} to {limit:g}; try 0.5",
+            )
         for token, bias in self.logit_bias:
             require(
-                bias < math.inf,  # which nan is not, either
-                f"--logit-bias {token} {bias} must be a number, or -inf to ban; try {token} 5",
+                -STRONGEST <= bias <= STRONGEST or bias == -float("inf"),
+                f"--logit-bias {token} {bias} must be a number from {-STRONGEST:g} to "
+                f"{STRONGEST:g}, or -inf to ban; try {token} 5",
             )
 
     def require_ids(self, vocab_size: int) -> None:

@@ -310,6 +310,11 @@ template <class W, class K> void step(const Model& model, const Tokens& tokens, 
 
 }  // namespace
 
+#ifdef _OPENMP
+extern "C" int has_threads() { return 1; }
+#else
+extern "C" int has_threads() { return 0; }
+#endif
 extern "C" void step_fp32(const Model* m, const Tokens* t, int n) { step<float, float>(*m, *t, n); }
 extern "C" void step_bf16(const Model* m, const Tokens* t, int n) { step<bfloat, bfloat>(*m, *t, n); }
 extern "C" void step_int8(const Model* m, const Tokens* t, int n) { step<int8_t, float>(*m, *t, n); }

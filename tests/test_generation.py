@@ -218,6 +218,17 @@ def test_a_huge_limit_costs_nothing_beforehand(model: GPT2Model) -> None:
     assert len([next(text) for _ in range(50)]) == 50
 
 
+def test_too_little_memory_is_one_sentence(
+    model: GPT2Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def new_cache(batch_size: int, n_positions: int) -> None:
+        torch.zeros(batch_size, n_positions, 2**50)
+
+    monkeypatch.setattr(model, "new_cache", new_cache)
+    with pytest.raises(ValueError, match=r"no memory for a cache of 2 texts of 16 tokens.*--sampl"):
+        generate(model, [[1], [2]], SamplingConfig())
+
+
 def test_the_seed_decides_the_text(model: GPT2Model) -> None:
     texts = {
         tuple(stream(model, [1, 2], SamplingConfig(max_new_tokens=30, temperature=1.0, seed=seed)))

@@ -1,5 +1,7 @@
 """beam.py against Hugging Face's beam search, with the same weights."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from oracles.hugging_face import hugging_face_pair
@@ -97,6 +99,26 @@ def test_one_path_of_the_whole_vocabulary_is_an_exhaustive_search(
     likely = likely.log_softmax(dim=-1)[:, :2].gather(-1, texts.unsqueeze(-1)).sum(dim=(1, 2))
     assert list(best.tokens) == texts[likely.argmax()].tolist()
     assert best.total == pytest.approx(float(likely.detach().max()), rel=1e-5)
+
+
+def test_few_paths_at_first_fork_into_many(pair: tuple[GPT2Model, nn.Module]) -> None:
+    """The prompt forbids all but two tokens at the first step; there are five paths later."""
+    config = SamplingConfig(
+        max_new_tokens=3, temperature=0, beams=5, no_repeat_ngram=2, length_penalty=0.0
+    )
+    prompt = [token for other in range(29) for token in (30, other)] + [30]
+    found = beam_search(pair[0], prompt, config)
+    assert len(found) == 5
+    assert {beam.tokens[0] for beam in found} <= {29, 30}
+    for beam in found:
+        total, text = 0.0, list(prompt)
+        for token in beam.tokens:
+            window = text[window_start(len(text), 48) :]
+            likely = pair[0](torch.tensor([window]))[0, -1].log_softmax(-1).detach()
+            total += float(likely[token])
+            text.append(token)
+        assert beam.total == pytest.approx(total, rel=1e-4)
+    assert len(beam_search(pair[0], [1], replace(config, beams=40))) == 40
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ Where all numbers are fp32 the two differ by the order of their sums: logits of 
 import json
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from torch import Tensor
 import decoding.compiled as compiled
 import main
 from cfg_gpt2 import GPT2Config
-from decoding.compiled import MOST, CompiledStep, compile_step
+from decoding.compiled import MOST, CompiledStep, compile_step, has_threads
 from decoding.speculative import PromptLookup, SmallModel, Speculation
 from generation import SamplingConfig, complete, generate
 from gpt2 import GPT2Model
@@ -161,6 +162,35 @@ def test_what_is_not_a_small_step_is_left_to_pytorch() -> None:
             model(tokens[:, :1], cache)
 
 
+def test_a_cache_that_does_not_fit_is_left_to_pytorch_which_refuses() -> None:
+    """The step follows pointers: in a cache of another shape they would lead out of it."""
+    model, tokens = compile_step(new_model()), torch.tensor([[5], [6]])
+    double = model.new_cache(2)
+    for layer in double:
+        layer.keys, layer.values = layer.keys.double(), layer.values.double()
+    with torch.inference_mode():
+        with pytest.raises(RuntimeError, match="dtype"):
+            model(tokens, double)
+        with pytest.raises(RuntimeError, match="size"):
+            model(tokens, model.new_cache(3))
+        with pytest.raises(IndexError):
+            model(tokens, model.new_cache(2)[:1])
+    model.train()  # with dropout, if there is any
+    with torch.no_grad():
+        plain = model.forward.plain(tokens, model.new_cache(2))
+        assert torch.equal(model(tokens, model.new_cache(2)), plain)
+
+
+def test_several_threads_write_at_once_with_the_same_model() -> None:
+    config = SamplingConfig(max_new_tokens=60, temperature=0.9, seed=3)
+    model = compile_step(new_model())
+    expected = [generate(model, [prompt], config) for prompt in PROMPTS]
+    with ThreadPoolExecutor(len(PROMPTS)) as pool:
+        for _ in range(3):
+            seen = pool.map(lambda prompt: generate(model, [prompt], config), PROMPTS)
+            assert [*seen] == expected
+
+
 def test_any_number_of_threads_gives_the_same() -> None:
     model, tokens = compile_step(new_model()), torch.tensor([[5], [6], [7]])
     before, seen = torch.get_num_threads(), []
@@ -204,11 +234,24 @@ def test_it_is_compiled_once_and_anew_when_the_source_changes(
 def test_a_compiler_without_openmp_makes_a_step_of_one_thread(
     nothing_built: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compiled, "OPENMP", "-fno-such-flag")
-    model = new_model()
-    expected = read_in_steps(model, torch.tensor([[5, 6]]), [2])
-    seen = read_in_steps(compile_step(model), torch.tensor([[5, 6]]), [1, 1])
-    assert (seen - expected).abs().max() < BOUND * expected.abs().max()
+    with monkeypatch.context() as without:
+        without.setattr(compiled, "OPENMP", "-fno-such-flag")
+        model = new_model()
+        expected = read_in_steps(model, torch.tensor([[5, 6]]), [2])
+        seen = read_in_steps(compile_step(model), torch.tensor([[5, 6]]), [1, 1])
+        assert (seen - expected).abs().max() < BOUND * expected.abs().max()
+        assert not has_threads()
+    compiled.library.cache_clear()
+    compile_step(new_model())  # OpenMP has been installed: what was built without is not taken
+    assert has_threads() and len(list(nothing_built.iterdir())) == 2
+
+
+def test_several_at_once_compile_it_and_leave_one_file(nothing_built: Path) -> None:
+    build_alone = compiled.library.__wrapped__
+    with ThreadPoolExecutor(2) as pool:
+        for built in [pool.submit(build_alone) for _ in range(2)]:
+            assert built.result().has_threads() in (0, 1)
+    assert len(list(nothing_built.iterdir())) == 1
 
 
 def test_what_the_compiler_says_becomes_one_sentence(
@@ -252,9 +295,40 @@ def test_the_flag(
     assert "--compile on: there is no C++ compiler" in said and said.count("\n") == 1
 
 
-def test_a_width_that_it_cannot_take_is_said() -> None:
+def test_where_it_cannot_compile_by_itself_it_writes_as_ever_and_says_so(
+    nothing_built: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A compiler that is there and does nothing, as Apple's before its tools are installed."""
+    monkeypatch.setattr(main, "is_large", lambda sizes: True)
+    monkeypatch.setattr(compiled, "FLAGS", ("-fno-such-flag",))
+    model = new_model()
+    main.compile_steps(model, "auto")
+    said = capsys.readouterr().err
+    assert said.startswith("steps as written: ") and said.count("\n") == 1
+    assert model.forward == GPT2Model.forward.__get__(model)
+    with pytest.raises(ValueError, match=r"cannot compile step\.cpp: .*no-such-flag"):
+        main.compile_steps(model, "on")
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(compiled, "BUILT", tmp_path / "file")
+    main.compile_steps(model, "auto")
+    assert capsys.readouterr().err.startswith("steps as written: [Errno 17]")
+    monkeypatch.undo()
+    with monkeypatch.context() as windows:
+        windows.setattr("os.name", "nt")
+        wrong = compiled.missing(model)
+    assert wrong == "it is for Linux and macOS"
+
+
+def test_what_it_cannot_take_is_said() -> None:
     with pytest.raises(ValueError, match="n-embd 6 is no multiple of 4"):
         compile_step(new_model(replace(SIZES, n_head=2, n_embd=6)))
+    with pytest.raises(ValueError, match=r"not torch\.float64 with torch\.float64"):
+        compile_step(new_model().double())
+    with pytest.raises(ValueError, match=r"not torch\.int8 with torch\.bfloat16"):
+        compile_step(quantize(new_model().bfloat16()))  # its cache would be bf16
 
 
 def test_the_source_has_no_warnings(tmp_path: Path) -> None:

@@ -27,6 +27,11 @@ def status(name: str) -> int:
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(name + ":"))
 
 
+def forget_peak() -> None:
+    """From here on VmHWM counts anew."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+
+
 def train_steps(model: GPT2Config, train: TrainConfig, folder: Path) -> None:
     """As `main.py train` takes them, on random tokens."""
     runtime = choose_runtime(train, model)
@@ -48,7 +53,7 @@ def measure(model: GPT2Config, train: TrainConfig) -> int:
     with tempfile.TemporaryDirectory() as folder:
         first = TrainConfig(device="cpu", precision=train.precision, compile=train.compile)
         train_steps(small, first, Path(folder))
-        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # forgets the peak
+        forget_peak()
         bare = status("VmRSS")
         train_steps(model, train, Path(folder))
     return status("VmHWM") - bare

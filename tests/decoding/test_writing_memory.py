@@ -1,0 +1,54 @@
+"""What writing takes is what was computed before it began, and long texts take no more."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+
+from cfg_gpt2 import GPT2Config
+from decoding.compiled import missing
+from generation import cache_bytes
+from gpt2 import GPT2Model
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the peak"),
+]
+
+
+def measured(**settings: object) -> dict[str, int]:
+    """What oracles/writing_memory.py says, in a process of its own."""
+    said = subprocess.run(
+        [sys.executable, "-m", "oracles.writing_memory", json.dumps(settings)],
+        cwd=ROOT, capture_output=True, encoding="utf-8", check=True,
+        env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
+    )  # fmt: skip
+    return json.loads(said.stdout.splitlines()[-1])
+
+
+def test_the_peak_of_a_full_batch_is_weights_and_cache_within_a_tenth() -> None:
+    """32 texts that fill the context of a 124M; their windows move on at the last tokens."""
+    config = GPT2Config()
+    with torch.device("meta"):
+        model = GPT2Model(config)
+    n_bytes = sum(parameter.nbytes for parameter in model.parameters())
+    computed = n_bytes + cache_bytes(model, 32, config.context_length)
+    seen = measured(model=asdict(config), batch_size=32, prompt_length=1022, n_new=4)["peak"]
+    print(f"{seen / 1e6:.0f} MB measured, {computed / 1e6:.0f} MB computed: {seen / computed:.3f}")
+    assert 0.98 < seen / computed < 1.1
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_ten_thousand_tokens_take_no_more_memory_than_the_first_thousand(compiled: bool) -> None:
+    if compiled and missing(GPT2Model(GPT2Config(n_layer=1, n_head=2, n_embd=16))):
+        pytest.skip("no compiler")
+    seen = measured(n_tokens=10_000, compiled=compiled)
+    print(seen)
+    # the tokens themselves with their log-probabilities are 1 MB of Python's numbers at most
+    assert max(seen.values()) < 4e6
