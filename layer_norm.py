@@ -1,6 +1,6 @@
 """LayerNorm: every position gets mean 0 and variance 1 over its channels, then a learned scale.
 
-    y = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias          Ba, Kiros and Hinton 2016
+    y = n * weight + bias,   n = (x - mean(x)) / sqrt(var(x) + eps)    Ba, Kiros and Hinton 2016
 
 Mean and variance are taken over the channels of one position, so no position sees another.
 Read before: gelu.py.  Read next: feedforward.py.
@@ -22,10 +22,36 @@ class LayerNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) -> (..., C). Computed in fp32, whatever the dtype of x, and returned in it."""
-        wide = x.float()
-        centred = wide - wide.mean(dim=-1, keepdim=True)
+        return Normalize.apply(x.float(), self.weight, self.bias).to(x.dtype)
+
+
+class Normalize(torch.autograd.Function):
+    """The formula and its gradient. Autograd's own would keep and do twice as much.
+
+        dL/dx = (g - mean(g) - n mean(g n)) / sqrt(var(x) + eps),   g = dL/dy * weight
+
+    What is taken away again is what a change of x would do to the mean and to the variance.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """(..., C), (C,), (C,) -> (..., C)."""
+        centred = x - x.mean(dim=-1, keepdim=True)
         variance = centred.square().mean(dim=-1, keepdim=True)  # (..., 1)
-        y = centred * torch.rsqrt(variance + EPS) * self.weight  # (..., C)
-        if self.bias is not None:
-            y = y + self.bias
-        return y.to(x.dtype)
+        factor = torch.rsqrt(variance + EPS)  # (..., 1)
+        n = centred.mul_(factor)  # (..., C)
+        ctx.save_for_backward(n, factor, weight)
+        y = n * weight
+        return y if bias is None else y.add_(bias)
+
+    @staticmethod
+    def backward(ctx, *above: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The gradient by y -> those by x, weight and bias."""
+        n, factor, weight = ctx.saved_tensors
+        by_y, rows = above[0], list(range(n.dim() - 1))
+        by_bias = by_y.sum(rows) if ctx.needs_input_grad[2] else None
+        g, g_n = by_y * weight, by_y * n  # (..., C)
+        by_weight = g_n.sum(rows)  # (C,)
+        along = g_n.mul_(weight).mean(dim=-1, keepdim=True)  # (..., 1)
+        by_x = g.sub_(g.mean(dim=-1, keepdim=True)).addcmul_(n, along, value=-1).mul_(factor)
+        return by_x, by_weight, by_bias

@@ -17,7 +17,8 @@ from torch.nn import functional as F
 IGNORE_INDEX = -100  # a target with this value does not count
 ALIGNED = 64  # products with 50,257 columns take up to twice the time of ones with 50,304
 PRODUCT = 1 << 26  # logits that are held at a time: 128 MB in bf16
-SOFTMAX = 1 << 20  # logits that a CPU turns into probabilities at a time: 4 MB, within its cache
+SOFTMAX = 1 << 19  # logits that a CPU turns into probabilities at a time: 2 MB, within its cache
+ROWS, COLUMNS = 512, 2048  # of a product on a CPU at a time: larger ones take up to twice as long
 
 
 def next_token_loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -58,21 +59,22 @@ class HeadLoss(torch.autograd.Function):
         device, vocab_size = features.device.type, weight.size(0)
         cast = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if cast else features.dtype
-        padded = weight.new_zeros(-(-vocab_size // ALIGNED) * ALIGNED, weight.size(1), dtype=dtype)
-        padded[:vocab_size] = weight
+        padded = weight.new_empty(-(-vocab_size // ALIGNED) * ALIGNED, weight.size(1), dtype=dtype)
+        padded[:vocab_size], padded[vocab_size:] = weight, 0
         total, by_features, by_weight = torch.zeros((), device=features.device), [], None
         n_parts = -(-features.size(0) * len(padded) // PRODUCT)
         with torch.autocast(device, enabled=False):
             for x, wanted in zip(
                 features.to(dtype).chunk(n_parts), targets.chunk(n_parts), strict=True
             ):
-                logits = x @ padded.T
+                logits = x.new_empty(len(x), len(padded))
+                for tokens, part in zip(*columns(padded, logits), strict=True):
+                    torch.mm(x, tokens.T, out=part)
                 logits[:, vocab_size:] = -math.inf
                 total = total + loss_and_gradient(logits, wanted, train)
                 if train:
-                    by_features.append(logits @ padded)
-                    part = logits[:, :vocab_size].T @ x
-                    by_weight = part.to(weight.dtype) if by_weight is None else by_weight.add_(part)
+                    by_features += [part @ padded for part in rows(logits, ROWS)]
+                    by_weight = add_products(by_weight, logits[:, :vocab_size], x, weight.dtype)
         if by_weight is not None:
             ctx.save_for_backward(torch.cat(by_features), by_weight)
         ctx.dtype = features.dtype
@@ -86,6 +88,27 @@ class HeadLoss(torch.autograd.Function):
         if not (scale.device.type == "cpu" and scale == 1):  # a GPU would have to be waited for
             by_features, by_weight = by_features * scale, by_weight * scale
         return by_features.to(ctx.dtype), by_weight, None, None
+
+
+def rows(tensor: Tensor, n_rows: int) -> tuple[Tensor, ...]:
+    """On a CPU parts of so many rows; elsewhere the whole."""
+    return tensor.split(n_rows) if tensor.device.type == "cpu" else (tensor,)
+
+
+def columns(vectors: Tensor, logits: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """(V, C), (R, V) -> the vectors of some tokens, and the same tokens' logits."""
+    return rows(vectors, COLUMNS), tuple(part.T for part in rows(logits.T, COLUMNS))
+
+
+def add_products(sums: Tensor | None, logits: Tensor, x: Tensor, dtype: torch.dtype) -> Tensor:
+    """sums + logits^T x: (V, C), (R, V), (R, C) -> (V, C) in dtype. None stands for zeros."""
+    is_first = sums is None
+    if sums is None:
+        sums = x.new_empty(logits.size(1), x.size(1), dtype=dtype)
+    for vectors, part in zip(*columns(sums, logits), strict=True):
+        product = part.T @ x
+        vectors.copy_(product) if is_first else vectors.add_(product)
+    return sums
 
 
 def loss_and_gradient(logits: Tensor, targets: Tensor, gradient: bool) -> Tensor:

@@ -12,12 +12,12 @@ P is the number of parameters. What autograd keeps of a block, in numbers a posi
 the width, H the heads, T the context; p stands for a number of the products' precision (fp32 or
 bf16), f for one of fp32. tests/diagnostics/test_plan_memory.py counts it to the byte.
 
-    each of two norms            2 C f + f     the centred and the normed input, 1 / deviation
+    each of two norms            C f + f       the normed input, 1 / deviation
     attention, before it         C p           its input
     attention, fused             4 C p + H f   q, k, v, the result, a log-sum for each head
     attention, written out       4 C p + H T p, and twice H T p more where dropout draws; q, k, v
                                  and the weights in fp32 where only dropout is the reason
-    feed-forward                 C p + 16 C p  its input; GELU's x, polynomial, sigmoid, result
+    feed-forward                 C p + 12 C p  its input; GELU's x, sigmoid, result
     dropout behind both          2 C p on a CPU, 2 C bytes on a GPU
     products in bf16             12 C^2 p      a copy of the block's matrices, once
 
@@ -42,9 +42,9 @@ Strategy = Literal["single", "ddp", "fsdp"]
 Parts = dict[str, int]  # bytes
 
 FP32 = 4
-# Gradients of the widened size that stand side by side in GELU's backward pass: of its result,
-# of the sigmoid, of the polynomial, of x.
-GELU_GRADIENTS = 4
+# Of the widened size, side by side in GELU's backward pass: its result's gradient, the slope
+# that becomes x's, and 1 - the sigmoid.
+GELU_GRADIENTS = 3
 COMPILED_GRADIENTS = 2  # fused into one pass: its result's and its input's
 GATHERED_BLOCKS = 2  # under FSDP: the block that computes, and the next one on its way
 
@@ -111,8 +111,8 @@ def kept_by_block(setup: Setup) -> int:
         norms = FP32 * width + FP32 * (4 if setup.bf16 else 3)  # the block's input, deviations
         feedforward = setup.product * 10 * width  # attention's sum, the input, x, GELU's result
     else:
-        norms = 2 * FP32 * (2 * width + 1)
-        feedforward = setup.product * 17 * width
+        norms = 2 * FP32 * (width + 1)
+        feedforward = setup.product * 13 * width
     return rows * (norms + kept_by_attention(setup) + feedforward + kept_by_dropout(setup))
 
 
@@ -144,7 +144,7 @@ def kept_outside_blocks(setup: Setup) -> int:
     sizes, rows = setup.model, setup.rows
     ids = 8 * (rows + sizes.context_length)
     drawn = rows * sizes.n_embd * (FP32 if setup.device == "cpu" else 1) * (sizes.dropout > 0)
-    return ids + drawn + rows * FP32 * (2 * sizes.n_embd + 1)
+    return ids + drawn + rows * FP32 * (sizes.n_embd + 1)
 
 
 def kept_by_head(setup: Setup) -> int:

@@ -13,11 +13,11 @@ calls than in products. Where several processes hold a share of each matrix (FSD
 stay shares, u is gathered, and every process computes the whole O(u).
 """
 
+import sys
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 MOMENTUM = 0.9  # Jordan's 0.95 is for longer runs: tiny-world in 1,000 steps, 7.0 and 6.3% off
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # Jordan's: the steepest start that stays near 1
@@ -82,11 +82,15 @@ class Muon(torch.optim.Optimizer):
 
 def whole(tensor: Tensor) -> Tensor:
     """A tensor of which each process holds a share, gathered; any other as it is."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return getattr(tensor, "full_tensor", lambda: tensor)()
 
 
 def shared_as(model: Tensor, full: Tensor) -> Tensor:
     """Of a tensor that every process has in full, the share that it holds of `model`."""
+    if "torch.distributed.tensor" not in sys.modules:  # half a second to import, for no share
+        return full
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
     if not isinstance(model, DTensor):
         return full
     return distribute_tensor(full, model.device_mesh, model.placements, src_data_rank=None)

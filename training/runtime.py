@@ -26,6 +26,7 @@ from gpt2 import GPT2Model
 from loss import IGNORE_INDEX
 from training.checkpoint import TENSORS_FILE, copied, read_checkpoint, write_checkpoint
 from training.memory import can_keep_memory, keep_memory
+from training.products import ROWS, multiply_in_rows
 from training.progress import Metrics
 
 LARGE = 10_000_000  # weights in the blocks; smaller models gain less than compiling costs
@@ -66,6 +67,7 @@ class Runtime:
     compiled: bool = False
     missing: str | None = None  # what keeps the blocks from being compiled
     recomputing: bool = False  # the blocks' activations, in the backward pass
+    in_rows: bool = False  # the blocks' products, for a processor with tiles
     ranks: Ranks = Ranks()
 
     @property
@@ -89,6 +91,8 @@ class Runtime:
         if self.device.type == "cpu":
             keep_memory()
         for block in model.blocks:
+            if self.in_rows:
+                multiply_in_rows(block)
             if self.recomputing:
                 recompute(block)
             if self.compiled:  # the blocks are equal: one compilation serves them all
@@ -160,6 +164,8 @@ class Runtime:
         if self.device.type == "cuda":
             names["cuda"] = torch.cuda.get_device_name(self.device)
         products = "bf16 products, fp32 weights" if self.precision == torch.bfloat16 else "fp32"
+        if self.in_rows:
+            products = f"bf16 products of {ROWS} rows, fp32 weights"
         blocks = "blocks compiled" if self.compiled else "blocks as written"
         if self.missing:
             blocks += f", for want of {self.missing} to compile them"
@@ -218,12 +224,14 @@ def choose_runtime(
     compiled = config.compile == "on"
     if config.compile == "auto" and sizes:
         compiled = is_large(sizes)
+    has_tiles = name == "cpu" and torch.cpu._is_amx_tile_supported()
     return kind(
         torch.device(name, ranks.local_rank) if name == "cuda" else torch.device(name),
         torch.bfloat16 if precision == "bf16" else torch.float32,
         compiled and not missing,
         missing if compiled else None,
         config.activation_checkpointing,
+        has_tiles and precision == "bf16" and sizes is not None and is_large(sizes),
         ranks,
     )
 

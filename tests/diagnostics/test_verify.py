@@ -276,6 +276,7 @@ class Break:
     put_in: Callable[[pytest.MonkeyPatch], None]
     fails: set[str]
     passes: set[str]
+    also: frozenset[str] = frozenset()  # rows of another name that compute through it too
 
 
 FUSED = {"fused", "fused-cache", "fused-backward"}
@@ -283,8 +284,18 @@ IN_PIECES = {"cached", "reused", "shared", "speculative", "beams"}
 BREAKS = [
     Break(a_mask_off_by_one, FUSED, {"cached", "beams"}),
     Break(a_path_compared_with_itself, FUSED, {"cached"}),
-    Break(a_cache_that_writes_one_slot_late, IN_PIECES, {"fused", "unequal", "streamed"}),
-    Break(old_keys_that_are_kept, {"reused", "long", "speculative"}, {"fused", "cached"}),
+    Break(
+        a_cache_that_writes_one_slot_late,
+        IN_PIECES,
+        {"fused", "unequal", "streamed"},
+        also=frozenset({"int8-kernel"}),  # reads in pieces, to have few rows
+    ),
+    Break(
+        old_keys_that_are_kept,
+        {"reused", "long", "speculative"},
+        {"fused", "cached"},
+        also=frozenset({"unequal", "shared"}),  # the keys of padding are kept
+    ),
     Break(padding_that_can_be_seen, {"unequal", "shared", "long"}, {"fused", "cached", "beams"}),
     Break(a_stream_that_drops_a_token, {"streamed"}, {"streamed-text", "cached"}),
     Break(a_stream_that_comes_all_at_once, {"streamed"}, {"streamed-text"}),
@@ -319,7 +330,7 @@ def test_a_break_shows_in_no_other_row(
     broken.put_in(monkeypatch)
     _, rows = verify(*QUICK, *broken.fails)
     skip_where_absent(broken, rows)
-    assert failed(rows) == broken.fails
+    assert failed(rows) == broken.fails | broken.also
 
 
 def skip_where_absent(broken: Break, rows: Rows) -> None:

@@ -365,9 +365,9 @@ def test_killed_at_random_moments_it_writes_identical_shards(tmp_path):
               "--shard-tokens", "1000000", "--out"]  # fmt: skip
     started = time.monotonic()
     assert prepare(*common, tmp_path / "whole") == 0
-    longest = time.monotonic() - started + 4
+    longest = time.monotonic() - started
     draw, kills = random.Random(1), 0
-    for _ in range(3):
+    while kills < 10:
         stopped = tmp_path / "stopped"
         while not stopped.exists():
             assert kills < 60
@@ -376,7 +376,6 @@ def test_killed_at_random_moments_it_writes_identical_shards(tmp_path):
         for file in stopped.iterdir():
             file.unlink()
         stopped.rmdir()
-    assert kills >= 5
 
 
 N_FILES, FILE_BYTES = 40, 25_000_000
