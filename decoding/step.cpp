@@ -15,10 +15,16 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <vector>
 
 #ifdef __AVX512F__
 #include <immintrin.h>
+#endif
+#if defined(__AMX_BF16__) && defined(__linux__)
+#define TILES
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 #ifdef _OPENMP
 #include <omp.h>
@@ -199,13 +205,97 @@ inline void rows_times_all(const Linear& layer, const float* x, int64_t M, int64
     for (; m < M; m++) rows_times<R, 1, W>(layer, x, m, n, K, then);
 }
 
+// Tiles, where the processor has them (AMX): sixteen rows of a bf16 matrix, 32 numbers of each, times
+// the same 32 of up to sixteen columns, in one instruction. Tiles 0 to 2 are sums, 3 to 5 rows of the
+// matrix, 6 the columns, whose numbers stand in pairs.
+#ifdef TILES
+struct Tiles {
+    static constexpr int ROWS = 16, DEPTH = 32;
+    bool here;
+    explicit Tiles(int64_t n_columns) {
+        static const bool allowed = syscall(SYS_arch_prctl, 0x1023, 18) == 0;  // asks Linux for them
+        here = allowed && 0 < n_columns && n_columns <= ROWS;
+        if (!here) return;
+        struct {
+            uint8_t palette = 1, start = 0, none[14] = {};
+            uint16_t bytes[16] = {};  // of a row
+            uint8_t rows[16] = {};
+        } shape;
+        for (int i = 0; i < 7; i++) {
+            shape.bytes[i] = 3 <= i && i < 6 ? 64 : 4 * n_columns;
+            shape.rows[i] = ROWS;
+        }
+        _tile_loadconfig(&shape);
+    }
+    ~Tiles() { if (here) _tile_release(); }
+};
+
+// Rows n to stop, as many as whole tiles hold -> the first row that is left.
+template <class Then>
+int64_t multiply_tiles(const Linear& layer, const float* x, int64_t M, int64_t n, int64_t stop,
+                       int64_t K, Then& then) {
+    constexpr int64_t ROWS = Tiles::ROWS, DEPTH = Tiles::DEPTH;
+    if (K % DEPTH) return n;
+    std::vector<bfloat> pairs(M * K);
+    for (int64_t m = 0; m < M; m++)
+        for (int64_t k = 0; k < K; k++) put(pairs[(k / 2 * M + m) * 2 + k % 2], x[m * K + k]);
+    float sums[3 * ROWS * ROWS];
+    while (n + ROWS <= stop) {
+        const bfloat* rows = (const bfloat*)layer.weight + n * K;
+        int64_t n_tiles = n + 3 * ROWS <= stop ? 3 : 1;
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        for (int64_t k = 0; k < K; k += DEPTH) {
+            _tile_loadd(6, &pairs[k * M], 4 * M);
+            _tile_loadd(3, rows + k, 2 * K);
+            _tile_dpbf16ps(0, 3, 6);
+            if (n_tiles == 1) continue;
+            _tile_loadd(4, rows + ROWS * K + k, 2 * K);
+            _tile_loadd(5, rows + 2 * ROWS * K + k, 2 * K);
+            _tile_dpbf16ps(1, 4, 6);
+            _tile_dpbf16ps(2, 5, 6);
+        }
+        _tile_stored(0, sums, 4 * M);
+        _tile_stored(1, sums + ROWS * M, 4 * M);
+        _tile_stored(2, sums + 2 * ROWS * M, 4 * M);
+        for (int64_t r = 0; r < n_tiles * ROWS; r++)
+            for (int64_t m = 0; m < M; m++)
+                then(m, n + r, sums[r * M + m] + (layer.bias ? layer.bias[n + r] : 0));
+        n += n_tiles * ROWS;
+    }
+    return n;
+}
+#else
+struct Tiles {
+    static constexpr bool here = false;
+    explicit Tiles(int64_t) {}
+};
+template <class Then>
+int64_t multiply_tiles(const Linear&, const float*, int64_t, int64_t n, int64_t, int64_t, Then&) {
+    return n;
+}
+#endif
+
 // (M, K) -> then(m, n, y[m][n]) for this thread's n of N. Several rows at a time share what is
 // fetched of x; where there is one column, memory is the limit, and one row is read to its end.
 template <class W, class Then>
-void multiply(const Linear& layer, const float* x, int64_t M, int64_t N, int64_t K, Then then) {
+void multiply(const Tiles& tiles, const Linear& layer, const float* x, int64_t M, int64_t N,
+              int64_t K, Then then) {
     constexpr int R = 6;
     Range mine = share(N, LANES);
     int64_t n = mine.start;
+    std::vector<float> rounded;
+    if (std::is_same<W, bfloat>::value) {  // a bf16 matrix multiplies bf16 numbers, as in PyTorch
+        rounded.resize(M * K);
+        for (int64_t i = 0; i < M * K; i++) {
+            bfloat narrow;
+            put(narrow, x[i]);
+            rounded[i] = value(narrow);
+        }
+        x = rounded.data();
+        if (tiles.here) n = multiply_tiles(layer, x, M, n, mine.stop, K, then);
+    }
     for (; M > 1 && n + R <= mine.stop; n += R) rows_times_all<R, W>(layer, x, M, n, K, then);
     for (; n < mine.stop; n++) rows_times_all<1, W>(layer, x, M, n, K, then);
 }
@@ -280,30 +370,31 @@ template <class W, class K> void step(const Model& model, const Tokens& tokens, 
 #pragma omp parallel num_threads(n_threads)
     {
         std::vector<float> normed(M * C), scores(tokens.room + LANES);  // each thread its own
+        const Tiles tiles(std::is_same<W, bfloat>::value ? M : 0);
         auto add_to_x = [&](int64_t m, int64_t n, float y) { x[m * C + n] += y; };
         for (int64_t i = 0; i < model.n_layer; i++) {
             const Block& block = model.blocks[i];
             normalize(block.attention_norm, x, normed.data(), M, C, model.eps);
-            multiply<W>(block.qkv_proj, normed.data(), M, 3 * C, C,
+            multiply<W>(tiles, block.qkv_proj, normed.data(), M, 3 * C, C,
                         [&](int64_t m, int64_t n, float y) { qkv[m * 3 * C + n] = y; });
 #pragma omp barrier
             attention<K>(model, tokens, tokens.caches[i], qkv.data(), heads.data(), scores.data());
 #pragma omp barrier
-            multiply<W>(block.out_proj, heads.data(), M, C, C, add_to_x);
+            multiply<W>(tiles, block.out_proj, heads.data(), M, C, C, add_to_x);
 #pragma omp barrier
             normalize(block.feedforward_norm, x, normed.data(), M, C, model.eps);
-            multiply<W>(block.widen_proj, normed.data(), M, F, C,
+            multiply<W>(tiles, block.widen_proj, normed.data(), M, F, C,
                         [&](int64_t m, int64_t n, float y) { wide[m * F + n] = y; });
             Range mine = share(F, LANES);
             for (int64_t m = 0; m < M; m++)
                 for (int64_t n = m * F + mine.start; n < m * F + mine.stop; n += LANES)
                     store(&wide[n], gelu(load(&wide[n])));
 #pragma omp barrier
-            multiply<W>(block.narrow_proj, wide.data(), M, C, F, add_to_x);
+            multiply<W>(tiles, block.narrow_proj, wide.data(), M, C, F, add_to_x);
 #pragma omp barrier
         }
         normalize(model.final_norm, x, normed.data(), M, C, model.eps);
-        multiply<W>(model.lm_head, normed.data(), M, model.vocab_size, C,
+        multiply<W>(tiles, model.lm_head, normed.data(), M, model.vocab_size, C,
                     [&](int64_t m, int64_t n, float y) { tokens.logits[m * model.vocab_size + n] = y; });
     }
 }

@@ -9,6 +9,7 @@ Read before: word_cache.py.  Read next: workers.py.
 """
 
 import json
+import os
 import signal
 import sys
 from dataclasses import asdict, dataclass
@@ -80,7 +81,10 @@ def send(answers: BinaryIO, header: dict) -> None:
 def main(folder: str, dtype: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that gives the jobs
     words = WordCache(Tokenizer.load(folder), np.dtype(dtype))
-    work(sys.stdin.buffer, sys.stdout.buffer, words)
+    try:
+        work(sys.stdin.buffer, sys.stdout.buffer, words)
+    except BrokenPipeError:  # whoever gave the jobs is gone, and the answers with it
+        os._exit(1)
 
 
 if __name__ == "__main__":

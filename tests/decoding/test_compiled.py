@@ -90,6 +90,16 @@ def test_logits_are_those_of_the_formula(precision: str, n_rows: int, sizes: lis
     assert (seen - expected).abs().max() < bound * expected.abs().max()
 
 
+@pytest.mark.parametrize("n_rows", [1, 2, 16])
+def test_bf16_rows_that_whole_tiles_hold(n_rows: int) -> None:
+    """96 channels are three tiles deep, 288 rows six tiles; 101 tokens leave five rows over."""
+    model = in_precision(new_model(replace(SIZES, n_embd=96)), "bf16")
+    tokens = torch.randint(SIZES.vocab_size, (n_rows, 40), generator=torch.manual_seed(1))
+    expected = read_in_steps(with_its_weights_in_fp32(model), tokens, [40])
+    seen = read_in_steps(compile_step(model), tokens, [1] * 40)
+    assert (seen - expected).abs().max() < 0.06 * expected.abs().max()
+
+
 def test_without_biases() -> None:
     model = new_model(replace(SIZES, bias=False))
     tokens = torch.randint(SIZES.vocab_size, (2, 40), generator=torch.manual_seed(1))

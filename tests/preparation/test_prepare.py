@@ -347,11 +347,11 @@ def test_without_the_package_datasets_it_is_named(monkeypatch, capsys, tmp_path)
 # On and on: what takes minutes
 
 
-def killed_at_random(arguments: list[str], draw: random.Random, longest: float) -> int:
+def killed_after(arguments: list[str], seconds: float) -> int:
     """Runs prepare and kills it after a while -> its status, 0 where it was faster."""
     process = subprocess.Popen([sys.executable, "main.py", "prepare", *arguments], cwd=HOUSE)
     try:
-        return process.wait(draw.uniform(0.5, longest))
+        return process.wait(seconds)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGKILL)
         return process.wait()
@@ -364,14 +364,14 @@ def test_killed_at_random_moments_it_writes_identical_shards(tmp_path):
     common = ["--data.path", str(text), "--data.vocab-size", "512", "--workers", "2",
               "--shard-tokens", "1000000", "--out"]  # fmt: skip
     started = time.monotonic()
-    assert prepare(*common, tmp_path / "whole") == 0
+    assert killed_after([*common, str(tmp_path / "whole")], 600) == 0
     longest = time.monotonic() - started
     draw, kills = random.Random(1), 0
     while kills < 10:
         stopped = tmp_path / "stopped"
         while not stopped.exists():
             assert kills < 60
-            kills += killed_at_random([*common, str(stopped)], draw, longest) != 0
+            kills += killed_after([*common, str(stopped)], draw.uniform(0.5, longest)) != 0
         assert bytes_of(stopped) == bytes_of(tmp_path / "whole")
         for file in stopped.iterdir():
             file.unlink()
@@ -429,7 +429,7 @@ def test_a_gigabyte_takes_less_than_one_of_memory_and_survives_kills(tmp_path):
     draw, kills, stopped = random.Random(4), 0, tmp_path / "stopped"
     while not stopped.exists():
         longest = seconds / 2 if kills < 5 else 2 * seconds
-        kills += killed_at_random([*common, str(stopped)], draw, longest) != 0
+        kills += killed_after([*common, str(stopped)], draw.uniform(0.5, longest)) != 0
         assert kills < 30
     assert kills >= 3
     names = [file.name for file in sorted(stopped.iterdir())]
