@@ -48,10 +48,10 @@ class Normalize(torch.autograd.Function):
     def backward(ctx, *above: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """The gradient by y -> those by x, weight and bias."""
         n, factor, weight = ctx.saved_tensors
-        by_y, rows = above[0], list(range(n.dim() - 1))
-        by_bias = by_y.sum(rows) if ctx.needs_input_grad[2] else None
+        (by_y,) = above
+        by_bias = by_y.sum_to_size(weight.shape) if ctx.needs_input_grad[2] else None
         g, g_n = by_y * weight, by_y * n  # (..., C)
-        by_weight = g_n.sum(rows)  # (C,)
-        along = g_n.mul_(weight).mean(dim=-1, keepdim=True)  # (..., 1)
+        by_weight = g_n.sum_to_size(weight.shape)  # (C,)
+        along = (g_n * weight).mean(dim=-1, keepdim=True)  # (..., 1)
         by_x = g.sub_(g.mean(dim=-1, keepdim=True)).addcmul_(n, along, value=-1).mul_(factor)
         return by_x, by_weight, by_bias

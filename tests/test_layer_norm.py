@@ -19,11 +19,12 @@ def pair(n_embd: int, bias: bool = True) -> tuple[LayerNorm, nn.LayerNorm]:
 
 
 @pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(2, 5, 24), (24,)])
 @pytest.mark.parametrize("scale", [1.0, 1e-3, 1e3])  # at 1e-3 eps is as large as the variance
-def test_values_and_gradients_are_those_of_torch(scale: float, bias: bool):
+def test_values_and_gradients_are_those_of_torch(scale: float, shape: tuple[int, ...], bias: bool):
     ours, theirs = pair(24, bias)
-    x = torch.randn(2, 5, 24) * scale + scale
-    towards = torch.randn(2, 5, 24)
+    x = torch.randn(shape) * scale + scale
+    towards = torch.randn(shape)
     inputs = [x.clone().requires_grad_() for _ in range(2)]
     outputs = [layer(i) for layer, i in zip((ours, theirs), inputs, strict=True)]
     for output in outputs:
