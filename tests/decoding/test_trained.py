@@ -48,8 +48,9 @@ LENGTHS = (1, 2, 5, 9, 17, 31, 32, 50)  # of prompts; the context has 32
 NEW = 48  # tokens: each row's window moves on once at least
 # Of log-probabilities and logits. fp32: sums of 60 to 3,072 numbers in another order. bf16: each
 # activation is rounded by 2^-9, and a logit of 8 to 16 by 1/32; the compiled step rounds the cache
-# alone. int8: torch's kernel for few rows takes activations in bf16, that for many does not. The
-# largest distances on two cores with AVX-512 and AMX: 3e-6, 3e-2, 2e-2 (25 November 2026).
+# and what it multiplies alone. int8: torch's kernel for few rows takes activations in bf16, that
+# for many does not. The largest distances on two cores with AVX-512 and AMX: 3e-6, 3e-2, 2e-2
+# (25 November 2026).
 BOUNDS = {"fp32": 2e-5, "bf16": 0.1, "int8": 0.06}
 TIES = {"fp32": 0.005, "bf16": 0.4, "int8": 0.15}  # the share of texts that may part; 0, 0.2, 0.04
 
