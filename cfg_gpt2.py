@@ -228,7 +228,7 @@ DEFAULT_PRESET = "tiny"
 
 _TRAINING: dict[str, TrainConfig] = {
     "tiny": TrainConfig(
-        max_steps=1600, batch_size=16, optimizer="muon", learning_rate=6e-3,
+        max_steps=1700, batch_size=16, optimizer="muon", learning_rate=6e-3,
         final_learning_rate=6e-5, warmup_steps=50, beta2=0.98, eval_every=400,
     ),
     "shakespeare-char": TrainConfig(
