@@ -96,12 +96,12 @@ def rows(tensor: Tensor, n_rows: int) -> tuple[Tensor, ...]:
 
 
 def columns(vectors: Tensor, logits: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """(V, C), (R, V) -> the vectors of some tokens, and the same tokens' logits."""
+    """For some tokens of the vocabulary at a time: their vectors, and their logits."""
     return rows(vectors, COLUMNS), tuple(part.T for part in rows(logits.T, COLUMNS))
 
 
 def add_products(sums: Tensor | None, logits: Tensor, x: Tensor, dtype: torch.dtype) -> Tensor:
-    """sums + logits^T x: (V, C), (R, V), (R, C) -> (V, C) in dtype. None stands for zeros."""
+    """sums + logits^T x in dtype, some tokens' at a time; None stands for zeros."""
     is_first = sums is None
     if sums is None:
         sums = x.new_empty(logits.size(1), x.size(1), dtype=dtype)
