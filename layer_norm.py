@@ -50,8 +50,8 @@ class Normalize(torch.autograd.Function):
         n, factor, weight = ctx.saved_tensors
         (by_y,) = above
         by_bias = by_y.sum_to_size(weight.shape) if ctx.needs_input_grad[2] else None
-        g, g_n = by_y * weight, by_y * n  # (..., C)
-        by_weight = g_n.sum_to_size(weight.shape)  # (C,)
-        along = (g_n * weight).mean(dim=-1, keepdim=True)  # (..., 1)
+        g, g_n = by_y * weight, by_y * n
+        by_weight = g_n.sum_to_size(weight.shape)
+        along = (g_n * weight).mean(dim=-1, keepdim=True)
         by_x = g.sub_(g.mean(dim=-1, keepdim=True)).addcmul_(n, along, value=-1).mul_(factor)
         return by_x, by_weight, by_bias
