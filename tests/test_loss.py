@@ -133,6 +133,8 @@ def test_head_loss_is_the_written_out_loss_in_fp64(
 ):
     monkeypatch.setattr(loss, "PRODUCT", product)
     monkeypatch.setattr(loss, "SOFTMAX", softmax)
+    monkeypatch.setattr(loss, "ROWS", 2)
+    monkeypatch.setattr(loss, "COLUMNS", 4)  # so that rows and vocabulary are cut, and leave a rest
     features, weight, targets = features_of(vocab_size, torch.float64)
     log_p = (features @ weight.T).log_softmax(-1)
     counted = targets != IGNORE_INDEX
