@@ -1,8 +1,9 @@
 """GELU, the activation inside the feed-forward layer: a smooth gate that lets large inputs through.
 
-    GELU(x) = x Phi(x) ~ x / 2 (1 + tanh(z)) = x sigmoid(2 z)
-    GELU'(x) ~ s + x s (1 - s) (2 z)',   s = sigmoid(2 z),   z = sqrt(2 / pi) (x + 0.044715 x^3)
+    GELU(x) = x Phi(x) ~ x / 2 (1 + tanh(z / 2)) = x s,   z = sqrt(8 / pi) (x + 0.044715 x^3)
+    GELU'(x) ~ s + s (1 - s) x z',                        s = sigmoid(z)
 
+z is a line a and a cube c, so x z' = a + 3 c = 3 z - 2 a.
 Phi is the normal distribution function. GPT-2 was trained with the tanh form, so the tanh form
 it is: the exact one gives other logits.            Hendrycks and Gimpel 2016, section 2
 Read before: cfg_gpt2.py.  Read next: layer_norm.py.
@@ -13,8 +14,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-SCALE = 2 * math.sqrt(2 / math.pi)
-CUBE = SCALE * 0.044715  # 2 z = x (SCALE + CUBE x^2)
+SCALE = math.sqrt(8 / math.pi)  # z = a (1 + CUBE x^2),  a = SCALE x
+CUBE = 0.044715
 
 
 class GELU(nn.Module):
@@ -26,18 +27,21 @@ class GELU(nn.Module):
 
 
 class Gate(torch.autograd.Function):
-    """The formula and its derivative. Autograd's own would keep one tensor more and take longer."""
+    """The formula and its derivative. Autograd's own would keep four tensors, and take longer."""
 
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:
-        """x sigmoid(2 z)."""
-        s = (x * x).mul_(CUBE).add_(SCALE).mul_(x).sigmoid_()
-        ctx.save_for_backward(x, s)
+        """x sigmoid(z). Kept for the backward pass: the derivative alone."""
+        a = SCALE * x
+        z = torch.addcmul(a, a, x * x, value=CUBE)
+        s = z.sigmoid()
+        if ctx.needs_input_grad[0]:
+            slope = z.lerp_(a, -2)  # x z' = 3 z - 2 a
+            ctx.save_for_backward(torch.addcmul(s, slope.mul_(s), 1 - s))
         return x * s
 
     @staticmethod
     def backward(ctx, *above: Tensor) -> Tensor:
         """The gradient by y -> the gradient by x."""
-        x, s = ctx.saved_tensors
-        slope = (x * x).mul_(3 * CUBE).add_(SCALE)  # of 2 z
-        return slope.mul_(x).mul_(1 - s).add_(1).mul_(s).mul_(above[0])  # s (1 + x (1 - s) slope)
+        (derivative,) = ctx.saved_tensors
+        return derivative * above[0]
