@@ -17,7 +17,7 @@ bf16), f for one of fp32. tests/diagnostics/test_plan_memory.py counts it to the
     attention, fused             4 C p + H f   q, k, v, the result, a log-sum for each head
     attention, written out       4 C p + H T p, and twice H T p more where dropout draws; q, k, v
                                  and the weights in fp32 where only dropout is the reason
-    feed-forward                 C p + 12 C p  its input; GELU's x, sigmoid, result
+    feed-forward                 C p + 8 C p   its input; GELU's derivative and result
     dropout behind both          2 C p on a CPU, 2 C bytes on a GPU
     products in bf16             12 C^2 p      a copy of the block's matrices, once
 
@@ -42,10 +42,7 @@ Strategy = Literal["single", "ddp", "fsdp"]
 Parts = dict[str, int]  # bytes
 
 FP32 = 4
-# Of the widened size, side by side in GELU's backward pass: its result's gradient, the slope
-# that becomes x's, and 1 - the sigmoid.
-GELU_GRADIENTS = 3
-COMPILED_GRADIENTS = 2  # fused into one pass: its result's and its input's
+GELU_GRADIENTS = 2  # of the widened size, side by side: its result's and its input's
 GATHERED_BLOCKS = 2  # under FSDP: the block that computes, and the next one on its way
 
 
@@ -112,7 +109,7 @@ def kept_by_block(setup: Setup) -> int:
         feedforward = setup.product * 10 * width  # attention's sum, the input, x, GELU's result
     else:
         norms = 2 * FP32 * (width + 1)
-        feedforward = setup.product * 13 * width
+        feedforward = setup.product * 9 * width
     return rows * (norms + kept_by_attention(setup) + feedforward + kept_by_dropout(setup))
 
 
@@ -249,13 +246,12 @@ def forward_of_head(setup: Setup) -> int:
 def gradients_in_block(setup: Setup) -> int:
     """The most that stand side by side in the backward pass of a block."""
     sizes, rows, product = setup.model, setup.rows, setup.product
-    n_wide = COMPILED_GRADIENTS if setup.compiled else GELU_GRADIENTS
     stream = FP32 * rows * sizes.n_embd
-    inside = n_wide * 4 * product * rows * sizes.n_embd
+    inside = GELU_GRADIENTS * 4 * product * rows * sizes.n_embd
     if setup.writes_attention_out:
         # the feed-forward's own are gone by then
         weights = 3 * product * rows * sizes.n_head * sizes.context_length
-        inside = max(inside, weights - product * 17 * rows * sizes.n_embd)
+        inside = max(inside, weights - product * 13 * rows * sizes.n_embd)
     return stream + inside
 
 
