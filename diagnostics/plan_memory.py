@@ -187,11 +187,12 @@ class Memory:
         """What is held at each of them."""
         setup, stays = self.setup, standing(self.setup)
         gradients = FP32 * setup.n_parameters // setup.shards
-        before = gradients if setup.accumulates else 0
+        always = setup.accumulates or setup.strategy == "ddp"  # in the buckets of the exchange
+        before = gradients if always else 0
         kept = kept_in_all(setup)
         head, logits = kept_by_head(setup), forward_of_head(setup)
         embedding = FP32 * setup.model.vocab_size * setup.model.n_embd
-        own = 0 if setup.accumulates else FP32 * setup.block_weights
+        own = 0 if always else FP32 * setup.block_weights
         return {
             "forward": stays
             | {"gradients": before, **kept, "output layer and loss": head + logits},
@@ -210,8 +211,6 @@ def standing(setup: Setup) -> Parts:
     by_muon = setup.model.n_layer * setup.block_weights if setup.muon else 0
     states = 8 * (n_parameters - by_muon) + 4 * by_muon
     parts = {"weights": FP32 * n_parameters // setup.shards, "optimizer": states // setup.shards}
-    if setup.strategy == "ddp":
-        parts["buckets of gradients"] = FP32 * n_parameters
     if setup.strategy == "fsdp":
         root = n_parameters - setup.model.n_layer * setup.block_weights
         blocks = min(GATHERED_BLOCKS, setup.model.n_layer) * setup.block_weights

@@ -104,6 +104,7 @@ def test_a_share_in_each_gpu_is_smaller_than_a_whole() -> None:
     whole = Setup(model=GPT2Config(), device="cuda", bf16=True, n_ranks=8, strategy="ddp")
     share = replace(whole, strategy="fsdp")
     standing = [Memory(setup).moments["forward"] for setup in (whole, share)]
+    assert standing[0]["gradients"] == standing[0]["weights"]  # in DDP's buckets, from step to step
     assert standing[1]["weights"] * 8 == pytest.approx(standing[0]["weights"], abs=8)
     assert standing[1]["optimizer"] * 8 == pytest.approx(standing[0]["optimizer"], abs=8)
     assert Memory(share).peak < Memory(whole).peak
