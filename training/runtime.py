@@ -24,6 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from cfg_gpt2 import GPT2Config, TrainConfig, require
 from gpt2 import GPT2Model
 from loss import IGNORE_INDEX
+from training.attention import differentiate_in_tiles
 from training.checkpoint import TENSORS_FILE, copied, read_checkpoint, write_checkpoint
 from training.memory import can_keep_memory, keep_memory
 from training.products import ROWS, multiply_in_rows
@@ -93,6 +94,8 @@ class Runtime:
         for block in model.blocks:
             if self.in_rows:
                 multiply_in_rows(block)
+            if self.in_rows and self.compiled:
+                differentiate_in_tiles(block)
             if self.recomputing:
                 recompute(block)
             if self.compiled:  # the blocks are equal: one compilation serves them all

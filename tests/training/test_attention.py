@@ -1,0 +1,135 @@
+"""The gradient in tiles is the gradient of attention."""
+
+import math
+
+import pytest
+import torch
+
+from cfg_gpt2 import GPT2Config, TrainConfig, preset
+from gpt2 import GPT2Model
+from multiheadattention import MultiHeadAttention, explicit_attention
+from training import attention
+from training.attention import AttentionInTiles, differentiate_in_tiles, gradients
+from training.runtime import choose_runtime
+
+HEAD = 16
+CONFIG = GPT2Config(
+    vocab_size=11, context_length=600, n_layer=1, n_head=2, n_embd=2 * HEAD, dropout=0.0
+)
+
+
+def formula(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Causal attention in the dtype of q, and the log-sum of each row of scores."""
+    later = torch.ones(q.size(-2), k.size(-2), dtype=torch.bool).triu(1)
+    scores = (q @ k.mT / math.sqrt(q.size(-1))).masked_fill(later, -math.inf)
+    return scores.softmax(dim=-1) @ v, scores.logsumexp(dim=-1)
+
+
+def drawn(length: int, dtype: torch.dtype) -> list[torch.Tensor]:
+    """q, k, v and a gradient of the result."""
+    torch.manual_seed(length)
+    return [torch.randn(2, 3, length, HEAD).to(dtype) for _ in range(4)]
+
+
+def wanted(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, by_result: torch.Tensor):
+    """The gradients by q, k and v that autograd finds for the formula in fp64."""
+    leaves = [x.double().requires_grad_() for x in (q, k, v)]
+    formula(*leaves)[0].backward(by_result.double())
+    return [x.grad for x in leaves]
+
+
+@pytest.mark.parametrize("length", [1, 3, 4, 5, 8, 11, 16, 17, 40])  # one tile, whole ones, a rest
+def test_the_gradients_are_those_of_the_formula(length: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(attention, "TILE", 4)
+    q, k, v, by_result = drawn(length, torch.float32)
+    found = gradients(q, k, v, *formula(q, k, v), by_result)
+    for gradient, right in zip(found, wanted(q, k, v, by_result), strict=True):
+        # fp32 carries 7 digits; sums of up to 40 terms of size 1 cost one or two of them
+        torch.testing.assert_close(gradient, right.float(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("sharp", [1, 4])  # scores up to 4, and up to 60
+def test_in_bf16_they_are_about_as_exact_as_the_written_out_formula(sharp: int):
+    config = CONFIG
+    q, k, v, by_result = drawn(600, torch.bfloat16)
+    q, k = sharp * q, sharp * k
+    layer = MultiHeadAttention(config)
+    differentiate_in_tiles(layer)
+    right = wanted(q, k, v, by_result)
+    errors = {}
+    for attend in (layer.attend_explicit, layer.attend_fused):
+        leaves = [x.clone().requires_grad_() for x in (q, k, v)]
+        attend(*leaves).backward(by_result)
+        errors[attend.__name__] = torch.stack(
+            [(leaf.grad - x).norm() / x.norm() for leaf, x in zip(leaves, right, strict=True)]
+        )
+    # both round scores and weights to bf16; the tiles' weights meet the kernel's own result,
+    # which came from weights in fp32, so for large scores they agree somewhat less
+    assert (errors["attend_fused"] < 1.6 * errors["attend_explicit"]).all(), errors
+
+
+def test_a_model_learns_what_it_learns_without_tiles():
+    torch.manual_seed(0)
+    model = GPT2Model(CONFIG)
+    tokens = torch.randint(CONFIG.vocab_size, (2, 600))
+    found = []
+    for in_tiles in (False, True):
+        if in_tiles:
+            differentiate_in_tiles(model.blocks[0])
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = model(tokens).float().logsumexp(-1).mean() + model(tokens).float().var()
+        loss.backward()
+        found.append([loss.detach(), *(p.grad for p in model.parameters())])
+    assert torch.equal(found[0][0], found[1][0])  # the forward pass is the same kernel
+    for plain, tiled in zip(found[0][1:], found[1][1:], strict=True):
+        # each gradient is a sum of numbers rounded to bf16, in its scale
+        assert (plain - tiled).norm() <= 2**-5 * plain.norm() + 1e-7
+
+
+@pytest.mark.parametrize("why", ["fp32", "mask", "dropout", "keys"])
+def test_what_the_kernel_does_not_do_goes_to_torch(why: str, monkeypatch: pytest.MonkeyPatch):
+    layer = MultiHeadAttention(CONFIG)
+    differentiate_in_tiles(layer)
+    q, k, v, _ = drawn(8, torch.float32 if why == "fp32" else torch.bfloat16)
+    layer.attention_dropout.p = 0.1 if why == "dropout" else 0.0
+    mask = torch.zeros(8, 8, dtype=q.dtype) if why == "mask" else None
+    if why == "keys":
+        q = q[..., 4:, :]
+    monkeypatch.setattr(attention, "InTiles", None)
+    assert layer.attend_fused(q, k, v, mask).shape == q.shape
+
+
+def test_names_stay_and_the_formula_can_still_be_asked_for():
+    model = GPT2Model(CONFIG)
+    names, layer = list(model.state_dict()), model.blocks[0].attention
+    differentiate_in_tiles(model.blocks[0])
+    assert list(model.state_dict()) == names
+    assert type(layer) is AttentionInTiles
+    seen = []
+    layer.causal_softmax.register_forward_hook(lambda *_: seen.append(1))
+    with explicit_attention(), torch.autocast("cpu", torch.bfloat16):
+        model(torch.zeros(1, 600, dtype=torch.long))
+    assert seen
+
+
+@pytest.mark.parametrize(
+    ("tiles", "precision", "compiles", "wanted"),
+    [
+        (True, "bf16", "on", AttentionInTiles),
+        (True, "bf16", "off", MultiHeadAttention),  # as written, PyTorch's own is faster
+        (True, "fp32", "on", MultiHeadAttention),
+        (False, "bf16", "on", MultiHeadAttention),
+    ],
+)
+def test_it_is_chosen_for_compiled_blocks_in_bf16_on_processors_with_tiles(
+    tiles: bool,
+    precision: str,
+    compiles: str,
+    wanted: type,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
+    config = TrainConfig(device="cpu", precision=precision, compile=compiles)
+    model = choose_runtime(config, preset("gpt2").model).prepare(GPT2Model(CONFIG))
+    assert type(model.blocks[0].attention) is wanted
