@@ -11,6 +11,7 @@ A row of P is divided by its sum once more: L comes from scores in fp32, and the
 """
 
 import math
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -87,4 +88,5 @@ def gradients(
 
 def added(parts: list[list[Tensor]], dtype: torch.dtype) -> Tensor:
     """What the tiles give to each part of the positions, added up in fp32; the parts in a row."""
-    return torch.cat([sum(tile.float() for tile in tiles).to(dtype) for tiles in parts], dim=-2)
+    sums = [reduce(torch.add, (tile.float() for tile in tiles)) for tiles in parts]
+    return torch.cat([part.to(dtype) for part in sums], dim=-2)
