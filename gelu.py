@@ -34,10 +34,12 @@ class Gate(torch.autograd.Function):
         """x sigmoid(z). Kept for the backward pass: the derivative alone."""
         a = SCALE * x
         z = torch.addcmul(a, a, x * x, value=CUBE)
-        s = z.sigmoid()
-        if ctx.needs_input_grad[0]:
-            slope = z.lerp_(a, -2)  # x z' = 3 z - 2 a
-            ctx.save_for_backward(torch.addcmul(s, slope.mul_(s), 1 - s))
+        if not ctx.needs_input_grad[0]:
+            return x * z.sigmoid_()
+        slope = a.lerp_(z, 3)  # x z' = 3 z - 2 a
+        s = z.sigmoid_()
+        derivative = torch.ops.aten.sigmoid_backward(slope, s)  # slope s (1 - s), in one pass
+        ctx.save_for_backward(derivative.add_(s))
         return x * s
 
     @staticmethod

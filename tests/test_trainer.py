@@ -76,18 +76,18 @@ def test_gradients_are_the_mean_loss_and_clipped_to_the_limit(
             {"params": [p for p in others if p.dim() == 2], "weight_decay": 0.1},
             {"params": [p for p in others if p.dim() < 2], "weight_decay": 0.0},
         ]
-        optimizers = [torch.optim.AdamW(groups, betas=(0.9, 0.95), foreach=False)]
-        optimizers += [Muon(turned, lr=1, weight_decay=0.1)] if turned else []
+        adamw = torch.optim.AdamW(groups, betas=(0.9, 0.95), foreach=False)
+        muon = Muon(turned, weight_decay=0.1)
         for step in range(3):
             tokens, targets = plain.windows.batch(6 * step, 6)
             logits = model(tokens).flatten(0, 1)
             torch.nn.functional.cross_entropy(logits, targets.flatten()).backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
-            for each in optimizers:
-                for group in each.param_groups:
-                    group["lr"] = learning_rate(step, train)
-                each.step()
-                each.zero_grad()
+            for group in adamw.param_groups:
+                group["lr"] = learning_rate(step, train)
+            adamw.step()
+            muon.step(learning_rate(step, train), torch.tensor(1.0))
+            model.zero_grad()
         return weights(plain)
 
     train = replace(TRAIN, grad_clip=0.05, optimizer=optimizer)
@@ -220,7 +220,7 @@ def one_step(optimizer: str) -> tuple[GPT2Model, dict[str, torch.Tensor]]:
     for parameter in model.parameters():
         parameter.grad = torch.randn_like(parameter)
     for each in optimizers:
-        each.step()
+        each.step(TRAIN.learning_rate, torch.tensor(1.0))
     return model, before
 
 
@@ -255,7 +255,7 @@ def test_muon_agrees_with_torchs_own(shapes: list[tuple[int, int]]) -> None:
     torch.manual_seed(0)
     ours = [torch.nn.Parameter(torch.randn(shape)) for shape in shapes]
     theirs = [torch.nn.Parameter(p.detach().clone()) for p in ours]
-    one = Muon(ours, lr=0.1, weight_decay=0.1, precision=torch.bfloat16)
+    one = Muon(ours, weight_decay=0.1, precision=torch.bfloat16)
     other = torch.optim.Muon(
         theirs, lr=0.1, weight_decay=0.1, momentum=MOMENTUM, adjust_lr_fn="match_rms_adamw"
     )
@@ -263,7 +263,7 @@ def test_muon_agrees_with_torchs_own(shapes: list[tuple[int, int]]) -> None:
         for p, q in zip(ours, theirs, strict=True):
             p.grad = torch.randn_like(p)
             q.grad = p.grad.clone()
-        one.step()
+        one.step(0.1, torch.tensor(1.0))
         other.step()
     for p, q in zip(ours, theirs, strict=True):
         # both iterate in bf16, 2^-9 an operation; three steps of rms 0.02 in all

@@ -24,14 +24,13 @@ from cfg_gpt2 import GPT2Config, require, sync
 from gpt2 import GPT2Model, write_tensors
 from load_data import Corpus
 from training.guard import GuardState
+from training.optimizer import Optimizers
 
 FOLDER = "checkpoints"
 RECORD_FILE = "checkpoint.json"
 TENSORS_FILE = "tensors.safetensors"
 FORMAT = 1  # of a checkpoint's folder
 CHUNK = 1 << 24  # bytes that are hashed at a time
-
-Optimizers = list[torch.optim.Optimizer]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -288,7 +287,7 @@ def restore(tensors: dict[str, Tensor], model: GPT2Model, optimizers: Optimizers
         if name.startswith("optimizer/"):
             _, parameter_name, key = name.split("/")
             remembered.setdefault(parameter_name, {})[key] = tensor
-    names = {parameter: name for name, parameter in model.named_parameters()}
+    names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
     for parameter, name in names.items():
         saved = tensors.get(f"model/{name}")
         shape = None if saved is None else tuple(saved.shape)
@@ -298,10 +297,11 @@ def restore(tensors: dict[str, Tensor], model: GPT2Model, optimizers: Optimizers
         for parameter, name in names.items():
             parameter.copy_(tensors[f"model/{name}"])
     for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                state = remembered.get(names[parameter], {})
-                optimizer.state[parameter] = {k: v.to(parameter.device) for k, v in state.items()}
+        optimizer.state = {
+            parameter: {k: v.to(parameter.device) for k, v in remembered[names[parameter]].items()}
+            for parameter in optimizer.parameters
+            if names[parameter] in remembered
+        }
     set_random_states(below("random/", tensors))
 
 

@@ -32,7 +32,7 @@ from training.checkpoint import (
     write_checkpoint,
 )
 from training.muon import COEFFICIENTS, EPS, ITERATIONS, MOMENTUM
-from training.optimizer import make_optimizers, step_optimizers
+from training.optimizer import Optimizers, make_optimizers, step_optimizers
 
 FP32 = torch.float32
 RATE = 1e-2
@@ -266,9 +266,7 @@ def learner(subject: Subject) -> GPT2Model:
     return GPT2Model(config).to(subject.device).train()
 
 
-def take_steps(
-    subject: Subject, model: GPT2Model, optimizers: list[torch.optim.Optimizer], n: int
-) -> None:
+def take_steps(subject: Subject, model: GPT2Model, optimizers: Optimizers, n: int) -> None:
     """Training steps on the subject's text."""
     with explicit_attention():
         for _ in range(n):
