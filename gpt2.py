@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from cfg_gpt2 import CONFIG_FILE, GPT2Config, RunConfig, read_config, write_config, write_whole
 from layer_norm import LayerNorm
@@ -110,6 +111,12 @@ class GPT2Model(nn.Module):
             write_config(folder, RunConfig(model=self.config))
 
     @classmethod
+    def hollow(cls, config: GPT2Config) -> "GPT2Model":
+        """A model whose weights have shapes, but neither memory nor values yet."""
+        with torch.device("meta"), Undrawn():
+            return cls(config)
+
+    @classmethod
     def load(cls, run_dir: str | Path) -> "GPT2Model":
         """Reads what `save` wrote, for inference: in fp32, on the CPU, dropout off.
 
@@ -120,8 +127,7 @@ class GPT2Model(nn.Module):
         file = folder / WEIGHTS_FILE
         if not file.is_file():
             raise FileNotFoundError(f"{file} does not exist; train first, or name another run")
-        with torch.device("meta"):
-            model = cls(config)
+        model = cls.hollow(config)
         try:
             weights = load_file(file)
             model.load_state_dict(weights, strict=False, assign=True)
@@ -134,6 +140,20 @@ class GPT2Model(nn.Module):
             names = ", ".join(sorted(wanted ^ set(weights))[:3])
             raise ValueError(f"{file} does not fit {CONFIG_FILE}: {names} missing or unknown")
         return model.float().eval()
+
+
+class Undrawn(TorchFunctionMode):
+    """Inside this context nothing is drawn at random.
+
+    To draw numbers for tensors without memory, torch imports its compiler: 0.7 s for nothing.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        """Any function as it is, but for those that draw."""
+        kwargs = kwargs or {}
+        if func in (nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_):
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
 
 
 def write_tensors(

@@ -62,8 +62,7 @@ class Subject:
     def first_blocks(self) -> GPT2Model:
         """The model cut off after two blocks, to be trained: more would only repeat them."""
         config = replace(self.model.config, n_layer=min(2, self.model.config.n_layer), dropout=0.0)
-        with torch.device("meta"):
-            part = GPT2Model(config)
+        part = GPT2Model.hollow(config)
         wanted = {name for name, _ in part.named_parameters()}
         weights = {
             name: weight.detach().clone()

@@ -1,4 +1,6 @@
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -199,8 +201,23 @@ def test_dropout_acts_at_each_place_in_training_only(place: str):
     ],
 )
 def test_presets_have_the_published_number_of_parameters(name: str, count: int):
-    with torch.device("meta"):
-        assert GPT2Model(PRESETS[name]).n_parameters() == count
+    assert GPT2Model.hollow(PRESETS[name]).n_parameters() == count
+
+
+def test_a_hollow_model_takes_no_memory_and_does_not_import_the_compiler():
+    code = """
+import sys, torch
+from cfg_gpt2 import GPT2Config
+from gpt2 import GPT2Model
+
+state = torch.get_rng_state()
+model = GPT2Model.hollow(GPT2Config())
+assert all(p.is_meta for p in model.parameters())
+assert torch.equal(torch.get_rng_state(), state)
+print("torch._dynamo" in sys.modules)
+"""
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert answer.stdout.strip() == "False", answer.stderr
 
 
 def test_weights_are_drawn_as_in_gpt2():

@@ -112,8 +112,7 @@ def other_device(subject: Subject) -> Finding:
     if subject.device.type == "cpu":
         raise NotHere("no GPU was found or chosen; the rows above are the CPU's")
     config = subject.model.config
-    with torch.device("meta"):
-        copy = GPT2Model(config).eval()
+    copy = GPT2Model.hollow(config).eval()
     copy.load_state_dict(
         {name: weight.cpu() for name, weight in subject.model.named_parameters()},
         strict=False,
