@@ -150,10 +150,8 @@ class Undrawn(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         """Any function as it is, but for those that draw."""
-        kwargs = kwargs or {}
-        if func in (nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_):
-            return kwargs["tensor"] if "tensor" in kwargs else args[0]
-        return func(*args, **kwargs)
+        draws = func in (nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_)
+        return None if draws else func(*args, **(kwargs or {}))
 
 
 def write_tensors(

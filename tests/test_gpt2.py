@@ -206,14 +206,12 @@ def test_presets_have_the_published_number_of_parameters(name: str, count: int):
 
 def test_a_hollow_model_takes_no_memory_and_does_not_import_the_compiler():
     code = """
-import sys, torch
+import sys
 from cfg_gpt2 import GPT2Config
 from gpt2 import GPT2Model
 
-state = torch.get_rng_state()
 model = GPT2Model.hollow(GPT2Config())
 assert all(p.is_meta for p in model.parameters())
-assert torch.equal(torch.get_rng_state(), state)
 print("torch._dynamo" in sys.modules)
 """
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -32,12 +32,13 @@ class AdamW:
 
         The kernel divides on the way, but for Apple's.
         """
-        if divisor.device.type == "mps":
+        on_the_way = divisor.device.type != "mps"
+        if not on_the_way:
             torch._foreach_div_([p.grad for p in self.parameters if p.grad is not None], divisor)
-        for is_matrix, decay in (True, self.weight_decay), (False, 0.0):
-            moved = [
-                p for p in self.parameters if p.grad is not None and (p.dim() > 1) == is_matrix
-            ]
+        moving = [p for p in self.parameters if p.grad is not None]
+        vectors = [p for p in moving if p.dim() < 2]
+        matrices = [p for p in moving if p.dim() >= 2]
+        for moved, decay in (matrices, self.weight_decay), (vectors, 0.0):
             states = [self.remembered(p) for p in moved]
             adamw(
                 moved,
@@ -47,7 +48,7 @@ class AdamW:
                 [],
                 [state["step"] for state in states],
                 fused=True,
-                grad_scale=None if divisor.device.type == "mps" else divisor,
+                grad_scale=divisor if on_the_way else None,
                 amsgrad=False,
                 beta1=self.betas[0],
                 beta2=self.betas[1],
