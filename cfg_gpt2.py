@@ -7,7 +7,7 @@ shape is written with these letters:
     C  n_embd           H  n_head              D  head_dim = C / H
     F  4C, inside the feed-forward             V  vocab_size
 
-Read before: nothing, this is the first file.  Read next: gelu.py.
+Previous: nothing, this is the first file.  Next: gelu.py.
 """
 
 import io

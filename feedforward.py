@@ -3,7 +3,7 @@
     FeedForward(x) = GELU(x W1 + b1) W2 + b2,   W1: C -> 4C,  W2: 4C -> C
                                                 Vaswani et al. 2017, eq. 2, with GELU for ReLU
 Two thirds of a block's parameters are here.
-Read before: layer_norm.py.  Read next: multiheadattention.py.
+Previous: layer_norm.py.  Next: multiheadattention.py.
 """
 
 from torch import Tensor, nn

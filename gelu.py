@@ -6,7 +6,7 @@
 z is a line a and a cube c, so x z' = a + 3 c = 3 z - 2 a.
 Phi is the normal distribution function. GPT-2 was trained with the tanh form, so the tanh form
 it is: the exact one gives other logits.            Hendrycks and Gimpel 2016, section 2
-Read before: cfg_gpt2.py.  Read next: layer_norm.py.
+Previous: cfg_gpt2.py.  Next: layer_norm.py.
 """
 
 import math

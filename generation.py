@@ -6,7 +6,7 @@ Each token is computed once: keys and values of earlier positions stay in a cach
 than the context go on by a window: when it is full, the older half is forgotten and the newer
 half is read again. The parts stand in decoding/, in the order of reading: settings, filters,
 choice, stops, completion, batch, beam, speculative.
-Read before: load_data.py.  Read next: trainer.py.
+Previous: load_data.py.  Next: trainer.py.
 """
 
 from collections.abc import Iterator
@@ -25,6 +25,7 @@ from gpt2 import GPT2Model
 from tokenizer import Tokenizer
 
 __all__ = ["Completion", "SamplingConfig", "cache_bytes", "complete", "generate", "stream", "write"]
+
 
 def generate(
     model: GPT2Model,
@@ -86,9 +87,7 @@ def write(
         yield from write_together(model, pens, config)
 
 
-def write_together(
-    model: GPT2Model, pens: list[Pen], config: SamplingConfig
-) -> Iterator[None]:
+def write_together(model: GPT2Model, pens: list[Pen], config: SamplingConfig) -> Iterator[None]:
     """One token for every row, again and again; what has ended leaves the batch."""
     pens.sort(key=lambda pen: len(pen.row.prompt))  # neighbours are padded to one length
     batch = Batch(model, [pen.row.prompt for pen in pens], config.max_new_tokens)

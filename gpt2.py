@@ -6,7 +6,7 @@
 
 The output layer is the token embedding once more (tied): a token is read and written with the
 same vector.
-Read before: transformer_block.py.  Read next: loss.py.
+Previous: transformer_block.py.  Next: loss.py.
 """
 
 import math

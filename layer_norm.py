@@ -3,7 +3,7 @@
     y = n * weight + bias,   n = (x - mean(x)) / sqrt(var(x) + eps)    Ba, Kiros and Hinton 2016
 
 Mean and variance are taken over the channels of one position, so no position sees another.
-Read before: gelu.py.  Read next: feedforward.py.
+Previous: gelu.py.  Next: feedforward.py.
 """
 
 import torch

@@ -7,7 +7,7 @@
 The stream stands in a file of 16-bit numbers that is mapped into memory, never read whole, as in
 nanoGPT. It is made once and found again by a hash of everything that it was made from, or made
 by `python main.py prepare`, in shards, for texts of any size.
-Read before: tokenizer.py.  Read next: generation.py.
+Previous: tokenizer.py.  Next: generation.py.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from cfg_gpt2 import DataConfig, require
 from data.order import Permutation, Shares
 from data.shards import Stream, is_prepared, open_shards
 from data.text_files import MOST_VALIDATION, read_span, sizes, split_files, stamp
-from data.tiny_world import LANGUAGES, corpus, floor_bits_per_byte
+from data.tiny_world.stories import LANGUAGES, corpus, floor_bits_per_byte
 from loss import IGNORE_INDEX
 from tokenizer import Tokenizer, UnseenCharacter, vocabulary_files
 
@@ -44,6 +44,7 @@ BATCH = 1 << 21  # characters encoded at a time, on all cores
 SAMPLE = 32_000_000  # bytes of training text that bpe learns its merges from
 SAMPLE_STORIES = 4_000  # the same for a built-in world, where the first stories are a fair sample
 SCAN = 1 << 24  # tokens searched for document borders at a time
+WORLD = Path(__file__).with_name("data") / "tiny_world"  # the code that makes the stories
 
 
 @dataclass(frozen=True)
@@ -255,7 +256,7 @@ class World:
         most = None if config.validation_share else 1000  # enough for the floor, and soon read
         n_validation = round(self.n_train * (config.validation_share or 0.05))
         self.n_validation = max(1, min(n_validation, most or n_validation))
-        code = [file.read_bytes() for file in sorted(Path(__file__).with_name("data").glob("*.py"))]
+        code = [file.read_bytes() for file in sorted(WORLD.glob("*.py"))]
         made_by = hashlib.sha256(b"".join(code)).hexdigest()
         self.identity = [name, self.n_train, self.n_validation, made_by]
 

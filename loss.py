@@ -5,7 +5,7 @@
 
 A token's loss depends on the tokenizer (long tokens are hard to guess, but few); bits per byte
 does not, so it compares models with different vocabularies.           Shannon 1948; Gao et al. 2020
-Read before: gpt2.py.  Read next: tokenizer.py.
+Previous: gpt2.py.  Next: tokenizer.py.
 """
 
 import math

@@ -2,7 +2,7 @@
 
 Settings come from, in this order, each overriding the one before: the defaults, --preset,
 --config FILE (or the run that --resume names), the flags.
-Read before: trainer.py.  Read next: whichever folder you need.
+Previous: trainer.py.  Next: whichever folder you need.
 """
 
 import gc
@@ -37,8 +37,7 @@ from cfg_gpt2 import (
     write_config,
     write_whole,
 )
-from data.tiny_world import LANGUAGES, read_story
-from decoding.compiled import compile_step, has_threads, missing
+from data.tiny_world.stories import LANGUAGES, read_story
 from decoding.completion import Completion
 from decoding.display import Display, Stopwatch
 from decoding.settings import Repeated
@@ -46,6 +45,7 @@ from decoding.speculative import PromptLookup, SmallModel, Speculation
 from generation import SamplingConfig, cache_bytes, generate
 from gpt2 import GPT2Model
 from load_data import Corpus, load_corpus
+from native.compiled import compile_step, has_threads, missing
 from tokenizer import TOKENIZER_FILE, Tokenizer, UnseenCharacter
 from trainer import Trainer
 from training.progress import Bar, new_console
@@ -59,9 +59,15 @@ COMMANDS = {
     "export": ("pretrained.export_command:export", "write a run for transformers or llama.cpp"),
     "evaluate": ("evaluation.command:evaluate", "score models on a text, compare them"),
     "quantize": ("quantization.command:compare", "what int8 weights save and what they cost"),
-    "plan": ("diagnostics.plan:plan", "count what a training run needs, before it is started"),
-    "doctor": ("diagnostics.doctor:doctor", "look at this machine, and at a run's curve"),
-    "verify": ("diagnostics.verify:verify", "prove that every fast path equals the plain one"),
+    "plan": (
+        "diagnostics.plan.command:plan",
+        "count what a training run needs, before it is started",
+    ),
+    "doctor": ("diagnostics.doctor.command:doctor", "look at this machine, and at a run's curve"),
+    "verify": (
+        "diagnostics.verify.command:verify",
+        "prove that every fast path equals the plain one",
+    ),
     "benchmark": ("benchmarks.command:benchmark", "measure speed, beside other GPT-2s"),
 }
 N_SAMPLES = 10

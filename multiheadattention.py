@@ -5,7 +5,7 @@
 GPT-2 runs H heads side by side on D = C / H channels each, then mixes them once.
 Two ways compute the same thing: the formula written out, and torch's fused kernel, which never
 holds the T x S weights in memory. The faster one runs; `explicit_attention()` chooses the first.
-Read before: feedforward.py.  Read next: transformer_block.py.
+Previous: feedforward.py.  Next: transformer_block.py.
 """
 
 import copy
@@ -64,9 +64,7 @@ class MultiHeadAttention(nn.Module):
         weights = self.causal_softmax(scores, mask)  # (B, H, T, S)
         return self.attention_dropout(weights) @ v  # (B, H, T, D)
 
-    def attend_fused(
-        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
-    ) -> Tensor:
+    def attend_fused(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
         """The same in one kernel, which walks over the keys and keeps a running softmax."""
         n_new, n_keys = q.size(-2), k.size(-2)
         is_causal = mask is None and n_new == n_keys

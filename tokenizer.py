@@ -6,7 +6,7 @@ Byte-level byte-pair encoding (BPE), Radford et al. 2019, section 2.2, after Sen
 It starts from the 256 bytes, so there is no text that it cannot write. Beside it stands the
 simplest tokenizer of all, one id a character. Both are kept in one file, tokenizer.json, which
 the libraries `tokenizers` and `transformers` load as well.
-Read before: loss.py.  Read next: load_data.py.
+Previous: loss.py.  Next: load_data.py.
 """
 
 import codecs

@@ -5,7 +5,7 @@
 The count is divided by once, after the last micro-batch, so a step is the same however it is
 cut into micro-batches. What is measured is read before the weights are moved: a step that would
 harm them is not taken (training/guard.py).
-Read before: generation.py and training/.  Read next: main.py.
+Previous: generation.py and training/.  Next: main.py.
 """
 
 import time
@@ -150,15 +150,19 @@ class Trainer:
         else:
             step_optimizers(self.optimizers, rate, divisor=count / clip)
             self.tokens += int(n_targets)
-        return {
-            "step": self.step,
-            "train_loss": nats / n_targets,
-            "train_bits_per_byte": self.train_bits_per_byte(nats / n_targets),
-            "learning_rate": rate,
-            "grad_norm": grad_norm,
-            "tokens": self.tokens,
-            "tokens_per_second": round(n_targets / (time.perf_counter() - started), 1),
-        } | extra | notes
+        return (
+            {
+                "step": self.step,
+                "train_loss": nats / n_targets,
+                "train_bits_per_byte": self.train_bits_per_byte(nats / n_targets),
+                "learning_rate": rate,
+                "grad_norm": grad_norm,
+                "tokens": self.tokens,
+                "tokens_per_second": round(n_targets / (time.perf_counter() - started), 1),
+            }
+            | extra
+            | notes
+        )
 
     def add_gradients(self) -> tuple[Tensor, Tensor, Metrics]:
         """The gradients of this step's summed loss -> the sum, the count, what else to log.

@@ -5,7 +5,7 @@
 
 The norms stand before the layers (pre-norm), so the residual stream runs from the embeddings to
 the logits through additions alone, and gradients reach the first block undiminished.
-Read before: multiheadattention.py.  Read next: gpt2.py.
+Previous: multiheadattention.py.  Next: gpt2.py.
 """
 
 from torch import Tensor, nn

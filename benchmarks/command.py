@@ -13,8 +13,6 @@ from benchmarks import lineup, settings
 from benchmarks.growth import Series, series_of
 from benchmarks.job import Job, Target
 from benchmarks.limits import Limits
-from benchmarks.machine import describe_machine, shortened
-from benchmarks.operations import operations, parameters, weights_in_products
 from benchmarks.peers import read_peers
 from benchmarks.pictures import draw_bars, draw_growth
 from benchmarks.report import (
@@ -31,8 +29,10 @@ from benchmarks.report import (
 from benchmarks.result import Result, rows_of
 from benchmarks.turns import Measured, WorkerDied, limits_of, measure
 from cfg_gpt2 import GPT2Config, TrainConfig, parse_flags, require
-from data.tiny_world import LANGUAGES, corpus
+from data.tiny_world.stories import LANGUAGES, corpus
 from tokenizer import Tokenizer
+from training.flops import operations, parameters, weights_in_products
+from training.machine import describe_machine, shortened
 from training.progress import Bar, new_console
 from training.runtime import choose_runtime, is_faster_in_bf16
 

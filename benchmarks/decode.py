@@ -18,9 +18,9 @@ from torch import Tensor
 from benchmarks.job import Contender, Job
 from benchmarks.peers import import_peer
 from benchmarks.train_step import book_config, device_of, transformers_model
-from decoding.compiled import compile_step, missing
 from generation import SamplingConfig, generate
 from gpt2 import GPT2Model
+from native.compiled import compile_step, missing
 from pretrained.gguf import Precision as GGUFPrecision
 from pretrained.gguf import write_gguf
 from quantization.int8 import quantize

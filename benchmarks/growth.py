@@ -1,14 +1,14 @@
 """Does a cost grow faster than the operations do? Slopes between two logarithmic axes.
 
-    slope = d log(cost) / d log(size)        1: twice as much for twice the size; 2: four times
+slope = d log(cost) / d log(size)        1: twice as much for twice the size; 2: four times
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.operations import operations
 from benchmarks.turns import Measured
+from training.flops import operations
 
 
 @dataclass(frozen=True, kw_only=True)

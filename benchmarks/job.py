@@ -1,7 +1,7 @@
 """What parent and worker say to each other, one line of JSON at a time.
 
-    parent -> worker   a Job, then requests: prepare, round, round, ..., profile
-    worker -> parent   Ready, Round, Round, ..., Profile
+parent -> worker   a Job, then requests: prepare, round, round, ..., profile
+worker -> parent   Ready, Round, Round, ..., Profile
 """
 
 from collections.abc import Callable

@@ -8,10 +8,10 @@ from pydantic import TypeAdapter
 
 from benchmarks.job import Job, Target
 from benchmarks.limits import Limits
-from benchmarks.machine import Machine
-from benchmarks.operations import operations
 from benchmarks.turns import Measured
 from cfg_gpt2 import write_whole
+from training.flops import operations
+from training.machine import Machine
 
 RESULT_FILE = "result.json"
 

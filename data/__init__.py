@@ -1,1 +1,1 @@
-"""The embedded corpus: a small world that tells stories and knows what each one is worth."""
+"""Text, token files and windows: what load_data.py stands on."""

@@ -1,7 +1,7 @@
 """In which order windows are read, computed for each place on its own: nothing is stored.
 
 Permutation shuffles one text, however long it is; Shares deals several texts out by weight.
-Read before: text_files.py.  Read next: ../load_data.py.
+Previous: text_files.py.  Next: ../load_data.py.
 """
 
 from collections.abc import Sequence

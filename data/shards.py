@@ -5,7 +5,7 @@
            train-00000.bin ...     little-endian numbers, end to end one stream a split
            validation-00000.bin ...
 
-Read before: text_files.py.  Read next: ../load_data.py.
+Previous: text_files.py.  Next: ../load_data.py.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """The user's text files: which ones a path names, what of each is for validation, their text.
 
 Bytes are read, never whole files, so a file may be larger than memory.
-Read before: README.md.  Read next: ../load_data.py.
+Previous: README.md.  Next: ../load_data.py.
 """
 
 import codecs
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cfg_gpt2 import require
-from data.tiny_world import LANGUAGES
+from data.tiny_world.stories import LANGUAGES
 
 SUFFIXES = (".txt", ".md")
 PIECE = 1 << 16  # bytes of a file that are decoded, and then encoded, at a time

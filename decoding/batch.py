@@ -113,9 +113,10 @@ def groups(lengths: list[int]) -> Iterator[tuple[int, int]]:
     """Neighbours that are padded and read together: (start, stop) after (start, stop)."""
     start = 0
     for stop in range(1, len(lengths) + 1):
-        if stop == len(lengths) or max(lengths[start : stop + 1]) * (
-            stop + 1 - start
-        ) > PREFILL_TOKENS:
+        if (
+            stop == len(lengths)
+            or max(lengths[start : stop + 1]) * (stop + 1 - start) > PREFILL_TOKENS
+        ):
             yield start, stop
             start = stop
 

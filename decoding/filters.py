@@ -41,9 +41,7 @@ def edit_logits(logits: Tensor, prompts: Texts, written: Texts, config: Sampling
     texts = [prompt + new for prompt, new in zip(prompts, written, strict=True)]
     logits = add_bias(logits, config.logit_bias)
     logits = penalize_repetition(logits, texts, config.repetition_penalty)
-    logits = penalize_written(
-        logits, written, config.frequency_penalty, config.presence_penalty
-    )
+    logits = penalize_written(logits, written, config.frequency_penalty, config.presence_penalty)
     logits = ban_repeated_ngrams(logits, texts, config.no_repeat_ngram)
     logits = ban_words(logits, texts, config.banned)
     logits = ban_early_stops(logits, written, config.min_new_tokens, config.stop_tokens)

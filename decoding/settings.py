@@ -70,9 +70,7 @@ class SamplingConfig:
             f"--no-repeat-ngram {self.no_repeat_ngram} must be 1 or more; try 3",
         )
         require(self.beams >= 1, f"--beams {self.beams} must be 1 or more; try 4")
-        require(
-            -(2**63) <= self.seed < 2**63, f"--seed {self.seed} has more than 64 bits; try 1"
-        )
+        require(-(2**63) <= self.seed < 2**63, f"--seed {self.seed} has more than 64 bits; try 1")
 
     def require_chances(self) -> None:
         require(

@@ -1,1 +1,1 @@
-"""What a user asks before, during and after a run: `python main.py verify`."""
+"""Three commands, no import between them: verify, plan and doctor."""

@@ -1,6 +1,6 @@
 """`python main.py evaluate RUN`: what a model pays for a text, or how many items it gets right.
 
-Read before: ../main.py.  Read next: settings.py.
+Previous: ../main.py.  Next: settings.py.
 """
 
 import shlex

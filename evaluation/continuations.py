@@ -6,7 +6,7 @@
 Context and continuation are encoded as one text and cut where the context's own tokens end, white
 space at the end of the context going to the continuation: so does lm-evaluation-harness. What is
 longer than the model's context loses its beginning.
-Read before: score.py.  Read next: items.py.
+Previous: score.py.  Next: items.py.
 """
 
 from collections.abc import Iterator

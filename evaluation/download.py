@@ -2,7 +2,7 @@
 
     lambada    OpenAI's test set, 5,153 passages     hellaswag  the validation set, 10,042 scenes
 
-Read before: hellaswag.py.  Read next: result.py.
+Previous: hellaswag.py.  Next: result.py.
 """
 
 import hashlib

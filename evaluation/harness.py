@@ -4,7 +4,7 @@
     rolling            of whole texts, in the harness's own windows
     generation         greedy or drawn, until one of the task's stop strings
 
-Read before: measure_harness.py.  Read next: report.py.
+Previous: measure_harness.py.  Next: report.py.
 """
 
 from collections.abc import Sequence

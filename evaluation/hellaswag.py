@@ -6,7 +6,7 @@
 Zellers et al. 2019. A line has activity_label, ctx_a, ctx_b, endings and label. The text is
 cleaned as lm-evaluation-harness does it, for half of the items come from WikiHow with marks such
 as "[header]" in them.
-Read before: lambada.py.  Read next: download.py.
+Previous: lambada.py.  Next: download.py.
 """
 
 import math

@@ -1,6 +1,6 @@
 """Items: a context, the ways it may go on, and which of them is right; read from JSON lines.
 
-Read before: continuations.py.  Read next: lambada.py.
+Previous: continuations.py.  Next: lambada.py.
 """
 
 import codecs

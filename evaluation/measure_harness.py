@@ -1,6 +1,6 @@
 """Measures a run by tasks of lm-evaluation-harness, as it defines them.
 
-Read before: measure_task.py.  Read next: harness.py.
+Previous: measure_task.py.  Next: harness.py.
 """
 
 import time

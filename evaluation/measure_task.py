@@ -1,6 +1,6 @@
 """Measures runs on a task: LAMBADA or HellaSwag.
 
-Read before: command.py.  Read next: measure_harness.py.
+Previous: command.py.  Next: measure_harness.py.
 """
 
 import time

@@ -1,6 +1,6 @@
 """Measures runs on a text.
 
-Read before: command.py.  Read next: text.py.
+Previous: command.py.  Next: text.py.
 """
 
 import time

@@ -1,6 +1,6 @@
 """What a person sees: lines for one model; for several a table and a picture.
 
-Read before: result.py.  Read next: command.py.
+Previous: result.py.  Next: command.py.
 """
 
 from pathlib import Path

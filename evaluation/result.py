@@ -1,6 +1,6 @@
 """The result: figures, and everything needed to get them again, as JSON beside the model.
 
-Read before: hellaswag.py.  Read next: report.py.
+Previous: hellaswag.py.  Next: report.py.
 """
 
 import hashlib

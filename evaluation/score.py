@@ -6,7 +6,7 @@
 
 A token is scored wherever it stands: the first one of a document is guessed from <|endoftext|>,
 and so is <|endoftext|> itself at the document's end. Bytes are those of the text alone.
-Read before: windows.py.  Read next: continuations.py.
+Previous: windows.py.  Next: continuations.py.
 """
 
 from collections.abc import Callable

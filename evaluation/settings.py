@@ -1,6 +1,6 @@
 """The flags of `python main.py evaluate`.
 
-Read before: command.py.  Read next: text.py.
+Previous: command.py.  Next: text.py.
 """
 
 from dataclasses import dataclass, field

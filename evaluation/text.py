@@ -2,7 +2,7 @@
 
     <|endoftext|> document <|endoftext|> document ... <|endoftext|>      the stream, as in training
 
-Read before: settings.py.  Read next: windows.py.
+Previous: settings.py.  Next: windows.py.
 """
 
 import codecs
@@ -18,7 +18,7 @@ import numpy as np
 from cfg_gpt2 import DataConfig, read_config, require
 from data.shards import is_prepared
 from data.text_files import Span, sizes
-from data.tiny_world import LANGUAGES
+from data.tiny_world.stories import LANGUAGES
 from load_data import (
     Report,
     Source,

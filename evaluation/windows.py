@@ -8,7 +8,7 @@ With stride = context_length the windows lie side by side, as in training. A sma
 every target at least context_length - stride tokens to look back on, and costs
 context_length / stride times as much. A window that reaches the end of a document ends there, and
 the next begins there: nobody pays for a past that was cut off.
-Read before: text.py.  Read next: score.py.
+Previous: text.py.  Next: score.py.
 """
 
 from collections.abc import Iterator

@@ -1,6 +1,6 @@
 """`python main.py prepare`: text of any size becomes token shards, which `train` reads.
 
-Read before: ../main.py.  Read next: sources.py.
+Previous: ../main.py.  Next: sources.py.
 """
 
 import os

@@ -2,7 +2,7 @@
 
 A job says where its text stands, not what it is, so that what is sent around stays small. Which
 jobs there are, and in which order, depends on the data alone: never on how many processes work.
-Read before: sources.py.  Read next: word_cache.py.
+Previous: sources.py.  Next: word_cache.py.
 """
 
 import hashlib

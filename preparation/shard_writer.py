@@ -5,7 +5,7 @@
 
 A stop at any moment, by kill or by a power cut, costs the seconds since the last save: what was
 written after it is cut off, and the same bytes are written again.
-Read before: workers.py.  Read next: README.md.
+Previous: workers.py.  Next: README.md.
 """
 
 import json

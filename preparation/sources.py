@@ -2,7 +2,7 @@
 
 A source cuts its data into jobs. Each job has a position behind it, one number, from which the
 source goes on after a stop.
-Read before: command.py.  Read next: jobs.py.
+Previous: command.py.  Next: jobs.py.
 """
 
 import importlib

@@ -5,7 +5,7 @@
 GPT-2's pattern never makes a word across the place behind something visible and before white
 space, so the tokens of a text are those of its stretches between such places, whatever stands
 around them. Text repeats its words: nearly all stretches are found in a dictionary.
-Read before: jobs.py.  Read next: worker.py.
+Previous: jobs.py.  Next: worker.py.
 """
 
 import json

@@ -5,7 +5,7 @@
           the tokens of both splits, as they stand in the shards
 
 It knows nothing of PyTorch, starts in half a second and ends when its input does.
-Read before: word_cache.py.  Read next: workers.py.
+Previous: word_cache.py.  Next: workers.py.
 """
 
 import json

@@ -2,7 +2,7 @@
 
 The processes are programs of their own (worker.py) that are spoken to through pipes: nothing is
 pickled, nothing is imported twice, and none outlives the command, however it ends.
-Read before: worker.py.  Read next: shard_writer.py.
+Previous: worker.py.  Next: shard_writer.py.
 """
 
 import json

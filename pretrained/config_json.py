@@ -3,7 +3,7 @@
 The file can name models that GPT-2 is not: another activation, untied output layers, attention
 scaled by layer. Each such setting is refused by its name, for the weights would load and the
 logits would be wrong.
-Read before: names.py.  Read next: read_weights.py.
+Previous: names.py.  Next: read_weights.py.
 """
 
 import json

@@ -1,6 +1,6 @@
 """`python main.py export`: a run for transformers and for llama.cpp.
 
-Read before: model_card.py.  Read next: the documentation of the program that it goes to.
+Previous: model_card.py.  Next: the documentation of the program that it goes to.
 """
 
 from dataclasses import dataclass

@@ -6,7 +6,7 @@ One tensor at a time is converted, so that memory holds the model and little mor
 transformers reads such files too: of a context other than 1024 with n_positions=..., and of a
 tokenizer of characters the weights only.
 Format: github.com/ggml-org/ggml/blob/master/docs/gguf.md.
-Read before: hugging_face.py.  Read next: export_command.py.
+Previous: hugging_face.py.  Next: export_command.py.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 What is downloaded stays in the cache of huggingface_hub, which draws the progress bars and heeds
 HF_ENDPOINT, HF_HUB_OFFLINE, HF_HOME and HF_TOKEN.
-Read before: read_weights.py.  Read next: import_command.py.
+Previous: read_weights.py.  Next: import_command.py.
 """
 
 import os

@@ -1,6 +1,6 @@
 """A folder that AutoModelForCausalLM and AutoTokenizer load, as other GPT-2 tools do.
 
-Read before: vocabulary.py.  Read next: gguf.py.
+Previous: vocabulary.py.  Next: gguf.py.
 """
 
 import json

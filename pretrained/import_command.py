@@ -1,6 +1,6 @@
 """`python main.py import`: published weights become an ordinary run directory.
 
-Read before: hub.py.  Read next: hugging_face.py.
+Previous: hub.py.  Next: hugging_face.py.
 """
 
 from dataclasses import dataclass

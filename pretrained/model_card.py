@@ -1,6 +1,6 @@
 """The model card: a README.md that says what the model is, how well it does, how to load it.
 
-Read before: gguf.py.  Read next: export_command.py.
+Previous: gguf.py.  Next: export_command.py.
 """
 
 import json

@@ -6,7 +6,7 @@
 
 One table, read in every direction. Hugging Face keeps GPT-2's Conv1D, whose matrices are stored
 as (in, out); Linear, here and in llama.cpp, stores them as (out, in). So those are turned.
-Read before: gpt2.py.  Read next: config_json.py.
+Previous: gpt2.py.  Next: config_json.py.
 """
 
 import re

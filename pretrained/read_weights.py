@@ -4,7 +4,7 @@ Four forms are read: model.safetensors, its shards with their index, pytorch_mod
 shards. A safetensors file is mapped anew for each tensor, so that its pages are given back and
 memory holds the result and one tensor more. A .bin is a pickle; torch's reader takes tensors
 from it and refuses everything else, so that no code in it ever runs.
-Read before: config_json.py.  Read next: hub.py.
+Previous: config_json.py.  Next: hub.py.
 """
 
 import json

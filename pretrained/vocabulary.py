@@ -4,7 +4,7 @@ Hugging Face's older tools and llama.cpp know byte-level BPE only: tokens writte
 alphabet, where each byte has a visible character, and merges in their order. One id a character
 can be said in these words too: a character's bytes are merged from the left to the right, and
 nothing else is. llama.cpp takes that; Hugging Face's library wants a token for every single byte.
-Read before: import_command.py.  Read next: hugging_face.py.
+Previous: import_command.py.  Next: hugging_face.py.
 """
 
 import json

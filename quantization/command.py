@@ -3,7 +3,7 @@
     cost = bits per byte with int8 weights / bits per byte with the run's own - 1
 
 Both read the same tokens of the same text, batch after batch.
-Read before: int8.py.  Read next: main.py, where `generate --precision int8` quantizes as it loads.
+Previous: int8.py.  Next: main.py, where `generate --precision int8` quantizes as it loads.
 """
 
 from dataclasses import dataclass, field, replace
@@ -60,7 +60,8 @@ def compare(arguments: list[str]) -> int:
         console.print(
             f"{name}  {n_bytes(model) / 1e6:8.1f} MB  "
             f"{bits_per_byte(nats[name], split.n_bytes):.5f} bits per byte"
-            + f"  {nats[name] / plain - 1:+.3%}" * (name != "fp32")
+            + f"  {nats[name] / plain - 1:+.3%}"
+            * (name != "fp32")
         )
     return 0
 

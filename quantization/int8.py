@@ -7,7 +7,7 @@ Each weight is off by half a scale at most, and a quarter of the bytes is read f
 which is what a token costs. On a CPU torch's kernel for few rows takes x in bf16 and gives y in
 bf16, whatever their dtype around it. So the same text read at once and read token by token
 differs by the rounding of bf16, and may go on differently where two tokens are about as likely.
-Read before: gpt2.py.  Read next: command.py.
+Previous: gpt2.py.  Next: command.py.
 """
 
 import torch

@@ -1,6 +1,5 @@
 """generation.py against the slow way: no cache, one row at a time, a plain loop."""
 
-
 import pytest
 import torch
 from oracles.hugging_face import hugging_face_pair
@@ -131,9 +130,7 @@ def test_a_common_beginning_is_read_once(model: GPT2Model) -> None:
         assert texts[i] == written_slowly(model, prompt, config, config.seed + i)
 
 
-def test_long_prompts_are_read_in_parts(
-    model: GPT2Model, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_long_prompts_are_read_in_parts(model: GPT2Model, monkeypatch: pytest.MonkeyPatch) -> None:
     prompts, config = some_prompts(3, 9, 9, 12, 16), SamplingConfig(max_new_tokens=20)
     whole = generate(model, prompts, config)
     monkeypatch.setattr("decoding.batch.PREFILL_TOKENS", 18)

@@ -40,7 +40,7 @@ THIRD_PARTY = {
 }  # fmt: skip
 UPPER_FLOORS = [
     "pretrained", "quantization", "evaluation", "diagnostics", "finetuning", "visualization",
-    "playground", "exercises", "benchmarks", "preparation",
+    "playground", "exercises", "benchmarks", "preparation", "native",
 ]  # fmt: skip
 NEIGHBOURS = {  # the folders that an upper floor may import, besides the ground floor
     "playground": {"finetuning"},
@@ -66,6 +66,8 @@ def allowed_imports(path: Path) -> set[str]:
         allowed.add("data")
     if path.stem in ("generation", "main"):
         allowed.add("decoding")
+    if path.stem == "main":
+        allowed.add("native")
     if path.stem in ("trainer", "main"):
         allowed.add("training")
     return allowed
@@ -157,7 +159,7 @@ def test_no_file_is_a_drawer_for_everything():
 @pytest.mark.parametrize("path", ROOT_FILES)
 def test_every_header_ends_with_its_neighbours(path: Path):
     last = (ast.get_docstring(parsed(path)) or "").rpartition("\n")[2]
-    match = re.fullmatch(r"Read before: (.+)\.  Read next: (.+)\.", last)
+    match = re.fullmatch(r"Previous: (.+)\.  Next: (.+)\.", last)
     assert match, f"{path.name} ends its header with: {last}"
     place = READING_ORDER.index(path.stem)
     if place > 0:

@@ -19,8 +19,8 @@ import load_data
 from cfg_gpt2 import DataConfig
 from data import text_files
 from data.text_files import Span, read_span, word_border
-from data.tiny_world import LANGUAGES
-from data.tiny_world import corpus as told_by
+from data.tiny_world.stories import LANGUAGES
+from data.tiny_world.stories import corpus as told_by
 from load_data import (
     SPLITS,
     Corpus,

@@ -218,11 +218,13 @@ WRONG = {
     "a seed of 70 bits": ("generate run --seed 999999999999999999999", "has more than 64 bits"),
     "a penalty beyond fp32": ("generate run --presence-penalty 1e39", "lie from -1e+06 to 1e+06"),
     "a repetition penalty near 0": (
-        "generate run --repetition-penalty 1e-39", "above 0, from 1e-06 to 1e+06",
+        "generate run --repetition-penalty 1e-39",
+        "above 0, from 1e-06 to 1e+06",
     ),
     "a bias beyond fp32": ("generate run --logit-bias 1 -1e39", "from -1e+06 to 1e+06, or -inf"),
     "a steep length penalty": (
-        "generate run --temperature 0 --beams 2 --length-penalty 1000", "lie from -10 to 10",
+        "generate run --temperature 0 --beams 2 --length-penalty 1000",
+        "lie from -10 to 10",
     ),
     "samples below one": ("generate run --samples 0", "--samples 0"),
     "nothing to write": ("generate run --max-new-tokens 0", "--max-new-tokens 0 must be 1 or"),

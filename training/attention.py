@@ -32,9 +32,7 @@ def differentiate_in_tiles(block: nn.Module) -> None:
 class AttentionInTiles(MultiHeadAttention):
     """Causal self-attention whose fused kernel has the gradient written out below."""
 
-    def attend_fused(
-        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
-    ) -> Tensor:
+    def attend_fused(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, H, T, D), (B, H, S, D), (B, H, S, D) -> (B, H, T, D)."""
         dropout = self.training and self.attention_dropout.p > 0
         if q.dtype != torch.bfloat16 or q.shape != k.shape or mask is not None or dropout:

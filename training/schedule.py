@@ -25,6 +25,4 @@ def learning_rate(step: int, config: TrainConfig) -> float:
         height = (1 + math.cos(math.pi * done)) / 2
     else:
         height = min(1.0, (1 - done) / DECAY)
-    return config.final_learning_rate + height * (
-        config.learning_rate - config.final_learning_rate
-    )
+    return config.final_learning_rate + height * (config.learning_rate - config.final_learning_rate)

@@ -10,11 +10,11 @@ import main
 from benchmarks import lineup
 from benchmarks.command import distinct, overview, read_text, shared
 from benchmarks.job import Job
-from benchmarks.machine import cpu_name, describe_machine, instructions, shortened
 from benchmarks.peers import PACKAGES, read_peers
 from benchmarks.report import fitted
 from benchmarks.settings import Decoding, Loading, Scaling, Tokenizing, Training
 from benchmarks.turns import Measured
+from training.machine import cpu_name, describe_machine, instructions, shortened
 
 MICRO = ["--preset", "shakespeare-char", "--n-layer", "1", "--n-head", "2", "--n-embd", "16",
          "--context-length", "16", "--batch-size", "2", "--device", "cpu",

@@ -22,11 +22,11 @@ import main
 from cfg_gpt2 import GPT2Config, read_config
 from decoding.batch import window_start
 from decoding.choice import choose
-from decoding.compiled import compile_step, missing
 from decoding.speculative import PromptLookup, Speculation
 from generation import Completion, SamplingConfig, complete, generate, stream, write
 from gpt2 import GPT2Model
 from load_data import load_corpus
+from native.compiled import compile_step, missing
 from quantization.int8 import quantize
 from tokenizer import Tokenizer
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from cfg_gpt2 import GPT2Config
-from decoding.compiled import missing
 from generation import cache_bytes
 from gpt2 import GPT2Model
+from native.compiled import missing
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [

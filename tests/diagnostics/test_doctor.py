@@ -14,9 +14,11 @@ from oracles.small_run import FP32
 
 import main
 from cfg_gpt2 import DataConfig, GPT2Config, RunConfig, TrainConfig, write_config
-from diagnostics import doctor_english, doctor_machine, doctor_russian
-from diagnostics.doctor import language_of, sentences
-from diagnostics.doctor_curve import Diagnosis, Run, diagnose, read_run
+from diagnostics.doctor import english as english_texts
+from diagnostics.doctor import machine
+from diagnostics.doctor import russian as russian_texts
+from diagnostics.doctor.command import language_of, sentences
+from diagnostics.doctor.curve import Diagnosis, Run, diagnose, read_run
 from gpt2 import GPT2Model
 from load_data import load_corpus
 from trainer import Batch, Trainer, language_model_loss
@@ -208,18 +210,18 @@ def test_the_distance_to_the_floor_of_a_world_is_said(tmp_path: Path) -> None:
 
 
 def test_both_languages_say_the_same_things_with_the_same_figures() -> None:
-    assert doctor_english.TEXTS.keys() == doctor_russian.TEXTS.keys()
-    assert doctor_english.LABELS.keys() == doctor_russian.LABELS.keys()
+    assert english_texts.TEXTS.keys() == russian_texts.TEXTS.keys()
+    assert english_texts.LABELS.keys() == russian_texts.LABELS.keys()
 
     def figures(texts: tuple[str, ...]) -> set[str | None]:
         return {name for text in texts for _, name, _, _ in string.Formatter().parse(text)}
 
-    for name, english in doctor_english.TEXTS.items():
-        russian = doctor_russian.TEXTS[name]
+    for name, english in english_texts.TEXTS.items():
+        russian = russian_texts.TEXTS[name]
         assert len(english) == len(russian) == 3
         assert figures(english) == figures(russian), name
-    for name, english in doctor_english.LABELS.items():
-        assert figures((english,)) == figures((doctor_russian.LABELS[name],)), name
+    for name, english in english_texts.LABELS.items():
+        assert figures((english,)) == figures((russian_texts.LABELS[name],)), name
 
 
 @pytest.mark.parametrize(
@@ -263,10 +265,10 @@ def test_a_full_disk_and_a_missing_compiler_are_seen(
     class Usage:
         free = 10**6
 
-    monkeypatch.setattr(doctor_machine.shutil, "disk_usage", lambda folder: Usage)
-    monkeypatch.setattr(doctor_machine, "missing_compiler", lambda device: "a C++ compiler")
-    monkeypatch.setattr(doctor_machine, "free_memory", lambda: 10**6)
-    found = doctor_machine.look_at_machine(DataConfig(), tmp_path).found
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda folder: Usage)
+    monkeypatch.setattr(machine, "missing_compiler", lambda device: "a C++ compiler")
+    monkeypatch.setattr(machine, "free_memory", lambda: 10**6)
+    found = machine.look_at_machine(DataConfig(), tmp_path).found
     wrong = {diagnosis.name for diagnosis in found if diagnosis.wrong}
     assert {"disk_full", "memory_short"} <= wrong
     assert "no_compiler" in {diagnosis.name for diagnosis in found}
@@ -297,7 +299,7 @@ def test_what_is_no_run_ends_in_one_sentence(
 
 
 def test_every_text_has_a_diagnosis_that_names_it() -> None:
-    sources = [doctor_machine, __import__("diagnostics.doctor_curve", fromlist=["LOOKS"])]
+    sources = [machine, __import__("diagnostics.doctor.curve", fromlist=["LOOKS"])]
     code = "".join(Path(str(module.__file__)).read_text(encoding="utf-8") for module in sources)
-    assert [name for name in doctor_english.TEXTS if f'"{name}"' not in code] == []
+    assert [name for name in english_texts.TEXTS if f'"{name}"' not in code] == []
     assert Diagnosis("spikes").wrong

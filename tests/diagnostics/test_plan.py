@@ -7,10 +7,10 @@ import pytest
 import torch
 
 import main
-from benchmarks.operations import operations, parameters
 from cfg_gpt2 import PRESETS, GPT2Config, RunConfig, TrainConfig, write_config
-from diagnostics.plan_speed import Traffic
+from diagnostics.plan.speed import Traffic
 from gpt2 import GPT2Model
+from training.flops import operations, parameters
 
 Capture = pytest.CaptureFixture[str]
 

@@ -17,8 +17,8 @@ import torch
 
 import main
 from cfg_gpt2 import GPT2Config, TrainConfig
-from diagnostics.plan import Plan, PlanCommand
-from diagnostics.plan_memory import (
+from diagnostics.plan.command import Plan, PlanCommand
+from diagnostics.plan.memory import (
     Memory,
     Setup,
     copied_weights,

@@ -16,9 +16,9 @@ from torch.nn import functional as F
 
 import main
 from cfg_gpt2 import GPT2Config
-from diagnostics.checks import attention, writing
-from diagnostics.subject import Subject, small_subject
-from diagnostics.verify import CHECKS
+from diagnostics.verify.checks import attention, writing
+from diagnostics.verify.command import CHECKS
+from diagnostics.verify.subject import Subject, small_subject
 from gelu import GELU
 from generation import SamplingConfig, stream
 from gpt2 import GPT2Model
@@ -46,7 +46,7 @@ def verify(
 ) -> Verify:
     """`verify` with some checks, or the quick ones -> the exit status and the rows by name."""
     # a copy has computed nothing yet: what a break does to the formula itself would show
-    monkeypatch.setattr("diagnostics.verify.small_subject", lambda device: replace(small))
+    monkeypatch.setattr("diagnostics.verify.command.small_subject", lambda device: replace(small))
 
     def run(*only: str) -> tuple[int, Rows]:
         flags = [flag for name in only or QUICK for flag in ("--only", name)]

@@ -26,9 +26,7 @@ def verse_corpus(folder: Path, text: str = VERSE * 60) -> Corpus:
     file = folder / "verse.txt"
     if not file.exists() or file.read_text(encoding="utf-8") != text:  # else its tokens are kept
         file.write_text(text, encoding="utf-8")
-    config = DataConfig(
-        path=(str(file),), tokenizer="char", cache_dir=str(folder / "cache")
-    )
+    config = DataConfig(path=(str(file),), tokenizer="char", cache_dir=str(folder / "cache"))
     return load_corpus(config)
 
 

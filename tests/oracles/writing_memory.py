@@ -11,9 +11,9 @@ import tempfile
 import torch
 
 from cfg_gpt2 import GPT2Config
-from decoding.compiled import compile_step
 from generation import SamplingConfig, generate, stream
 from gpt2 import GPT2Model
+from native.compiled import compile_step
 from oracles.peak_memory import forget_peak, status
 
 SMALL = GPT2Config(vocab_size=300, context_length=32, n_layer=2, n_head=2, n_embd=64)

@@ -214,9 +214,7 @@ def test_a_name_is_downloaded_once_and_read_again_without_a_network(
 @pytest.mark.slow  # the hub's library tries it again for 20 seconds
 def test_a_hub_that_does_not_answer_ends_in_the_same_sentence(tmp_path: Path) -> None:
     (port,) = free_ports(1)
-    said = run_main(
-        tmp_path, ["import gpt2 --out x"], {"HF_ENDPOINT": f"http://127.0.0.1:{port}"}
-    )
+    said = run_main(tmp_path, ["import gpt2 --out x"], {"HF_ENDPOINT": f"http://127.0.0.1:{port}"})
     assert said[-1] == "2"
     assert "openai-community/gpt2 is not in the cache and the hub is out of reach" in said[-2]
     assert not (tmp_path / "x").exists()

@@ -13,9 +13,7 @@ from gpt2 import GPT2Model
 from loss import next_token_loss
 from quantization.int8 import FEW, LARGEST, Int8Linear, quantize, rounded
 
-CONFIG = GPT2Config(
-    vocab_size=67, context_length=40, n_layer=2, n_head=2, n_embd=32, dropout=0.0
-)
+CONFIG = GPT2Config(vocab_size=67, context_length=40, n_layer=2, n_head=2, n_embd=32, dropout=0.0)
 
 
 def model(config: GPT2Config = CONFIG) -> GPT2Model:

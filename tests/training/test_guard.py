@@ -44,9 +44,7 @@ def test_a_step_without_a_finite_loss_is_not_taken(
     corpus: Corpus, tmp_path: Path, optimizer: str, factor: float
 ) -> None:
     train = replace(LONG, optimizer=optimizer)
-    trainer = new_trainer(
-        corpus, tmp_path, train, loss_fn=spoiled(lambda call: call == 3, factor)
-    )
+    trainer = new_trainer(corpus, tmp_path, train, loss_fn=spoiled(lambda call: call == 3, factor))
     trainer.take_step()
     trainer.take_step()
     before = weights(trainer)
@@ -83,9 +81,7 @@ def test_a_gradient_that_is_not_finite_under_a_finite_loss_is_found(
 
 
 def test_the_log_stays_json_and_says_what_was_skipped(corpus: Corpus, tmp_path: Path) -> None:
-    trainer = new_trainer(
-        corpus, tmp_path, loss_fn=spoiled(lambda call: call == 2, math.nan)
-    )
+    trainer = new_trainer(corpus, tmp_path, loss_fn=spoiled(lambda call: call == 2, math.nan))
     assert trainer.train()
 
     def refuse(word: str) -> None:

@@ -24,8 +24,16 @@ from training.progress import Metrics, MetricsLog
 from training.runtime import Ranks, Runtime, choose_runtime, missing_compiler
 
 TRAIN = TrainConfig(
-    max_steps=6, batch_size=5, micro_batch=2, eval_every=3, warmup_steps=2, learning_rate=1e-2,
-    device="cpu", precision="fp32", compile="off", keep_checkpoints=9,
+    max_steps=6,
+    batch_size=5,
+    micro_batch=2,
+    eval_every=3,
+    warmup_steps=2,
+    learning_rate=1e-2,
+    device="cpu",
+    precision="fp32",
+    compile="off",
+    keep_checkpoints=9,
 )  # fmt: skip  5 windows are no multiple of 2 or 4: one process has less to do
 SIZES = GPT2Config(
     vocab_size=1, context_length=8, n_layer=2, n_head=2, n_embd=18, dropout=0.0

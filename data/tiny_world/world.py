@@ -1,0 +1,616 @@
+"""A small world without a language: what is so, what can happen next, and how likely it is.
+
+    P(event | state) = weight(kind) / sum of weights of possible kinds / number of its events
+
+`possible(state)` lists the kinds of event that can happen now, each with weight and events;
+`happen(state, event)` makes one of them so. There is no other chance anywhere in the world.
+A story is two people, a thing, a wish, and what becomes of it.
+Next: english.py (how events are told), stories.py (stories drawn and read back).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+
+GIRLS = ("anna", "vera", "kate", "nina", "mary", "alice")
+BOYS = ("peter", "mike", "nick", "max", "anton", "leo")
+PEOPLE = GIRLS + BOYS
+PLACES = (
+    "garden",
+    "kitchen",
+    "attic",
+    "barn",
+    "cellar",
+    "porch",
+    "river",
+    "meadow",
+    "forest",
+    "market",
+    "mill",
+    "bridge",
+    "library",
+    "yard",
+    "hall",
+    "bedroom",
+    "pond",
+    "hill",
+    "bakery",
+    "workshop",
+)
+THINGS = (
+    "ball",
+    "book",
+    "drum",
+    "lamp",
+    "cup",
+    "hat",
+    "basket",
+    "doll",
+    "boat",
+    "umbrella",
+    "blanket",
+    "bell",
+    "bucket",
+    "mirror",
+    "rope",
+    "pencil",
+)
+LOOKS = ("red", "blue", "green", "yellow", "white", "old", "new", "big", "little", "pretty")
+
+# How many wordings each kind of event has. Every language has as many, so that a story
+# costs the same number of bits in each.
+WORDINGS = {
+    "weather": 16,
+    "season": 4,
+    "hour": 3,
+    "place": 16,
+    "too": 3,
+    "lies": 3,
+    "has": 2,
+    "knows": 3,
+    "want": 4,
+    "reason": 3,
+    "go": 36,
+    "take": 8,
+    "give": 8,
+    "ask": 3,
+    "beg": 3,
+    "tell": 3,
+    "promise": 3,
+    "remember": 3,
+    "greet": 4,
+    "scenery": 36,
+    "hope": 12,
+    "joy": 12,
+    "fulfil": 6,
+    "evening": 10,
+    "happy end": 12,
+    "sad end": 10,
+}
+
+# No telling of an event is longer than this many words and marks. From the wish on, a story closes
+# before it takes more than ROOM. The opening takes at most 29, the evening 34, the last words 7:
+# no story has more than 182.
+LENGTH = {
+    "want": 7,
+    "reason": 6,
+    "go": 19,
+    "take": 7,
+    "give": 15,
+    "ask": 21,
+    "beg": 13,  # go: at most 17
+    "tell": 12,
+    "promise": 10,
+    "remember": 12,
+    "greet": 13,
+    "scenery": 9,
+    "hope": 6,
+    "joy": 7,
+    "fulfil": 10,
+}
+WAY, SIGHT = 14, 3  # "Soon Leo went to the hall. In the hall he saw Max", "and the cup"
+ERRAND = 73  # a promise, the way there and back, what is taken, given and used
+MUSING = 44  # a sound, the way, what is taken and used
+ROOM = 112
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happens. `where` is a place, or a person who holds or is spoken to."""
+
+    kind: str
+    who: str = ""
+    what: str = ""
+    where: str = ""
+    look: str = ""
+    wording: int = 0  # which of the synonyms tells it
+
+
+@dataclass(slots=True)
+class State:
+    """All that is so. The thing is at a place or with a person: `where["ball"] == "anna"`."""
+
+    stage: str = "weather"  # which piece of the story comes next
+    people: list[str] = field(default_factory=list)
+    thing: str = ""
+    look: str = ""
+    where: dict[str, str] = field(default_factory=dict)
+    wisher: str = ""  # who wants the thing
+    reason: int = 0  # what for: one of the reasons that go with the thing
+    fulfilled: bool = False  # whether the wish came true
+    beliefs: dict[tuple[str, str], str] = field(default_factory=dict)  # (person, what) -> where
+    promiser: str = ""  # who promised to bring the other the thing
+    kept: bool = False  # whether the promise was kept
+    visited: set[tuple[str, str]] = field(default_factory=set)  # (person, place)
+    done: set[str | tuple[str, str]] = field(default_factory=set)  # what is not to happen twice
+    mused: list[Event] = field(default_factory=list)  # the thoughts, moods and sounds so far
+    musing: bool = False  # whether the last event was one of these
+    subject: str = ""  # whom the last sentence was about: "he" or "she" in the next
+    lead: str = ""  # who acted last, and so tends to act next
+    arrived: str = ""  # who has just come to the other and may greet
+    spot: Event = Event("")  # where the thing to come is, as just told
+    length: int = 0  # how much of ROOM is used up
+
+    def other(self, person: str) -> str:
+        """The other one of the two people."""
+        return self.people[self.people[0] == person]
+
+    def together(self) -> bool:
+        """Whether the two people are at one place."""
+        first, second = self.people
+        return self.where[first] == self.where[second]
+
+    def has(self, spot: str) -> bool:
+        """Whether the thing is at a place or in a person's hands."""
+        return self.where[self.thing] == spot
+
+    def wants(self, person: str) -> bool:
+        """Whether a person still wishes to have the thing in hand."""
+        return person == self.wisher and not self.has(person)
+
+    def fetches(self, person: str) -> bool:
+        """Whether a person promised to bring the thing and has not brought it."""
+        return person == self.promiser and not self.kept
+
+    def believed_place(self, person: str, what: str) -> str:
+        """The place where a person believes a thing or a person to be, or ""."""
+        spot = self.beliefs.get((person, what), "")
+        return self.beliefs.get((person, spot), "") if spot in self.people else spot
+
+
+Options = list[tuple[int, tuple[Event, ...]]]  # kinds of event: weight, and events drawn evenly
+
+
+@dataclass(frozen=True)
+class Language:
+    """A way to put events into words."""
+
+    name: str
+    tell: Callable[[State, Event], str]  # the state is the one before the event
+
+
+@cache
+def wordings(kind: str, who: str = "", what: str = "", where: str = "") -> tuple[Event, ...]:
+    """One event in all its wordings."""
+    return tuple(Event(kind, who, what, where, wording=n) for n in range(WORDINGS[kind]))
+
+
+@cache
+def anywhere(kind: str, who: str, places: tuple[str, ...]) -> tuple[Event, ...]:
+    """One kind of event at any of some places, in all wordings."""
+    return tuple(event for place in places for event in wordings(kind, who, "", place))
+
+
+@cache
+def elsewhere(*near: str) -> tuple[str, ...]:
+    """All other places."""
+    return tuple(place for place in PLACES if place not in near)
+
+
+# --- The opening: who is where, what there is, who wants it ----------------------------------
+
+
+def one_piece(state: State) -> Options:
+    """The weather, the season, the hour: nothing but wording."""
+    return [(1, wordings(state.stage))]
+
+
+@cache
+def newcomers(known: tuple[str, ...]) -> tuple[Event, ...]:
+    """Everyone who is not in the story yet."""
+    return tuple(Event("person", person) for person in PEOPLE if person not in known)
+
+
+def who_comes(state: State) -> Options:
+    """The first or the second person."""
+    return [(1, newcomers(tuple(state.people)))]
+
+
+def where_they_are(state: State) -> Options:
+    """The second person may be with the first."""
+    person = state.people[-1]
+    if len(state.people) == 1:
+        return [(1, anywhere("place", person, PLACES))]
+    here = state.where[state.people[0]]
+    return [(2, wordings("too", person, "", here)), (3, anywhere("place", person, elsewhere(here)))]
+
+
+def where_it_is(state: State) -> Options:
+    """The thing is in someone's hands, or lies far from both; someone may know of it."""
+    holding = tuple(event for person in state.people for event in wordings("has", "", "", person))
+    free = elsewhere(*(state.where[person] for person in state.people))
+    knowing = tuple(event for person in state.people for event in anywhere("knows", person, free))
+    return [(2, anywhere("lies", "", free)), (4, knowing), (2, holding)]
+
+
+@cache
+def all_things() -> tuple[Event, ...]:
+    """Every thing in every look."""
+    return tuple(Event("thing", what=thing, look=look) for thing in THINGS for look in LOOKS)
+
+
+def what_it_is(state: State) -> Options:
+    """The thing at the spot just named."""
+    return [(1, all_things())]
+
+
+def out_of_reach(state: State, person: str) -> bool:
+    """Whether a person neither holds the thing nor stands next to it."""
+    return not state.has(person) and not state.has(state.where[person])
+
+
+def who_wants_it(state: State) -> Options:
+    """Someone who cannot reach the thing. (There always is someone.)"""
+    return [
+        (
+            1,
+            tuple(
+                event
+                for person in state.people
+                if out_of_reach(state, person)
+                for event in wordings("want", person, state.thing)
+            ),
+        )
+    ]
+
+
+# --- The middle: people go after the thing ---------------------------------------------------
+
+
+def handling(state: State, person: str, other: str) -> Options:
+    """Taking, using and giving."""
+    if state.has(state.where[person]):
+        eager = state.wants(person) or state.fetches(person)
+        return [(30 if eager else 4, wordings("take", person, state.thing))]
+    if not state.has(person):
+        return []
+    if person == state.wisher:
+        return [] if state.fulfilled else [(30, wordings("fulfil", person, state.thing))]
+    return [(30, wordings("give", person, state.thing, other))] if state.together() else []
+
+
+def talking(state: State, person: str, other: str) -> Options:
+    """What one can say to the other when they are together."""
+    options: Options = []
+    thing = state.thing
+    if state.wants(person):
+        if state.has(other) and not state.fetches(other) and ("beg", person) not in state.done:
+            options.append((12, wordings("beg", person, thing, other)))
+        if (person, thing) not in state.beliefs and ("ask", person) not in state.done:
+            options.append((20, wordings("ask", person, thing, other)))
+    known = state.believed_place(person, thing) if state.wants(other) else ""
+    if known and known != state.where[person]:
+        if (other, thing) not in state.beliefs:
+            options.append((10, wordings("tell", person, thing, other)))
+        if not state.promiser and state.length <= ROOM - ERRAND:
+            options.append((24, wordings("promise", person, thing, other)))
+    brings = state.wants(other) and state.has(person)
+    if state.arrived == person and not brings and "greet" not in state.done:
+        options.append((16, wordings("greet", person, "", other)))
+    return options
+
+
+def going(state: State, person: str, other: str) -> Options:
+    """Going where the goal is believed to be; with no such belief, searching."""
+    here = state.where[person]
+    if state.fetches(other) or (state.wants(person) and state.has(here)):
+        return []  # one waits for what was promised, or has it at one's feet
+    carries = state.wants(other) and state.has(person)
+    if carries and state.together():
+        return []
+    if not (carries or state.fetches(person) or state.wants(person)):
+        return strolling(state, person)
+    goal = other if carries else state.thing
+    target = state.believed_place(person, goal)
+    if target:
+        return [(20, wordings("go", person, "", target))] if target != here else []
+    return searching(state, person, goal)
+
+
+def searching(state: State, person: str, goal: str) -> Options:
+    """Luck helps: a place with somebody or the goal in it comes before an empty one."""
+    fresh = [place for place in PLACES if (person, place) not in state.visited]
+    spots = {state.where[goal]}
+    if ("ask", person) not in state.done:
+        spots.add(state.where[state.other(person)])
+    lucky = tuple(place for place in fresh if place in spots)
+    empty = tuple(place for place in fresh if place not in spots)
+    options = [(14, anywhere("go", person, lucky))] if lucky else []
+    if ("lost", person) not in state.done:
+        options.append((4, anywhere("go", person, empty)))
+    return options
+
+
+def strolling(state: State, person: str) -> Options:
+    """Who wants nothing and has not gone anywhere may go and see where the other one is."""
+    if ("go", person) in state.done or state.together():
+        return []
+    return [(1, anywhere("go", person, elsewhere(state.where[person])))]
+
+
+def musing(state: State) -> Options:
+    """A thought, a mood, a sound: at most one mood or sound in a row, and one thought a person."""
+    person, options = state.lead, []
+    seeks = state.fetches(person) or state.wants(person)
+    target = state.beliefs.get((person, state.thing), "")
+    away = target in PLACES and target != state.where[person]
+    if seeks and away and ("remember", person) not in state.done:
+        options.append((60, wordings("remember", person, state.thing, target)))
+    if not state.musing:
+        pining = seeks and out_of_reach(state, person)
+        options.append((16, unused(state, "hope" if pining else "joy", person)))
+        options.append((24, unused(state, "scenery")))
+    return options
+
+
+def unused(state: State, kind: str, person: str = "") -> tuple[Event, ...]:
+    """The wordings of a musing that the story has not had yet."""
+    had = [event.wording for event in state.mused if (event.kind, event.who) == (kind, person)]
+    events = wordings(kind, person)
+    return tuple(event for event in events if event.wording not in had) if had else events
+
+
+def closing(state: State) -> Options:
+    """When all is well the story may end; otherwise it does when nothing more fits in."""
+    return [(40, wordings("evening"))] if state.fulfilled else []
+
+
+def middle(state: State) -> Options:
+    """All that can happen once the story is under way."""
+    options = closing(state)
+    for person in state.people:
+        other, pace = state.other(person), 4 if person == state.lead else 1
+        choices = handling(state, person, other) + going(state, person, other)
+        if state.together():
+            choices += talking(state, person, other)
+        options += [(weight * pace, events) for weight, events in choices]
+    if state.length <= ROOM - MUSING and not any(map(state.fetches, state.people)):
+        options += musing(state)
+    left = ROOM - state.length
+    fitting = [option for option in options if LENGTH.get(option[1][0].kind, 0) <= left]
+    return fitting or [(1, wordings("evening"))]
+
+
+def last_words(state: State) -> Options:
+    """Happy when the wish came true."""
+    return [(1, wordings("happy end" if state.fulfilled else "sad end"))]
+
+
+STAGES: dict[str, Callable[[State], Options]] = {
+    "weather": one_piece,
+    "season": one_piece,
+    "hour": one_piece,
+    "person": who_comes,
+    "place": where_they_are,
+    "spot": where_it_is,
+    "thing": what_it_is,
+    "want": who_wants_it,
+    "reason": one_piece,
+    "middle": middle,
+    "end": last_words,
+}
+
+
+def possible(state: State) -> Options:
+    """The kinds of event that can happen now: (weight, events), none of them empty."""
+    return STAGES[state.stage](state)
+
+
+# --- What an event changes ---------------------------------------------------------------------
+
+
+def notice(state: State, person: str) -> None:
+    """A person sees what is around, and no longer believes here what is not here."""
+    here, other = state.where[person], state.other(person)
+    for what in (other, state.thing):
+        spot = state.where[what]
+        believed = state.beliefs.get((person, what))
+        if spot in (here, person) or state.where.get(spot) == here:
+            state.beliefs[person, what] = spot
+        elif believed in (here, person) or (believed == other and state.together()):
+            del state.beliefs[person, what]
+
+
+def meets(state: State, event: Event) -> str:
+    """The other, if that is whom someone who goes to a place will see there, or ""."""
+    other = state.other(event.who)
+    return other if state.where[other] == event.where else ""
+
+
+def misses(state: State, event: Event) -> bool:
+    """Whether someone comes to a place for the thing and will see neither it nor anybody there.
+
+    The other is not there then: only the other can have taken the thing, and has it still.
+    """
+    seeks = state.fetches(event.who) or state.wants(event.who)
+    comes_for_it = seeks and state.beliefs.get((event.who, state.thing)) == event.where
+    return comes_for_it and not state.has(event.where) and not meets(state, event)
+
+
+def knows_answer(state: State, event: Event) -> str:
+    """The place that the one who is asked will name, or ""."""
+    return state.believed_place(event.where, event.what)
+
+
+def cost(state: State, event: Event) -> int:
+    """How many words and marks it takes at most to tell an event of the middle."""
+    if event.kind != "go":
+        return LENGTH[event.kind]
+    in_sight = state.has(event.where) or state.has(meets(state, event))
+    return WAY + SIGHT * (in_sight or misses(state, event))
+
+
+def do_go(state: State, event: Event) -> None:
+    """Who stays behind knows where the other went. Who came in vain does not search on."""
+    other = meets(state, event)
+    if state.together():
+        state.beliefs[state.other(event.who), event.who] = event.where
+    if not other and not (state.wants(event.who) and state.has(event.where)):
+        state.done.add(("lost", event.who))
+    state.done.add(("go", event.who))
+    state.where[event.who] = event.where
+    state.visited.add((event.who, event.where))
+    state.arrived = event.who if other else ""
+
+
+def do_take(state: State, event: Event) -> None:
+    """The thing is in hand."""
+    state.where[event.what] = event.who
+
+
+def do_give(state: State, event: Event) -> None:
+    """A promise is kept by it. The one who got the thing says thank you."""
+    state.where[event.what] = event.where
+    state.kept = event.who == state.promiser
+    state.subject = state.lead = event.where
+
+
+def do_ask(state: State, event: Event) -> None:
+    """The answer, if there is one, is believed."""
+    state.done.add(("ask", event.who))
+    if answer := knows_answer(state, event):
+        state.beliefs[event.who, event.what] = answer
+        state.lead = event.where
+    state.subject = event.where
+
+
+def do_tell(state: State, event: Event) -> None:
+    """What one is told, one believes."""
+    state.beliefs[event.where, event.what] = state.believed_place(event.who, event.what)
+
+
+def do_talk(state: State, event: Event) -> None:
+    """Said once."""
+    state.done.update((event.kind, (event.kind, event.who)))
+
+
+def do_promise(state: State, event: Event) -> None:
+    """To be kept by giving the thing."""
+    state.promiser = event.who
+
+
+def do_muse(state: State, event: Event) -> None:
+    """No second musing right after it."""
+    state.mused.append(event)
+    state.musing = True
+
+
+def do_fulfil(state: State, event: Event) -> None:
+    """The wish came true."""
+    state.fulfilled = True
+
+
+ACTS: dict[str, Callable[[State, Event], None]] = {
+    "go": do_go,
+    "take": do_take,
+    "give": do_give,
+    "ask": do_ask,
+    "tell": do_tell,
+    "beg": do_talk,
+    "greet": do_talk,
+    "remember": do_talk,
+    "promise": do_promise,
+    "scenery": do_muse,
+    "hope": do_muse,
+    "joy": do_muse,
+    "fulfil": do_fulfil,
+}
+
+
+def act(state: State, event: Event) -> None:
+    """Any event of the middle."""
+    state.length += cost(state, event)
+    state.musing = False
+    state.arrived = ""
+    state.subject = event.who
+    state.lead = event.who or state.lead
+    ACTS[event.kind](state, event)
+    for person in state.people:
+        notice(state, person)
+
+
+def wish(state: State, event: Event) -> None:
+    """A wish, its reason yet to come."""
+    state.wisher = event.who
+    state.length += LENGTH["want"]
+    state.subject = state.lead = event.who
+    state.stage = "reason"
+
+
+def reason(state: State, event: Event) -> None:
+    """The reason of the wish. With it the story is under way."""
+    state.reason = event.wording
+    state.length += LENGTH["reason"]
+    state.stage = "middle"
+    for person in state.people:
+        notice(state, person)
+
+
+def settle(state: State, event: Event) -> None:
+    """The second person follows the first, the thing follows both."""
+    state.where[event.who] = event.where
+    state.subject = event.who
+    state.visited.add((event.who, event.where))
+    state.stage = "person" if len(state.people) == 1 else "spot"
+
+
+def place_thing(state: State, event: Event) -> None:
+    """The thing is at the spot named before."""
+    state.thing = event.what
+    state.look = event.look
+    state.where[event.what] = state.spot.where
+    if state.spot.kind == "knows":
+        state.beliefs[state.spot.who, event.what] = state.spot.where
+    state.stage = "want"
+
+
+def name_spot(state: State, event: Event) -> None:
+    """Where the thing is, and who knows."""
+    state.spot = event
+    state.subject = {"knows": event.who, "has": event.where}.get(event.kind, "")
+    state.stage = "thing"
+
+
+def happen(state: State, event: Event) -> None:
+    """Makes an event of `possible(state)` so."""
+    kind = event.kind
+    if kind in ACTS:
+        act(state, event)
+    elif kind in ("place", "too"):
+        settle(state, event)
+    elif kind == "thing":
+        place_thing(state, event)
+    elif kind == "want":
+        wish(state, event)
+    elif kind == "reason":
+        reason(state, event)
+    elif kind == "person":
+        state.people.append(event.who)
+        state.stage = "place"
+    elif kind in ("lies", "knows", "has"):
+        name_spot(state, event)
+    else:
+        state.stage = NEXT.get(kind, "over")
+
+
+NEXT = {"weather": "season", "season": "hour", "hour": "person", "evening": "end"}

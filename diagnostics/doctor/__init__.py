@@ -1,0 +1,1 @@
+"""`python main.py doctor`: this machine, and the curve of a run, looked at for common faults."""

@@ -1,0 +1,1 @@
+"""`python main.py plan`: memory, time and operations of a training run, before it starts."""
