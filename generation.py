@@ -161,7 +161,7 @@ def ready(
                 f"prompt {number} has token id {token}; the model has 0 to {vocab_size - 1}, "
                 "so use the tokenizer that it was trained with",
             )
-    device = model.position_embedding.weight.device
+    device = model.device
     return [Pen(row, config, tokenizer, device) for row in rows]
 
 
@@ -176,4 +176,4 @@ def cache_bytes(model: GPT2Model, batch_size: int, n_tokens: int) -> int:
     """The memory of the cache for texts of n_tokens, prompt and continuation together."""
     n_positions = min(n_tokens, model.config.context_length)
     numbers = 2 * model.config.n_layer * batch_size * n_positions * model.config.n_embd
-    return numbers * model.position_embedding.weight.element_size()
+    return numbers * model.dtype.itemsize

@@ -46,10 +46,10 @@ class GPT2Model(nn.Module):
 
         Raises ValueError where the positions go beyond context_length.
         """
-        return self.lm_head(self.features(tokens, cache))  # (B, T, V)
+        return self.lm_head(self.hidden_states(tokens, cache))  # (B, T, V)
 
-    def features(self, tokens: Tensor, cache: list[KVCache] | None = None) -> Tensor:
-        """(B, T) -> (B, T, C): all but the output layer, for a loss that brings its own."""
+    def hidden_states(self, tokens: Tensor, cache: list[KVCache] | None = None) -> Tensor:
+        """(B, T) -> (B, T, C): the input of the output layer, after the last norm."""
         n_new = tokens.size(1)
         end = n_new + (cache[0].length if cache else 0)
         if end > self.config.context_length:
@@ -87,11 +87,20 @@ class GPT2Model(nn.Module):
 
         It has room for n_positions; None: for context_length.
         """
-        weight = self.position_embedding.weight  # the one matrix that int8 weights leave as it is
         return [
-            KVCache(self.config, batch_size, n_positions, device=weight.device, dtype=weight.dtype)
+            KVCache(self.config, batch_size, n_positions, device=self.device, dtype=self.dtype)
             for _ in self.blocks
         ]
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the activations: that of the position embedding."""
+        return self.position_embedding.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the activations and of the cache: that of the position embedding."""
+        return self.position_embedding.weight.dtype
 
     def n_parameters(self) -> int:
         """Numbers that are trained; the tied head counts once."""

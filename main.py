@@ -490,7 +490,7 @@ def choose_speculation(command: GenerateCommand, model: GPT2Model) -> Speculatio
         return Speculation(PromptLookup(vocab_size), command.guesses)
     if command.draft is None:
         return None
-    draft = GPT2Model.load(command.draft).to(model.position_embedding.weight.device)
+    draft = GPT2Model.load(command.draft).to(model.device)
     compile_steps(draft, command.compile)
     files = [folder / TOKENIZER_FILE for folder in (command.run, command.draft)]
     require(

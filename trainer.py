@@ -47,7 +47,7 @@ SMALLER = "try a smaller --model.context-length, or --train.device cpu"
 def language_model_loss(model: GPT2Model, batch: Batch) -> tuple[Tensor, Tensor, Metrics]:
     """-> the summed loss in nats, the count of targets, and nothing else to log."""
     tokens, targets = batch
-    return *head_loss(model.features(tokens), model.lm_head.weight, targets), {}
+    return *head_loss(model.hidden_states(tokens), model.lm_head.weight, targets), {}
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ class Batch:
 
     def __init__(self, model: GPT2Model, texts: list[list[int]], max_new_tokens: int) -> None:
         self.model = model
-        self.device = model.position_embedding.weight.device
+        self.device = model.device
         self.texts = [list(text) for text in texts]
         longest = max(map(len, texts)) + max_new_tokens
         n_positions = min(longest, model.config.context_length)
@@ -46,9 +46,9 @@ class Batch:
             self.read_rows(0, [windows[0][:n_shared]])
             for layer in self.cache:
                 layer.rows(0, len(windows), n_shared).keep([0] * len(windows))
-        features = self.read_rows(0, [window[n_shared:] for window in windows], n_shared)
+        hidden_states = self.read_rows(0, [window[n_shared:] for window in windows], n_shared)
         self.set_lengths([len(window) for window in windows])
-        return self.model.lm_head(features).float()
+        return self.model.lm_head(hidden_states).float()
 
     def step(self, tokens: Tensor) -> Tensor:
         """(B, 1) -> (B, V): one more token for every row -> the logits behind it."""
@@ -68,19 +68,21 @@ class Batch:
         self.set_lengths([len(text) - 1 - self.start_of(text) for text in self.texts])
 
     def read_rows(self, first: int, rows: list[list[int]], n_before: int = 0) -> Tensor:
-        """-> (B, C): features of the last tokens of rows `first` and on, of n_before cached ones.
+        """-> (B, C): the hidden states of the last tokens of rows `first` and on.
+
+        n_before tokens of each row are cached.
 
         Short rows are padded behind their end, where no query looks.
         """
-        features = []
+        hidden_states = []
         for start, stop in groups([len(row) for row in rows]):
             longest = max(map(len, rows[start:stop]))
             padded = [row + [0] * (longest - len(row)) for row in rows[start:stop]]
             tokens = torch.tensor(padded, device=self.device)
             part = [layer.rows(first + start, first + stop, n_before) for layer in self.cache]
-            x = self.model.features(tokens, part)
-            features += [x[i, len(row) - 1] for i, row in enumerate(rows[start:stop])]
-        return torch.stack(features)
+            x = self.model.hidden_states(tokens, part)
+            hidden_states += [x[i, len(row) - 1] for i, row in enumerate(rows[start:stop])]
+        return torch.stack(hidden_states)
 
     def keep(self, rows: list[int]) -> None:
         """Row i becomes what row rows[i] is; the others leave."""

@@ -111,8 +111,8 @@ class Reader:
         self.window = window
         if fresh.size(1) == n:
             return self.model(fresh, self.cache)[0].float()
-        features = self.model.features(fresh, self.cache)
-        return self.model.lm_head(features[0, -n:]).float()
+        hidden_states = self.model.hidden_states(fresh, self.cache)
+        return self.model.lm_head(hidden_states[0, -n:]).float()
 
     def room(self, n_tokens: int) -> int:
         """How many more tokens fit into the window of a text of n_tokens."""

@@ -77,8 +77,8 @@ def score_continuations(
         for row, i in enumerate(batch):
             targets[row, : len(rows[i]) - 1 - len(requests[i].continuation)] = IGNORE_INDEX
         with runtime.autocast():
-            features = model.features(runtime.to_device(tokens))
-            scores = likelihoods(model, features, runtime.to_device(targets))
+            hidden_states = model.hidden_states(runtime.to_device(tokens))
+            scores = likelihoods(model, hidden_states, runtime.to_device(targets))
         found |= zip(batch, scores, strict=True)
         report(len(found))
     return [found[i] for i in range(len(rows))]
@@ -95,10 +95,10 @@ def by_length(
         yield batch
 
 
-def likelihoods(model: GPT2Model, features: Tensor, targets: Tensor) -> list[Likelihood]:
+def likelihoods(model: GPT2Model, hidden_states: Tensor, targets: Tensor) -> list[Likelihood]:
     """(B, T, C), (B, T) -> B likelihoods, over the targets that count."""
     scored = targets != IGNORE_INDEX
-    rows, wanted = features[scored], targets[scored]  # only these take the output layer
+    rows, wanted = hidden_states[scored], targets[scored]  # only these take the output layer
     n_rows = max(1, PRODUCT // model.config.vocab_size)
     of_tokens, likeliest = [], []
     for x, ids in zip(rows.split(n_rows), wanted.split(n_rows), strict=True):

@@ -67,8 +67,8 @@ def score_text(
     batches = window_batches(split, context_length, stride, batch_size, end_of_text)
     for tokens, targets in batches:
         with runtime.autocast():
-            features = model.features(runtime.to_device(tokens))
-            total, count = scored_loss(model, features, runtime.to_device(targets))
+            hidden_states = model.hidden_states(runtime.to_device(tokens))
+            total, count = scored_loss(model, hidden_states, runtime.to_device(targets))
         nats, n_tokens = nats + total.item(), n_tokens + int(count)
         n_windows += len(tokens)
         require_number(nats)
@@ -76,10 +76,10 @@ def score_text(
     return TextScore(nats=nats, n_tokens=n_tokens, n_windows=n_windows, n_bytes=split.n_bytes)
 
 
-def scored_loss(model: GPT2Model, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def scored_loss(model: GPT2Model, hidden_states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """(B, T, C), (B, T) -> sum in nats and count; what is not scored takes no output layer."""
     scored = targets != IGNORE_INDEX
-    rows = features[scored].unsqueeze(0), targets[scored].unsqueeze(0)
+    rows = hidden_states[scored].unsqueeze(0), targets[scored].unsqueeze(0)
     return head_loss(rows[0], model.lm_head.weight, rows[1])
 
 

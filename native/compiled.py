@@ -97,11 +97,11 @@ def compile_step(model: GPT2Model) -> GPT2Model:
 
 def missing(model: GPT2Model) -> str | None:
     """What keeps the model from being compiled; None: nothing."""
-    weight, matrix = model.position_embedding.weight, model.lm_head.weight
-    if weight.device.type != "cpu":
-        return f"it is for CPUs, and the model is on {weight.device.type}"
-    if STEPS.get(matrix.dtype, ("", None))[1] != weight.dtype:  # a cache has the second's dtype
-        return f"it knows fp32, bf16 and int8 of fp32, not {matrix.dtype} with {weight.dtype}"
+    matrix = model.lm_head.weight
+    if model.device.type != "cpu":
+        return f"it is for CPUs, and the model is on {model.device.type}"
+    if STEPS.get(matrix.dtype, ("", None))[1] != model.dtype:  # a cache has the second's dtype
+        return f"it knows fp32, bf16 and int8 of fp32, not {matrix.dtype} with {model.dtype}"
     if os.name == "nt":  # GCC bug 54412: there g++ does not align wide vectors on the stack
         return "it is for Linux and macOS"
     if model.config.n_embd % LANES:

@@ -314,8 +314,8 @@ def test_shape_comments_of_the_model_are_true():
             for layer in cache:
                 layer.set_lengths([8, 5])
             model(tokens[:, 8:], cache)
-            features = model.features(tokens[:, 8:])
-            loss.head_loss(features, model.lm_head.weight, tokens[:, 8:])
+            hidden_states = model.hidden_states(tokens[:, 8:])
+            loss.head_loss(hidden_states, model.lm_head.weight, tokens[:, 8:])
     assert comments.mistakes == []
     assert comments.unseen == []
     assert len(comments.claims) >= 20

@@ -145,9 +145,9 @@ def kept_outside_blocks(setup: Setup) -> int:
 
 
 def kept_by_head(setup: Setup) -> int:
-    """The gradients by features and by weight, which the loss computes on its way forward."""
-    features = setup.product * setup.rows * setup.model.n_embd
-    return features + FP32 * setup.model.vocab_size * setup.model.n_embd
+    """The gradients by hidden states and by weight, which the loss computes on its way forward."""
+    hidden_states = setup.product * setup.rows * setup.model.n_embd
+    return hidden_states + FP32 * setup.model.vocab_size * setup.model.n_embd
 
 
 def copied_weights(setup: Setup) -> int:
@@ -231,15 +231,15 @@ def kept_in_all(setup: Setup) -> Parts:
 
 
 def forward_of_head(setup: Setup) -> int:
-    """Features, the padded weights, a portion of logits, its softmax, its product."""
+    """The hidden states, the padded weights, a portion of logits, its softmax, its product."""
     sizes, product, vocabulary = setup.model, setup.product, padded_vocabulary(setup)
     n_parts = math.ceil(setup.rows * vocabulary / PRODUCT)
     logits = math.ceil(setup.rows / n_parts) * vocabulary
     softmax = min(logits, SOFTMAX) if setup.device == "cpu" else logits
     matrix = vocabulary * sizes.n_embd
     sums = product * matrix * (n_parts > 1 or setup.bf16)  # beside the one that is kept
-    features = setup.rows * sizes.n_embd * (FP32 + product * setup.bf16)
-    return features + product * (matrix + logits) + FP32 * softmax + sums
+    hidden_states = setup.rows * sizes.n_embd * (FP32 + product * setup.bf16)
+    return hidden_states + product * (matrix + logits) + FP32 * softmax + sums
 
 
 def gradients_in_block(setup: Setup) -> int:

@@ -41,7 +41,7 @@ class Subject:
 
     @property
     def device(self) -> torch.device:
-        return self.model.token_embedding.weight.device
+        return self.model.device
 
     @property
     def context_length(self) -> int:
@@ -77,7 +77,7 @@ class Subject:
     def logits_behind(self, tokens: list[int], n: int = 1) -> Tensor:
         """(T, V): behind each of the last n tokens of one text, by the formula, without a cache."""
         with explicit_attention():
-            x = self.model.features(torch.tensor([tokens], device=self.device))
+            x = self.model.hidden_states(torch.tensor([tokens], device=self.device))
         return self.model.lm_head(x[0, -n:])
 
 

@@ -83,7 +83,7 @@ def test_a_model_and_its_loss_keep_what_is_listed_to_the_byte(bf16: bool, dropou
     tokens = torch.randint(sizes.vocab_size, (B, T))
     kept = Kept(model)
     with products(bf16=bf16), kept.hooks:
-        loss, _ = head_loss(model.features(tokens), model.lm_head.weight, tokens.roll(-1))
+        loss, _ = head_loss(model.hidden_states(tokens), model.lm_head.weight, tokens.roll(-1))
     setup = Setup(model=sizes, device="cpu", bf16=bf16, micro_batch=B)
     blocks = sizes.n_layer * (kept_by_block(setup) + copied_weights(setup))
     assert loss.requires_grad

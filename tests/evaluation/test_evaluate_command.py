@@ -107,7 +107,7 @@ def test_whole_files_are_scored_to_the_last_byte(capsys: pytest.CaptureFixture[s
     assert figures["bytes"] == sum(len(text.encode()) for text in texts)
     split = Split(np.array(stream, dtype=np.uint16), figures["bytes"])
     nats = sum(
-        head_loss(model.features(x), model.lm_head.weight, y)[0].item()
+        head_loss(model.hidden_states(x), model.lm_head.weight, y)[0].item()
         for x, y in evaluation_batches(split, 16, 8, end)
     )
     assert figures["nats"] == pytest.approx(nats, rel=1e-6)

@@ -53,7 +53,7 @@ def assert_equal_window_by_window(config: GPT2Config, ids: list[int], strides: l
         direct = direct_losses(theirs, torch.tensor(ids), config.context_length, stride)
         batches = window_batches(split, config.context_length, stride, 1, ids[0])
         with torch.inference_mode():
-            own = [scored_loss(ours, ours.features(x), y) for x, y in batches]
+            own = [scored_loss(ours, ours.hidden_states(x), y) for x, y in batches]
         # neighbours are sorted by length, and the last window may be shorter
         alone = sorted((int(count), nats.item() / int(count)) for nats, count in own)
         wanted = sorted((count, nats / count) for nats, count in direct)
@@ -132,8 +132,8 @@ def test_only_scored_positions_take_the_output_layer(monkeypatch: pytest.MonkeyP
     model, split = small_model()
     rows = []
 
-    def counted(features: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        rows.append(features.shape[:2].numel())
+    def counted(hidden_states: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        rows.append(hidden_states.shape[:2].numel())
         return torch.zeros(()), (targets != IGNORE_INDEX).sum()
 
     monkeypatch.setattr("evaluation.score.head_loss", counted)

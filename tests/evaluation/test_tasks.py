@@ -74,11 +74,11 @@ def test_log_probabilities_and_greediness_equal_transformers():
 def test_logits_in_parts_change_nothing(monkeypatch: pytest.MonkeyPatch):
     config = GPT2Config(vocab_size=30, context_length=12, n_layer=1, n_head=1, n_embd=8)
     ours, _ = hugging_face_pair(config)
-    features = torch.randn(3, 5, 8, generator=torch.manual_seed(2))
+    hidden_states = torch.randn(3, 5, 8, generator=torch.manual_seed(2))
     targets = torch.tensor([[1, 2, 3, -100, -100], [-100, 4, 5, 6, 7], [-100, -100, 8, -100, -100]])
-    whole = likelihoods(ours, features, targets)
+    whole = likelihoods(ours, hidden_states, targets)
     monkeypatch.setattr("evaluation.continuations.PRODUCT", 60)
-    in_parts = likelihoods(ours, features, targets)
+    in_parts = likelihoods(ours, hidden_states, targets)
     expected = pytest.approx([p for p, _ in whole], rel=1e-6)
     assert [p for p, _ in in_parts] == expected
     assert [greedy for _, greedy in in_parts] == [greedy for _, greedy in whole]

@@ -235,7 +235,7 @@ def test_activations_computed_twice_are_not_kept_and_change_nothing(tmp_path: Pa
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            model.features(torch.zeros(4, 8, dtype=torch.int64))
+            model.hidden_states(torch.zeros(4, 8, dtype=torch.int64))
         return sum(seen.values())
 
     assert kept_bytes(twice) < kept_bytes(TRAIN) / 3

@@ -47,16 +47,18 @@ DIVISOR = 7.0  # of the gradients, as if so many targets had been counted
 def head_and_loss(subject: Subject) -> Finding:
     """The loss and its gradients, for more positions than are computed at once."""
     with torch.no_grad(), explicit_attention():
-        features = subject.model.features(subject.tokens).flatten(0, 1)
+        hidden_states = subject.model.hidden_states(subject.tokens).flatten(0, 1)
     weight = subject.model.lm_head.weight.detach()
     n_padded = -(-len(weight) // ALIGNED) * ALIGNED
-    n_rows = max(len(features), loss.PRODUCT // n_padded + 1)
-    features = features[torch.arange(n_rows, device=features.device) % len(features)]
-    generator = torch.Generator(features.device).manual_seed(1)
-    targets = torch.randint(len(weight), (n_rows,), generator=generator, device=features.device)
+    n_rows = max(len(hidden_states), loss.PRODUCT // n_padded + 1)
+    repeated = torch.arange(n_rows, device=subject.device) % len(hidden_states)
+    hidden_states = hidden_states[repeated]
+    generator = torch.Generator(subject.device).manual_seed(1)
+    targets = torch.randint(len(weight), (n_rows,), generator=generator, device=subject.device)
     targets[::5] = IGNORE_INDEX
-    fast, plain = fast_loss(features, weight, targets), plain_loss(features, weight, targets)
-    few = features[: 4 * ROWS], weight, targets[: 4 * ROWS]
+    fast = fast_loss(hidden_states, weight, targets)
+    plain = plain_loss(hidden_states, weight, targets)
+    few = hidden_states[: 4 * ROWS], weight, targets[: 4 * ROWS]
     unmoved, noisy = plain_loss(*few), plain_loss(*few, generator)
     # the errors of single losses cancel out, the rounding of their sums does not
     least = unit(FP32) * math.sqrt(n_rows / ROWS)
@@ -67,16 +69,16 @@ def head_and_loss(subject: Subject) -> Finding:
     )
 
 
-def fast_loss(features: Tensor, weight: Tensor, targets: Tensor) -> Parts:
+def fast_loss(hidden_states: Tensor, weight: Tensor, targets: Tensor) -> Parts:
     """As in training."""
-    x, w = features.clone().requires_grad_(), weight.clone().requires_grad_()
+    x, w = hidden_states.clone().requires_grad_(), weight.clone().requires_grad_()
     total, count = head_loss(x[None], w, targets[None])
     by_features, by_weight = torch.autograd.grad(total, [x, w])
     return named(total, count, by_features, by_weight)
 
 
 def plain_loss(
-    features: Tensor,
+    hidden_states: Tensor,
     weight: Tensor,
     targets: Tensor,
     generator: torch.Generator | None = None,
@@ -85,7 +87,7 @@ def plain_loss(
     totals, counts, by_features = [], [], []
     by_weight = torch.zeros_like(weight)
     w = weight.clone().requires_grad_()
-    for rows, wanted in zip(features.split(ROWS), targets.split(ROWS), strict=True):
+    for rows, wanted in zip(hidden_states.split(ROWS), targets.split(ROWS), strict=True):
         x = rows.clone().requires_grad_()
         logits = (moved(x, FP32, generator) if generator else x) @ w.T
         if generator:
@@ -106,7 +108,7 @@ def named(total: Tensor, count: Tensor, by_features: Tensor, by_weight: Tensor) 
     return {
         "the loss": total.detach(),
         "the count": count,
-        "the gradient by features": by_features,
+        "the gradient by hidden states": by_features,
         "the gradient by the weight": by_weight,
     }
 
