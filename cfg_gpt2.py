@@ -1,4 +1,4 @@
-"""Every setting of a run: the model, the data, the training; their file, config.json, and flags.
+"""Every setting of a run: the model, the data, the training.
 
 The sizes carry GPT-2's own names (Radford et al. 2019, table 2). Throughout the code a
 shape is written with these letters:
@@ -10,30 +10,16 @@ shape is written with these letters:
 Previous: nothing, this is the first file.  Next: gelu.py.
 """
 
-import io
-import json
-import os
-import re
-from collections.abc import Callable
-from contextlib import redirect_stderr
 from dataclasses import dataclass, field, replace
-from itertools import dropwhile, takewhile
-from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 import tyro
-from pydantic import TypeAdapter, ValidationError
-
-FORMAT_VERSION = 1
-CONFIG_FILE = "config.json"
-
-Settings = TypeVar("Settings")
 
 
-def require(fits: bool, sentence: str) -> None:
-    """Raises ValueError(sentence) unless the setting fits."""
+def require(fits: bool, message: str) -> None:
+    """Raises ValueError(message) unless the setting fits."""
     if not fits:
-        raise ValueError(sentence)
+        raise ValueError(message)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,101 +230,3 @@ def preset(name: str) -> RunConfig:
     if name not in PRESETS:
         raise ValueError(f"--preset {name} is unknown; choose one of {', '.join(PRESETS)}")
     return RunConfig(model=PRESETS[name], train=_TRAINING.get(name, TrainConfig(batch_size=8)))
-
-
-def parse_flags(
-    command: type[Settings], name: str, arguments: list[str], default: Settings | None = None
-) -> Settings:
-    """The settings of a command from its flags; a wrong flag ends as one plain sentence."""
-    said = io.StringIO()
-    try:
-        with redirect_stderr(said):
-            prog = f"main.py {name}"
-            if default is None:
-                return tyro.cli(command, prog=prog, args=arguments)
-            return tyro.cli(command, prog=prog, args=arguments, default=default)
-    except SystemExit as stopped:
-        if stopped.code in (0, None):
-            raise
-    raise ValueError(sentence(said.getvalue(), f"python main.py {name} --help")) from None
-
-
-def sentence(box: str, help_command: str) -> str:
-    """tyro's framed message as one line: its first paragraph, and the flag that was meant."""
-    lines = [line.strip(" │╭╮╰╯") for line in box.splitlines()[1:]]  # the first is a title
-    text = dropwhile(is_rule, lines)
-    message = " ".join(takewhile(lambda line: not is_rule(line), text)).removesuffix(".")
-    message = re.sub(r"^Error parsing (model|data|train|[A-Z]\w+)?[:\s]*", "", message)
-    if "Perhaps you meant:" in lines:
-        flag = lines[lines.index("Perhaps you meant:") + 1].split()[0].rstrip(",")
-        message += f"; perhaps you meant {flag}"
-    return f"{message}; see {help_command}"
-
-
-def is_rule(line: str) -> bool:
-    """Whether it is empty or drawn."""
-    return line.strip("─-") == ""
-
-
-def write_config(folder: Path, config: RunConfig) -> None:
-    """Writes folder/config.json, whole or not at all."""
-    settings = TypeAdapter(RunConfig).dump_python(config, mode="json")
-    text = json.dumps({"format_version": FORMAT_VERSION, **settings}, indent=2, ensure_ascii=False)
-    write_whole(folder / CONFIG_FILE, lambda path: path.write_text(text + "\n", encoding="utf-8"))
-
-
-def read_config(path: Path) -> RunConfig:
-    """Reads config.json, or the one in a run directory.
-
-    Raises FileNotFoundError where there is none, ValueError where it is not such a file.
-    """
-    file = path / CONFIG_FILE if path.is_dir() else path
-    if not file.is_file():
-        raise FileNotFoundError(f"{file} does not exist; name a run directory, such as runs/tiny")
-    try:
-        settings = json.loads(file.read_text(encoding="utf-8"))
-        version = settings.pop("format_version", None) if isinstance(settings, dict) else None
-        if version != FORMAT_VERSION:
-            raise ValueError(f"its format_version is {version}, this code reads {FORMAT_VERSION}")
-        return TypeAdapter(RunConfig).validate_json(json.dumps(settings), strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        reason = first["msg"].removeprefix("Value error, ")
-        raise ValueError(f"{file} cannot be used: {where}: {reason}") from None
-    except ValueError as error:
-        raise ValueError(f"{file} cannot be used: {error}") from None
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Lets write(temporary) make the file, then renames it to path: whole or not at all.
-
-    Both are synced, so that not even a power cut leaves a half.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    try:
-        write(temporary)
-        sync(temporary)
-        temporary.replace(path)
-        sync(path.parent)
-    except OSError as error:
-        if error.errno is not None:
-            error.filename = error.filename or str(path)  # a full disk does not say which
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def sync(path: Path) -> None:
-    """Waits until a file, or the list of a folder's files, is on the disk."""
-    if path.is_dir():
-        if os.name == "nt":  # Windows writes such lists on its own and opens none
-            return
-        opened = os.open(path, os.O_RDONLY)
-    else:
-        opened = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)

@@ -13,17 +13,13 @@ import math
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
-from cfg_gpt2 import CONFIG_FILE, GPT2Config, RunConfig, read_config, write_config, write_whole
+from cfg_gpt2 import GPT2Config
 from layer_norm import LayerNorm
 from multiheadattention import KVCache
+from run_directory.weights import load_model, save_weights
 from transformer_block import TransformerBlock
-
-WEIGHTS_FILE = "model.safetensors"
 
 
 class GPT2Model(nn.Module):
@@ -106,68 +102,14 @@ class GPT2Model(nn.Module):
         """Numbers that are trained; the tied head counts once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
-    def save(self, run_dir: str | Path, weights: dict[str, Tensor] | None = None) -> None:
-        """Writes model.safetensors, whole or not at all, and config.json where there is none.
-
-        weights: the parameters by name, as they were at some moment; None: as they are.
-        """
-        folder = Path(run_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        if weights is None:
-            weights = {n: p.detach().contiguous() for n, p in self.named_parameters()}
-        write_tensors(folder / WEIGHTS_FILE, weights)
-        if not (folder / CONFIG_FILE).exists():
-            write_config(folder, RunConfig(model=self.config))
-
-    @classmethod
-    def hollow(cls, config: GPT2Config) -> "GPT2Model":
-        """A model whose weights have shapes, but neither memory nor values yet."""
-        with torch.device("meta"), Undrawn():
-            return cls(config)
+    def save(self, run_dir: str | Path) -> None:
+        """Writes the weights into a run directory. Raises OSError where that fails."""
+        save_weights(Path(run_dir), self.config, dict(self.named_parameters()))
 
     @classmethod
     def load(cls, run_dir: str | Path) -> "GPT2Model":
-        """Reads what `save` wrote, for inference: in fp32, on the CPU, dropout off.
+        """Reads the weights of a run, for inference: in fp32, on the CPU, with dropout off.
 
         Raises FileNotFoundError where a file is missing, ValueError where it does not fit.
         """
-        folder = Path(run_dir)
-        config = read_config(folder).model
-        file = folder / WEIGHTS_FILE
-        if not file.is_file():
-            raise FileNotFoundError(f"{file} does not exist; train first, or name another run")
-        model = cls.hollow(config)
-        try:
-            weights = load_file(file)
-            model.load_state_dict(weights, strict=False, assign=True)
-        except (SafetensorError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
-            raise ValueError(f"{file} cannot be read: {reason}; copy or train it again") from None
-        model.lm_head.weight = model.token_embedding.weight
-        wanted = {name for name, _ in model.named_parameters()}
-        if wanted != set(weights):
-            names = ", ".join(sorted(wanted ^ set(weights))[:3])
-            raise ValueError(f"{file} does not fit {CONFIG_FILE}: {names} missing or unknown")
-        return model.float().eval()
-
-
-class Undrawn(TorchFunctionMode):
-    """Inside this context nothing is drawn at random.
-
-    To draw numbers for tensors without memory, torch imports its compiler: 0.7 s for nothing.
-    """
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        """Any function as it is, but for those that draw."""
-        draws = func in (nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_)
-        return None if draws else func(*args, **(kwargs or {}))
-
-
-def write_tensors(
-    path: Path, tensors: dict[str, Tensor], header: dict[str, str] | None = None
-) -> None:
-    """Writes a safetensors file, whole or not at all. Raises OSError where it cannot."""
-    try:
-        write_whole(path, lambda part: save_file(tensors, part, metadata=header))
-    except SafetensorError as error:
-        raise OSError(f"{path} cannot be written: {error}; free some space") from None
+        return load_model(cls, Path(run_dir))

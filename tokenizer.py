@@ -17,7 +17,8 @@ import numpy as np
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Library
 
-from cfg_gpt2 import require, write_whole
+from cfg_gpt2 import require
+from run_directory.files import write_whole
 
 END_OF_TEXT = "<|endoftext|>"
 TOKENIZER_FILE = "tokenizer.json"

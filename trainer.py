@@ -18,9 +18,10 @@ from rich.console import Console
 from torch import Tensor
 
 from cfg_gpt2 import RunConfig, require
-from gpt2 import WEIGHTS_FILE, GPT2Model
+from gpt2 import GPT2Model
 from load_data import Corpus, Split, evaluation_batches
 from loss import bits_per_byte, head_loss, perplexity
+from run_directory.weights import WEIGHTS_FILE, save_weights
 from training.background import Background
 from training.checkpoint import (
     Checkpoints,
@@ -314,7 +315,7 @@ class Trainer:
                 self.runtime.save(partial(self.checkpoints.save, record), tensors)
             if not self.runtime.is_first:
                 return
-            self.model.save(self.run_dir, weights)
+            save_weights(self.run_dir, self.model_config, weights)
             size = f"{self.model.n_parameters():,} parameters"
             draw_losses(self.run_dir, title=f"{self.run_dir.name}: {size}")
 

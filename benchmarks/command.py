@@ -28,7 +28,8 @@ from benchmarks.report import (
 )
 from benchmarks.result import Result, rows_of
 from benchmarks.turns import Measured, WorkerDied, limits_of, measure
-from cfg_gpt2 import GPT2Config, TrainConfig, parse_flags, require
+from cfg_gpt2 import GPT2Config, TrainConfig, require
+from commands.flags import parse_flags
 from data.tiny_world.stories import LANGUAGES, corpus
 from tokenizer import Tokenizer
 from training.flops import operations, parameters, weights_in_products

@@ -20,7 +20,7 @@ from benchmarks.peers import import_peer
 from benchmarks.train_step import book_config, device_of, transformers_model
 from generation import SamplingConfig, generate
 from gpt2 import GPT2Model
-from native.compiled import compile_step, missing
+from native.compiled import compile_model, missing
 from pretrained.gguf import Precision as GGUFPrecision
 from pretrained.gguf import write_gguf
 from quantization.int8 import quantize
@@ -45,7 +45,7 @@ def ours(job: Job) -> Contender:
         model.bfloat16()
     wrong = missing(model)
     if wrong is None:
-        compile_step(model)
+        compile_model(model)
     sampling = SamplingConfig(max_new_tokens=job.new_tokens, temperature=0)
     rows: list[list[int]] = prompts(job).tolist()
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from benchmarks.growth import Series
 from benchmarks.report import figure as figure_of
 from benchmarks.result import Result
-from cfg_gpt2 import write_whole
+from run_directory.files import write_whole
 
 PICTURE_FILE = "result.png"
 OURS, OTHERS, LIMIT, MODEL = "#1f4e8c", "#9db7d5", "#c0392b", "#555555"

@@ -8,7 +8,7 @@ from rich.table import Table
 from benchmarks.growth import Series
 from benchmarks.result import Result, Row, Spread
 from benchmarks.turns import Measured
-from cfg_gpt2 import write_whole
+from run_directory.files import write_whole
 
 TABLE_FILE = "result.md"
 SPARE = ("warm-up", "GFLOP/s", "range", "batches/s", "peak GB")

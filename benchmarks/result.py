@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from benchmarks.job import Job, Target
 from benchmarks.limits import Limits
 from benchmarks.turns import Measured
-from cfg_gpt2 import write_whole
+from run_directory.files import write_whole
 from training.flops import operations
 from training.machine import Machine
 

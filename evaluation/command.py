@@ -5,7 +5,7 @@ Previous: ../main.py.  Next: settings.py.
 
 import shlex
 
-from cfg_gpt2 import parse_flags
+from commands.flags import parse_flags
 from evaluation.measure_harness import measure_harness
 from evaluation.measure_task import measure_task
 from evaluation.measure_text import measure_text

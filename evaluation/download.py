@@ -13,7 +13,8 @@ from urllib.request import urlopen
 
 from rich.console import Console
 
-from cfg_gpt2 import DataConfig, require, write_whole
+from cfg_gpt2 import DataConfig, require
+from run_directory.files import write_whole
 from training.progress import Bar
 
 PIECE = 1 << 16  # bytes

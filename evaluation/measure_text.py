@@ -9,12 +9,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cfg_gpt2 import read_config, require
+from cfg_gpt2 import require
 from evaluation.report import describe
 from evaluation.result import Figures, Measure, Origin, Result, Run
 from evaluation.score import TextScore, score_text
 from evaluation.settings import EvaluateCommand
 from evaluation.text import Text, open_text
+from run_directory.config_file import read_config
 from training.progress import Bar
 from training.runtime import Runtime
 

@@ -9,8 +9,8 @@ import matplotlib
 from rich.console import Console
 from rich.table import Table
 
-from cfg_gpt2 import write_whole
 from evaluation.result import FOLDER, Figures, Result
+from run_directory.files import write_whole
 
 CHOSEN = {  # the figure that the picture draws, and what it is called
     "text": ("bits_per_byte", "bits per byte; lower is better"),

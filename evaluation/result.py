@@ -14,9 +14,11 @@ from pathlib import Path
 import torch
 from pydantic import TypeAdapter
 
-from cfg_gpt2 import require, write_whole
+from cfg_gpt2 import require
 from evaluation.settings import EvaluateCommand
-from gpt2 import WEIGHTS_FILE, GPT2Model
+from gpt2 import GPT2Model
+from run_directory.files import write_whole
+from run_directory.weights import WEIGHTS_FILE
 from tokenizer import TOKENIZER_FILE, Tokenizer
 from training.runtime import Runtime
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cfg_gpt2 import DataConfig, read_config, require
+from cfg_gpt2 import DataConfig, require
 from data.shards import is_prepared
 from data.text_files import Span, sizes
 from data.tiny_world.stories import LANGUAGES
@@ -28,6 +28,7 @@ from load_data import (
     open_source,
     write_tokens,
 )
+from run_directory.config_file import read_config
 from tokenizer import Tokenizer
 
 WHOLE, KEPT_APART = "held-out", "validation"

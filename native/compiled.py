@@ -20,10 +20,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from cfg_gpt2 import require, sync
+from cfg_gpt2 import require
 from gpt2 import GPT2Model
 from layer_norm import EPS, LayerNorm
 from multiheadattention import KVCache
+from run_directory.files import sync
 from transformer_block import TransformerBlock
 
 SOURCE = Path(__file__).with_name("step.cpp")
@@ -83,14 +84,14 @@ class TokenPointers(ctypes.Structure):
     ]
 
 
-def compile_step(model: GPT2Model) -> GPT2Model:
+def compile_model(model: GPT2Model) -> GPT2Model:
     """From here on the model takes its small steps compiled. For inference, on a CPU.
 
     The weights stay where they are and are not copied: do not move or change them afterwards.
     Raises ValueError where the step cannot be compiled, OSError where it cannot be stored.
     """
     wrong = missing(model)
-    require(wrong is None, f"--compile on: {wrong}; leave it out")
+    require(wrong is None, f"{wrong}; leave out --native on")
     model.forward = CompiledStep(model)  # type: ignore[method-assign]
     return model
 
@@ -220,7 +221,7 @@ def library() -> ctypes.CDLL:
             return ctypes.CDLL(str(file))
     lines = said.splitlines()
     error = next((line for line in lines if "error" in line), " ".join(lines))
-    raise ValueError(f"{compiler} cannot compile {SOURCE.name}: {error}; write --compile off")
+    raise ValueError(f"{compiler} cannot compile {SOURCE.name}: {error}; write --native off")
 
 
 def build(command: list[str], file: Path) -> str:

@@ -14,7 +14,8 @@ from typing import Self
 import numpy as np
 from rich.console import Console
 
-from cfg_gpt2 import DataConfig, parse_flags, require
+from cfg_gpt2 import DataConfig, require
+from commands.flags import parse_flags
 from data.shards import INDEX_FILE, Index, check_shards, read_index
 from load_data import SAMPLE, VOCAB_SIZE, stamp
 from preparation.shard_writer import PROGRESS_FILE, Preparation

@@ -17,9 +17,10 @@ from typing import BinaryIO
 
 import numpy as np
 
-from cfg_gpt2 import require, write_whole
+from cfg_gpt2 import require
 from data.shards import INDEX_FILE, Index, Shard, ends_sha256, index_text, sha256
 from preparation.worker import SPLITS, Amount, Encoded
+from run_directory.files import write_whole
 from tokenizer import TOKENIZER_FILE
 
 PROGRESS_FILE = "progress.json"

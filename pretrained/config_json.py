@@ -12,8 +12,9 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from cfg_gpt2 import CONFIG_FILE, GPT2Config, require
+from cfg_gpt2 import GPT2Config, require
 from layer_norm import EPS
+from run_directory.config_file import CONFIG_FILE
 
 # GPT2Config's field -> Hugging Face's key; a key that is left out has GPT-2 small's value there
 SIZES = {

@@ -10,11 +10,13 @@ from typing import Literal
 import tyro
 from rich.console import Console
 
-from cfg_gpt2 import CONFIG_FILE, parse_flags, read_config, require
+from cfg_gpt2 import require
+from commands.flags import parse_flags
 from gpt2 import GPT2Model
 from pretrained.gguf import write_gguf
 from pretrained.hugging_face import write_folder, write_text
 from pretrained.model_card import model_card
+from run_directory.config_file import CONFIG_FILE, read_config
 from tokenizer import Tokenizer
 from training.progress import Bar, new_console
 

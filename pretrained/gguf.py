@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from cfg_gpt2 import GPT2Config, require, write_whole
+from cfg_gpt2 import GPT2Config, require
 from gpt2 import GPT2Model
 from layer_norm import EPS
 from pretrained.hugging_face import refuse_overflow, weight_or_zeros
 from pretrained.names import WeightName, name_table
 from pretrained.vocabulary import Vocabulary, bpe_of
+from run_directory.files import write_whole
 from tokenizer import Tokenizer
 
 if TYPE_CHECKING:

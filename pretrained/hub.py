@@ -10,8 +10,9 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from cfg_gpt2 import CONFIG_FILE, require
+from cfg_gpt2 import require
 from pretrained.read_weights import FORMS, INDEX, read_index
+from run_directory.config_file import CONFIG_FILE
 from tokenizer import VOCABULARIES
 
 HUB = "hub:"

@@ -10,11 +10,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from cfg_gpt2 import CONFIG_FILE, write_whole
-from gpt2 import WEIGHTS_FILE, GPT2Model, write_tensors
+from gpt2 import GPT2Model
 from pretrained.config_json import Json, config_json
 from pretrained.names import PREFIX, WeightName, name_table
 from pretrained.vocabulary import bpe_of
+from run_directory.config_file import CONFIG_FILE
+from run_directory.files import write_whole
+from run_directory.weights import WEIGHTS_FILE, write_tensors
 from tokenizer import END_OF_TEXT, Tokenizer
 
 Precision = Literal["fp32", "fp16", "bf16"]

@@ -9,19 +9,13 @@ from pathlib import Path
 import tyro
 from rich.console import Console
 
-from cfg_gpt2 import (
-    CONFIG_FILE,
-    DataConfig,
-    GPT2Config,
-    RunConfig,
-    parse_flags,
-    require,
-    write_config,
-)
-from gpt2 import WEIGHTS_FILE, write_tensors
+from cfg_gpt2 import DataConfig, GPT2Config, RunConfig, require
+from commands.flags import parse_flags
 from pretrained.config_json import read_config_json
 from pretrained.hub import HUB, find_folder
 from pretrained.read_weights import read_weights
+from run_directory.config_file import CONFIG_FILE, write_config
+from run_directory.weights import WEIGHTS_FILE, write_tensors
 from tokenizer import Tokenizer
 from training.progress import Bar, new_console
 

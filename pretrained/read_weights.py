@@ -16,9 +16,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from cfg_gpt2 import CONFIG_FILE, GPT2Config, require
+from cfg_gpt2 import GPT2Config, require
 from gpt2 import GPT2Model
 from pretrained.names import HEAD, MASKS, PREFIX, WeightName, name_table
+from run_directory.config_file import CONFIG_FILE
+from run_directory.weights import on_meta_device
 
 SINGLE_FILES = ("model.safetensors", "pytorch_model.bin")
 INDEX = ".index.json"
@@ -120,7 +122,8 @@ def read_weights(
     """
     source, table = Weights(folder), name_table(config.n_layer)
     refuse_unknown(source, table)
-    shapes = {name: p.shape for name, p in GPT2Model.hollow(config).named_parameters()}
+    with on_meta_device():
+        shapes = {name: p.shape for name, p in GPT2Model(config).named_parameters()}
     total, done = sum(shape.numel() for shape in shapes.values()), 0
     weights: dict[str, Tensor] = {}
     for name in table:

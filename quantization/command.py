@@ -15,11 +15,13 @@ import tyro
 from rich.console import Console
 from torch import nn
 
-from cfg_gpt2 import TrainConfig, parse_flags, read_config, require
+from cfg_gpt2 import TrainConfig, require
+from commands.flags import parse_flags
 from gpt2 import GPT2Model
 from load_data import Split, evaluation_batches, load_corpus
 from loss import IGNORE_INDEX, bits_per_byte, next_token_loss
 from quantization.int8 import quantize
+from run_directory.config_file import read_config
 from tokenizer import Tokenizer
 from training.progress import Bar, new_console
 from training.runtime import choose_runtime

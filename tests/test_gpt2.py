@@ -14,10 +14,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from cfg_gpt2 import PRESETS, GPT2Config, RunConfig, write_config
-from gpt2 import WEIGHTS_FILE, GPT2Model
+from cfg_gpt2 import PRESETS, GPT2Config, RunConfig
+from gpt2 import GPT2Model
 from loss import next_token_loss
 from multiheadattention import explicit_attention
+from run_directory.config_file import write_config
+from run_directory.weights import WEIGHTS_FILE, on_meta_device
 
 TINY = GPT2Config(vocab_size=37, context_length=12, n_layer=3, n_head=3, n_embd=24, dropout=0.1)
 
@@ -201,16 +203,20 @@ def test_dropout_acts_at_each_place_in_training_only(place: str):
     ],
 )
 def test_presets_have_the_published_number_of_parameters(name: str, count: int):
-    assert GPT2Model.hollow(PRESETS[name]).n_parameters() == count
+    with on_meta_device():
+        assert GPT2Model(PRESETS[name]).n_parameters() == count
 
 
-def test_a_hollow_model_takes_no_memory_and_does_not_import_the_compiler():
+def test_a_model_on_the_meta_device_takes_no_memory_and_does_not_import_the_compiler():
     code = """
 import sys
 from cfg_gpt2 import GPT2Config
 from gpt2 import GPT2Model
+from run_directory.weights import on_meta_device
+from run_directory.weights import on_meta_device
 
-model = GPT2Model.hollow(GPT2Config())
+with on_meta_device():
+    model = GPT2Model(GPT2Config())
 assert all(p.is_meta for p in model.parameters())
 print("torch._dynamo" in sys.modules)
 """

@@ -20,9 +20,11 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from cfg_gpt2 import GPT2Config, require, sync
-from gpt2 import GPT2Model, write_tensors
+from cfg_gpt2 import GPT2Config, require
+from gpt2 import GPT2Model
 from load_data import Corpus
+from run_directory.files import sync
+from run_directory.weights import write_tensors
 from training.guard import GuardState
 from training.optimizer import Optimizers
 

@@ -11,7 +11,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cfg_gpt2 import sync, write_whole
+from run_directory.files import sync, write_whole
 
 METRICS_FILE = "metrics.jsonl"
 PICTURE_FILE = "loss.png"

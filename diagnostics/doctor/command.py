@@ -16,7 +16,8 @@ from typing import Literal
 import tyro
 from rich.console import Console
 
-from cfg_gpt2 import DataConfig, parse_flags
+from cfg_gpt2 import DataConfig
+from commands.flags import parse_flags
 from diagnostics.doctor import english, russian
 from diagnostics.doctor.curve import Diagnosis, Run, diagnose, read_run
 from diagnostics.doctor.machine import MachineReport, look_at_machine

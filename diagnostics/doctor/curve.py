@@ -12,8 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from statistics import fmean, median
 
-from cfg_gpt2 import RunConfig, TrainConfig, read_config, require
+from cfg_gpt2 import RunConfig, TrainConfig, require
 from load_data import load_corpus
+from run_directory.config_file import read_config
 from training.guard import Guard
 from training.progress import METRICS_FILE, Metrics, MetricsLog
 

@@ -14,17 +14,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from cfg_gpt2 import (
-    DEFAULT_PRESET,
-    GPT2Config,
-    TrainConfig,
-    parse_flags,
-    preset,
-    read_config,
-    require,
-)
+from cfg_gpt2 import DEFAULT_PRESET, GPT2Config, TrainConfig, preset, require
+from commands.flags import parse_flags
 from diagnostics.plan.memory import Memory, Setup, Strategy
 from diagnostics.plan.speed import GIGA, GPUS, GPUS_IN_A_MACHINE, UTILIZATION, Gpu, Traffic
+from run_directory.config_file import read_config
 from training.flops import operations, parameters
 from training.machine import memory_size
 from training.progress import new_console

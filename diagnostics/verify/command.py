@@ -16,7 +16,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from cfg_gpt2 import TrainConfig, parse_flags, require
+from cfg_gpt2 import TrainConfig, require
+from commands.flags import parse_flags
 from decoding.settings import Repeated
 from diagnostics.verify.check import Check, Row, run_check
 from diagnostics.verify.checks import (

@@ -15,11 +15,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cfg_gpt2 import GPT2Config, read_config, require
+from cfg_gpt2 import GPT2Config, require
 from data.tiny_world.stories import LANGUAGES, corpus
 from diagnostics.verify.rounding import logit_bound
 from gpt2 import GPT2Model
 from multiheadattention import explicit_attention
+from run_directory.config_file import read_config
+from run_directory.weights import assign_weights, on_meta_device
 from tokenizer import Tokenizer, UnseenCharacter
 
 SMALL = GPT2Config(context_length=96, n_layer=4, n_head=6, n_embd=96, dropout=0.0)
@@ -62,15 +64,15 @@ class Subject:
     def first_blocks(self) -> GPT2Model:
         """The model cut off after two blocks, to be trained: more would only repeat them."""
         config = replace(self.model.config, n_layer=min(2, self.model.config.n_layer), dropout=0.0)
-        part = GPT2Model.hollow(config)
+        with on_meta_device():
+            part = GPT2Model(config)
         wanted = {name for name, _ in part.named_parameters()}
         weights = {
             name: weight.detach().clone()
             for name, weight in self.model.named_parameters()
             if name in wanted
         }
-        part.load_state_dict(weights, strict=False, assign=True)
-        part.lm_head.weight = part.token_embedding.weight
+        assign_weights(part, weights)
         return part.requires_grad_().eval()
 
     @torch.inference_mode()

@@ -19,15 +19,16 @@ import torch
 from torch import Tensor
 
 import main
-from cfg_gpt2 import GPT2Config, read_config
+from cfg_gpt2 import GPT2Config
 from decoding.batch import window_start
 from decoding.choice import choose
 from decoding.speculative import PromptLookup, Speculation
 from generation import Completion, SamplingConfig, complete, generate, stream, write
 from gpt2 import GPT2Model
 from load_data import load_corpus
-from native.compiled import compile_step, missing
+from native.compiled import compile_model, missing
 from quantization.int8 import quantize
+from run_directory.config_file import read_config
 from tokenizer import Tokenizer
 
 SHAKESPEARE = Path(__file__).resolve().parents[3] / "shared" / "corpora" / "tinyshakespeare.txt"
@@ -177,7 +178,7 @@ def ways(
     model: GPT2Model, subject: Subject, config: SamplingConfig
 ) -> Iterator[tuple[str, list[Completion]]]:
     """Each way of writing by its name, and the texts that it gives."""
-    compiled = None if missing(model) else compile_step(copy.deepcopy(model))
+    compiled = None if missing(model) else compile_model(copy.deepcopy(model))
     for kind, steps in (("", model), ("compiled, ", compiled)):
         if steps is None:
             continue

@@ -13,7 +13,7 @@ import torch
 from oracles.small_run import FP32
 
 import main
-from cfg_gpt2 import DataConfig, GPT2Config, RunConfig, TrainConfig, write_config
+from cfg_gpt2 import DataConfig, GPT2Config, RunConfig, TrainConfig
 from diagnostics.doctor import english as english_texts
 from diagnostics.doctor import machine
 from diagnostics.doctor import russian as russian_texts
@@ -21,6 +21,7 @@ from diagnostics.doctor.command import language_of, sentences
 from diagnostics.doctor.curve import Diagnosis, Run, diagnose, read_run
 from gpt2 import GPT2Model
 from load_data import load_corpus
+from run_directory.config_file import write_config
 from trainer import Batch, Trainer, language_model_loss
 from training.progress import Metrics, new_console
 

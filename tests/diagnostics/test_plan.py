@@ -7,9 +7,10 @@ import pytest
 import torch
 
 import main
-from cfg_gpt2 import PRESETS, GPT2Config, RunConfig, TrainConfig, write_config
+from cfg_gpt2 import PRESETS, GPT2Config, RunConfig, TrainConfig
 from diagnostics.plan.speed import Traffic
 from gpt2 import GPT2Model
+from run_directory.config_file import write_config
 from training.flops import operations, parameters
 
 Capture = pytest.CaptureFixture[str]

@@ -22,7 +22,7 @@ from decoding.speculative import PromptLookup, SmallModel, Speculation
 from generation import SamplingConfig, complete, generate
 from gpt2 import GPT2Model
 from multiheadattention import explicit_attention
-from native.compiled import MOST, CompiledStep, compile_step, has_threads
+from native.compiled import MOST, CompiledStep, compile_model, has_threads
 from quantization.int8 import quantize
 from tokenizer import Tokenizer
 
@@ -84,7 +84,7 @@ def test_logits_are_those_of_the_formula(precision: str, n_rows: int, sizes: lis
     model = in_precision(new_model(), precision)
     tokens = torch.randint(SIZES.vocab_size, (n_rows, 40), generator=torch.manual_seed(1))
     expected = read_in_steps(with_its_weights_in_fp32(model), tokens, [40])
-    seen = read_in_steps(compile_step(model), tokens, sizes)
+    seen = read_in_steps(compile_model(model), tokens, sizes)
     # a cache in bf16 rounds keys and values to 8 bits, as the cache of a bf16 model does
     bound = 0.06 if precision == "bf16" else BOUND
     assert (seen - expected).abs().max() < bound * expected.abs().max()
@@ -96,7 +96,7 @@ def test_bf16_rows_that_whole_tiles_hold(n_rows: int) -> None:
     model = in_precision(new_model(replace(SIZES, n_embd=96)), "bf16")
     tokens = torch.randint(SIZES.vocab_size, (n_rows, 40), generator=torch.manual_seed(1))
     expected = read_in_steps(with_its_weights_in_fp32(model), tokens, [40])
-    seen = read_in_steps(compile_step(model), tokens, [1] * 40)
+    seen = read_in_steps(compile_model(model), tokens, [1] * 40)
     assert (seen - expected).abs().max() < 0.06 * expected.abs().max()
 
 
@@ -104,7 +104,7 @@ def test_without_biases() -> None:
     model = new_model(replace(SIZES, bias=False))
     tokens = torch.randint(SIZES.vocab_size, (2, 40), generator=torch.manual_seed(1))
     expected = read_in_steps(model, tokens, [40])
-    seen = read_in_steps(compile_step(model), tokens, [1] * 40)
+    seen = read_in_steps(compile_model(model), tokens, [1] * 40)
     assert (seen - expected).abs().max() < BOUND * expected.abs().max()
 
 
@@ -131,7 +131,7 @@ def test_texts_are_the_same(precision: str) -> None:
         model = in_precision(new_model(), precision)
         exact = with_its_weights_in_fp32(model)
         expected = generate(exact, PROMPTS, config)
-        seen = generate(compile_step(model), PROMPTS, config)
+        seen = generate(compile_model(model), PROMPTS, config)
         assert seen == expected
         assert [generate(model, [p], replace(config, seed=config.seed + i))[0]
                 for i, p in enumerate(PROMPTS)] == expected  # fmt: skip
@@ -140,7 +140,7 @@ def test_texts_are_the_same(precision: str) -> None:
 def test_guesses_are_checked_by_compiled_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     config = SamplingConfig(max_new_tokens=50, temperature=0)
     expected = complete(new_model(), PROMPTS, config)
-    model = compile_step(new_model())
+    model = compile_model(new_model())
     n_tokens: list[int] = []
     step = model.forward.step
 
@@ -149,7 +149,7 @@ def test_guesses_are_checked_by_compiled_steps(monkeypatch: pytest.MonkeyPatch) 
         step(*arguments)
 
     monkeypatch.setattr(model.forward, "step", counted)
-    draft = compile_step(new_model(replace(SIZES, n_layer=1)))
+    draft = compile_model(new_model(replace(SIZES, n_layer=1)))
     for drafter in (PromptLookup(101), SmallModel(draft, 101)):
         n_tokens.clear()
         seen = complete(model, PROMPTS, config, speculation=Speculation(drafter, 4))
@@ -161,7 +161,7 @@ def test_what_is_not_a_small_step_is_left_to_pytorch() -> None:
     model = new_model()
     tokens = torch.randint(SIZES.vocab_size, (1, MOST + 1), generator=torch.manual_seed(2))
     expected = model(tokens)
-    compile_step(model)
+    compile_model(model)
     assert torch.equal(model(tokens), expected)  # no cache
     assert model(tokens).requires_grad  # training goes on as ever
     cache = model.new_cache(1)
@@ -174,7 +174,7 @@ def test_what_is_not_a_small_step_is_left_to_pytorch() -> None:
 
 def test_a_cache_that_does_not_fit_is_left_to_pytorch_which_refuses() -> None:
     """The step follows pointers: in a cache of another shape they would lead out of it."""
-    model, tokens = compile_step(new_model()), torch.tensor([[5], [6]])
+    model, tokens = compile_model(new_model()), torch.tensor([[5], [6]])
     double = model.new_cache(2)
     for layer in double:
         layer.keys, layer.values = layer.keys.double(), layer.values.double()
@@ -193,7 +193,7 @@ def test_a_cache_that_does_not_fit_is_left_to_pytorch_which_refuses() -> None:
 
 def test_several_threads_write_at_once_with_the_same_model() -> None:
     config = SamplingConfig(max_new_tokens=60, temperature=0.9, seed=3)
-    model = compile_step(new_model())
+    model = compile_model(new_model())
     expected = [generate(model, [prompt], config) for prompt in PROMPTS]
     with ThreadPoolExecutor(len(PROMPTS)) as pool:
         for _ in range(3):
@@ -202,7 +202,7 @@ def test_several_threads_write_at_once_with_the_same_model() -> None:
 
 
 def test_any_number_of_threads_gives_the_same() -> None:
-    model, tokens = compile_step(new_model()), torch.tensor([[5], [6], [7]])
+    model, tokens = compile_model(new_model()), torch.tensor([[5], [6], [7]])
     before, seen = torch.get_num_threads(), []
     for n_threads in (1, 2, 3):
         torch.set_num_threads(n_threads)
@@ -248,11 +248,11 @@ def test_a_compiler_without_openmp_makes_a_step_of_one_thread(
         without.setattr(compiled, "OPENMP", "-fno-such-flag")
         model = new_model()
         expected = read_in_steps(model, torch.tensor([[5, 6]]), [2])
-        seen = read_in_steps(compile_step(model), torch.tensor([[5, 6]]), [1, 1])
+        seen = read_in_steps(compile_model(model), torch.tensor([[5, 6]]), [1, 1])
         assert (seen - expected).abs().max() < BOUND * expected.abs().max()
         assert not has_threads()
     compiled.library.cache_clear()
-    compile_step(new_model())  # OpenMP has been installed: what was built without is not taken
+    compile_model(new_model())  # OpenMP has been installed: what was built without is not taken
     assert has_threads() and len(list(nothing_built.iterdir())) == 2
 
 
@@ -271,7 +271,7 @@ def test_what_the_compiler_says_becomes_one_sentence(
     broken.write_text("int main( {", encoding="utf-8")
     monkeypatch.setattr(compiled, "SOURCE", broken)
     with pytest.raises(ValueError, match=r"cannot compile step\.cpp: .*error.*--compile off"):
-        compile_step(new_model())
+        compile_model(new_model())
     assert not list(nothing_built.iterdir())
 
 
@@ -285,14 +285,14 @@ def test_the_flag(
 
     def noted(model: GPT2Model) -> GPT2Model:
         taken.append(model)
-        return compile_step(model)
+        return compile_model(model)
 
     def texts(*flags: str) -> list[str]:
         arguments = ["generate", str(tmp_path), "--json", "--temperature", "0", *flags]
         assert main.main([*arguments, "--max-new-tokens", "20", "--prompt", "The"]) == 0
         return [json.loads(line)["text"] for line in capsys.readouterr().out.splitlines()]
 
-    monkeypatch.setattr(main, "compile_step", noted)
+    monkeypatch.setattr(main, "compile_model", noted)
     plain = texts("--compile", "off")
     assert texts() == plain and not taken  # small, so auto lets it be
     assert texts("--compile", "on") == plain and len(taken) == 1
@@ -315,15 +315,15 @@ def test_where_it_cannot_compile_by_itself_it_writes_as_ever_and_says_so(
     monkeypatch.setattr(main, "is_large", lambda sizes: True)
     monkeypatch.setattr(compiled, "FLAGS", ("-fno-such-flag",))
     model = new_model()
-    main.compile_steps(model, "auto")
+    main.compile_models(model, "auto")
     said = capsys.readouterr().err
     assert said.startswith("steps as written: ") and said.count("\n") == 1
     assert model.forward == GPT2Model.forward.__get__(model)
     with pytest.raises(ValueError, match=r"cannot compile step\.cpp: .*no-such-flag"):
-        main.compile_steps(model, "on")
+        main.compile_models(model, "on")
     (tmp_path / "file").touch()
     monkeypatch.setattr(compiled, "BUILT", tmp_path / "file")
-    main.compile_steps(model, "auto")
+    main.compile_models(model, "auto")
     assert capsys.readouterr().err.startswith("steps as written: [Errno 17]")
     monkeypatch.undo()
     with monkeypatch.context() as windows:
@@ -334,11 +334,11 @@ def test_where_it_cannot_compile_by_itself_it_writes_as_ever_and_says_so(
 
 def test_what_it_cannot_take_is_said() -> None:
     with pytest.raises(ValueError, match="n-embd 6 is no multiple of 4"):
-        compile_step(new_model(replace(SIZES, n_head=2, n_embd=6)))
+        compile_model(new_model(replace(SIZES, n_head=2, n_embd=6)))
     with pytest.raises(ValueError, match=r"not torch\.float64 with torch\.float64"):
-        compile_step(new_model().double())
+        compile_model(new_model().double())
     with pytest.raises(ValueError, match=r"not torch\.int8 with torch\.bfloat16"):
-        compile_step(quantize(new_model().bfloat16()))  # its cache would be bf16
+        compile_model(quantize(new_model().bfloat16()))  # its cache would be bf16
 
 
 def test_the_source_has_no_warnings(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from cfg_gpt2 import GPT2Config
 from gpt2 import GPT2Model
+from run_directory.weights import assign_weights
 
 HUGGING_FACE_NAMES = {
     "token_embedding": "transformer.wte",
@@ -56,6 +57,5 @@ def hugging_face_pair(config: GPT2Config) -> tuple[GPT2Model, nn.Module]:
         name: turned(name, source[hugging_face_name(name)]).clone()
         for name, _ in ours.named_parameters()
     }
-    ours.load_state_dict(weights, strict=False, assign=True)
-    ours.lm_head.weight = ours.token_embedding.weight
+    assign_weights(ours, weights)
     return ours, theirs

@@ -13,7 +13,7 @@ import torch
 from cfg_gpt2 import GPT2Config
 from generation import SamplingConfig, generate, stream
 from gpt2 import GPT2Model
-from native.compiled import compile_step
+from native.compiled import compile_model
 from oracles.peak_memory import forget_peak, status
 
 SMALL = GPT2Config(vocab_size=300, context_length=32, n_layer=2, n_head=2, n_embd=64)
@@ -45,7 +45,7 @@ def growth(n_tokens: int, *, compiled: bool) -> dict[str, int]:
     torch.manual_seed(1)
     model = GPT2Model(SMALL).eval()
     if compiled:
-        compile_step(model)
+        compile_model(model)
     long = SamplingConfig(max_new_tokens=WARM + n_tokens, temperature=1.0, top_p=0.9)
     before = after = 0
     for n, _ in enumerate(stream(model, [1], long), start=1):

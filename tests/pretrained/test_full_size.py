@@ -12,7 +12,8 @@ import torch
 import main
 from cfg_gpt2 import PRESETS
 from generation import SamplingConfig, generate
-from gpt2 import WEIGHTS_FILE, GPT2Model
+from gpt2 import GPT2Model
+from run_directory.weights import WEIGHTS_FILE
 from tokenizer import Tokenizer
 
 transformers = pytest.importorskip("transformers")

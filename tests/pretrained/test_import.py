@@ -11,10 +11,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import main
-from cfg_gpt2 import GPT2Config, read_config
+from cfg_gpt2 import GPT2Config
 from generation import SamplingConfig, generate
 from gpt2 import GPT2Model
 from pretrained.names import name_table
+from run_directory.config_file import read_config
 from tokenizer import Tokenizer
 
 transformers = pytest.importorskip("transformers")

@@ -16,6 +16,7 @@ from diagnostics.verify.rounding import largest, logit_bound, reason
 from diagnostics.verify.subject import Subject
 from gpt2 import GPT2Model
 from multiheadattention import explicit_attention, is_short
+from run_directory.weights import assign_weights, on_meta_device
 from training.runtime import Runtime, missing_compiler
 
 FP32, BF16 = torch.float32, torch.bfloat16
@@ -112,13 +113,9 @@ def other_device(subject: Subject) -> Finding:
     if subject.device.type == "cpu":
         raise NotHere("no GPU was found or chosen; the rows above are the CPU's")
     config = subject.model.config
-    copy = GPT2Model.hollow(config).eval()
-    copy.load_state_dict(
-        {name: weight.cpu() for name, weight in subject.model.named_parameters()},
-        strict=False,
-        assign=True,
-    )
-    copy.lm_head.weight = copy.token_embedding.weight
+    with on_meta_device():
+        copy = GPT2Model(config).eval()
+    assign_weights(copy, {name: weight.cpu() for name, weight in subject.model.named_parameters()})
     with explicit_attention():
         wanted = copy(subject.tokens.cpu())
     return Finding(largest(subject.logits.cpu(), wanted), subject.fp32_bound, reason(FP32))

@@ -1,0 +1,1 @@
+"""The commands `train` and `generate`, and how flags become settings."""

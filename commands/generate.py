@@ -1,0 +1,225 @@
+"""`python main.py generate RUN`: a trained model continues prompts.
+
+Previous: train.py.  Next: engines.py.
+"""
+
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+import tyro
+
+import generation
+from cfg_gpt2 import TrainConfig, require
+from commands.engines import load_engine
+from commands.flags import parse_flags, rename_flag
+from decoding.completion import Completion
+from decoding.display import Display, Stopwatch
+from decoding.settings import Repeated
+from decoding.speculative import PromptLookup, SmallModel, Speculation
+from generation import SamplingConfig, cache_bytes
+from gpt2 import GPT2Model
+from tokenizer import TOKENIZER_FILE, Tokenizer, UnseenCharacter
+from training.progress import new_console
+from training.runtime import choose_runtime, is_large
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateCommand:
+    """Let a trained model continue a prompt, token by token."""
+
+    run: tyro.conf.Positional[Path]  # a run directory, such as runs/tiny
+    prompt: Repeated[tuple[str, ...]] = ()
+    """the text to continue; empty: a new document; -: standard input; may be given again"""
+    prompt_file: Repeated[tuple[Path, ...]] = ()  # a file with a prompt; may be given again
+    samples: int = 1  # texts for each prompt, with seeds seed, seed + 1, ...; of beams the best
+    ban: Repeated[tuple[str, ...]] = ()  # a word that is not written; may be given again
+    stream: bool = True  # show the text while it is being written
+    json: bool = False  # a line of JSON for each text: tokens, log-probabilities, why it ended
+    interactive: bool = False  # ask for prompts, one after the other
+    precision: Literal["fp32", "bf16", "int8"] = "fp32"
+    """of the weights; int8: a quarter of the bytes, at a cost that main.py quantize tells."""
+    native: Literal["auto", "on", "off"] = "auto"
+    """the decode step in C++, compiled once for this machine; auto takes it for models of 10 M
+    parameters and more, on a CPU, where there is a compiler."""
+    draft: Path | None = None  # a smaller run with the same tokenizer: it guesses, the run checks
+    prompt_lookup: bool = False  # guess what followed the same words before; the run checks
+    guesses: int = 4  # of --draft or --prompt-lookup at a time
+    sampling: tyro.conf.OmitArgPrefixes[SamplingConfig] = field(default_factory=SamplingConfig)
+
+    def __post_init__(self) -> None:
+        require(self.samples >= 1, f"--samples {self.samples} must be 1 or more")
+        require(self.guesses >= 1, f"--guesses {self.guesses} must be 1 or more; try 4")
+        if self.sampling.temperature == 0:
+            require(
+                self.samples <= self.sampling.beams,
+                f"--samples {self.samples} would be the same text: at --temperature 0 there are "
+                f"as many as --beams {self.sampling.beams}; raise one of the two",
+            )
+        require(
+            self.prompt.count("-") <= 1,
+            "--prompt - is given twice; standard input can be read once",
+        )
+        require(
+            not (self.interactive and (self.prompt or self.prompt_file)),
+            "--interactive asks for prompts; leave out --prompt and --prompt-file",
+        )
+        several = [self.draft, self.prompt_lookup, self.sampling.beams > 1]
+        require(
+            sum(map(bool, several)) <= 1,
+            "--draft, --prompt-lookup and --beams exclude each other; choose one",
+        )
+
+
+def generate(arguments: list[str]) -> int:
+    """`python main.py generate RUN`: continues prompts, and says how fast that was."""
+    arguments = rename_flag(arguments, "--compile", "--native")
+    command = parse_flags(GenerateCommand, "generate", arguments)
+    tokenizer = Tokenizer.load(command.run)
+    device = choose_runtime(TrainConfig()).device
+    model = to_precision(GPT2Model.load(command.run).to(device), command.precision)
+    use_native(model, command.native)
+    sampling = replace(
+        command.sampling,
+        banned=banned_sequences(command.ban, tokenizer),
+        stop_tokens=(*command.sampling.stop_tokens, tokenizer.end_of_text),
+    )
+    writer = Writer(command, model, tokenizer, sampling, choose_speculation(command, model))
+    if command.interactive:
+        return writer.interact()
+    writer.write(prompts_of(command))
+    return 0
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A model with all that decides how it continues a prompt and how the text is shown."""
+
+    command: GenerateCommand
+    model: GPT2Model
+    tokenizer: Tokenizer
+    sampling: SamplingConfig
+    speculation: Speculation | None
+
+    def write(self, prompts: list[str]) -> None:
+        """Continues each prompt, in as many samples as asked for, and reports the speed."""
+        command, sampling = self.command, self.sampling
+        texts = [text for text in prompts for _ in range(command.samples)]
+        encoded = {
+            text: self.tokenizer.encode(text) or [self.tokenizer.end_of_text] for text in prompts
+        }
+        numbers = [number for _ in prompts for number in range(command.samples)]
+        rows = [
+            Completion(prompt=encoded[text], seed=sampling.seed + number, rank=number)
+            for text, number in zip(texts, numbers, strict=True)
+        ]
+        display = Display(new_console(), texts, rows, as_json=command.json)
+        watch = Stopwatch()
+        for _ in generation.write(self.model, rows, sampling, self.tokenizer, self.speculation):
+            watch.tick(rows)
+            if command.stream:
+                display.update()
+        display.update()
+        longest = max(map(len, encoded.values())) + sampling.max_new_tokens
+        cache = cache_bytes(self.model, len(rows) * sampling.beams, longest)
+        print(f"{watch.report()}; cache {cache / 1e6:.1f} MB", file=sys.stderr)
+        guesses = self.speculation
+        if guesses and guesses.n_guessed:
+            share = guesses.n_accepted / guesses.n_guessed
+            print(f"{share:.0%} of {guesses.n_guessed} guesses were right", file=sys.stderr)
+
+    def interact(self) -> int:
+        """Asks for prompts. Ctrl-C ends a text; Ctrl-D or an empty line ends the command."""
+        on_terminal = sys.stdin.isatty()
+        if on_terminal:
+            print("Write the beginning of a text. An empty line ends.", file=sys.stderr)
+        while True:
+            try:
+                prompt = input("> " if on_terminal else "")
+            except EOFError:
+                return 0
+            if not prompt:
+                return 0
+            try:
+                self.write([prompt])
+            except KeyboardInterrupt:
+                print()
+            except ValueError as error:  # of this prompt; the next one may be better
+                print(f"error: {error}", file=sys.stderr)
+
+
+def to_precision(model: GPT2Model, precision: str) -> GPT2Model:
+    """Returns the model with weights of another precision, for inference."""
+    if precision == "int8":
+        return load_engine("int8").quantize(model)
+    return model.to(torch.bfloat16 if precision == "bf16" else torch.float32)
+
+
+def use_native(model: GPT2Model, choice: str) -> None:
+    """Puts the native decode step into a model where it was asked for, or where it pays.
+
+    With "auto" a machine that cannot compile it gets one line on standard error.
+    Raises ValueError or OSError with "on" where it cannot be compiled.
+    """
+    if choice == "off" or (choice == "auto" and not is_large(model.config)):
+        return
+    started = time.monotonic()
+    try:
+        native = load_engine("native")
+        native.compile_model(model)
+    except (ValueError, OSError, ImportError) as error:  # no compiler, a read-only folder ...
+        if choice == "on":
+            raise
+        print(f"decode steps run in PyTorch: {' '.join(str(error).split())}", file=sys.stderr)
+        return
+    seconds = time.monotonic() - started
+    if seconds > 1:
+        print(f"native step compiled for this machine in {seconds:.1f} s, once", file=sys.stderr)
+    if not native.has_threads():
+        print("the native step takes one thread: the compiler has no OpenMP", file=sys.stderr)
+
+
+def prompts_of(command: GenerateCommand) -> list[str]:
+    """Returns the texts of --prompt and --prompt-file, or one empty text."""
+    prompts = [sys.stdin.read() if text == "-" else text for text in command.prompt]
+    for path in command.prompt_file:
+        require(path.is_file(), f"--prompt-file {path} does not exist; name a text file")
+        try:
+            prompts.append(path.read_text(encoding="utf-8"))
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"--prompt-file {path} is not UTF-8 text: {error.reason} at byte {error.start}; "
+                "save it as UTF-8"
+            ) from None
+    return prompts or [""]
+
+
+def banned_sequences(words: tuple[str, ...], tokenizer: Tokenizer) -> tuple[tuple[int, ...], ...]:
+    """Returns the tokens of each word, at the beginning of a text and after a space."""
+    sequences = [tuple(tokenizer.encode(word)) for word in words]
+    for word in words:
+        with suppress(UnseenCharacter):  # a tokenizer of characters may not know the space
+            sequences.append(tuple(tokenizer.encode(" " + word)))
+    return tuple(sequences)
+
+
+def choose_speculation(command: GenerateCommand, model: GPT2Model) -> Speculation | None:
+    """Returns the draft that proposes tokens, where one was asked for."""
+    vocab_size = model.config.vocab_size
+    if command.prompt_lookup:
+        return Speculation(PromptLookup(vocab_size), command.guesses)
+    if command.draft is None:
+        return None
+    draft = GPT2Model.load(command.draft).to(model.device)
+    use_native(draft, command.native)
+    files = [folder / TOKENIZER_FILE for folder in (command.run, command.draft)]
+    require(
+        files[0].read_bytes() == files[1].read_bytes(),
+        f"--draft {command.draft} has another tokenizer than {command.run}; "
+        "train it with --data.tokenizer and that run's directory",
+    )
+    return Speculation(SmallModel(draft, vocab_size), command.guesses)

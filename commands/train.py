@@ -1,0 +1,212 @@
+"""`python main.py train`: a corpus, a model, the loop, and a look at the result.
+
+Settings come from, in this order, each overriding the one before: the defaults, --preset,
+--config FILE (or the run that --resume names), the flags.
+Previous: flags.py.  Next: generate.py.
+"""
+
+import os
+import re
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from cfg_gpt2 import DEFAULT_PRESET, DataConfig, GPT2Config, RunConfig, TrainConfig, preset, require
+from commands.flags import first_value, parse_flags
+from data.tiny_world.stories import LANGUAGES, read_story
+from generation import SamplingConfig, generate
+from gpt2 import GPT2Model
+from load_data import Corpus, load_corpus
+from run_directory.config_file import CONFIG_FILE, read_config, write_config
+from run_directory.files import write_whole
+from trainer import Trainer
+from training.progress import Bar, new_console
+from training.runtime import Ranks, Runtime, choose_runtime
+
+N_SAMPLES = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainCommand:
+    """Train a GPT-2. Without any flag: a small one, on the embedded corpus, in a few minutes."""
+
+    preset: str = DEFAULT_PRESET
+    """tiny, shakespeare-char, book, gpt2, gpt2-medium, gpt2-large or gpt2-xl."""
+    config: Path | None = None  # a config.json, such as another run's
+    out: Path | None = None  # the new run's directory; None: runs/ and the preset's name
+    resume: Path | None = None  # a run directory to go on with, exactly where it stopped
+    model: GPT2Config = field(default_factory=GPT2Config)
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+def train(arguments: list[str]) -> int:
+    """`python main.py train`: a corpus, a model, the loop, and a look at what came out."""
+    command = read_train_command(arguments)
+    runtime = choose_runtime(command.train, command.model, Ranks.read(os.environ))
+    console = new_console(quiet=not runtime.is_first)
+    console.print(f"device    {runtime.describe()}")
+    with runtime.session():
+        trainer, config = train_together(command, runtime, console)
+    run_dir, corpus = trainer.run_dir, trainer.corpus
+    if trainer.step < config.train.max_steps:
+        console.print(
+            f"Stopped after step {trainer.step} and saved. "
+            f"Go on with: python main.py train --resume {run_dir}",
+        )
+        return 128 + trainer.stopped_by
+    if runtime.is_first:
+        show_samples(console, corpus, config, run_dir, runtime)
+        console.print(
+            f"\nThe curve is in {run_dir / 'loss.png'}. Next, let it write:\n"
+            f'  python main.py generate {run_dir} --prompt "{suggest_prompt(corpus)}"',
+        )
+    return 0
+
+
+def train_together(
+    command: TrainCommand, runtime: Runtime, console: Console
+) -> tuple[Trainer, RunConfig]:
+    """A corpus, a model and the loop, in this process and in whatever others train with it."""
+    run_dir = command.resume or runtime.first(partial(new_run_dir, command))
+    corpus = runtime.in_turn(partial(corpus_with_bar, command.data, console))
+    config = RunConfig(
+        model=replace(command.model, vocab_size=corpus.tokenizer.vocab_size),
+        data=command.data,
+        train=command.train,
+    )
+    torch.manual_seed(config.train.seed)
+    model = GPT2Model(config.model)
+    trainer = Trainer(model, corpus, config, run_dir, runtime, console)
+    if command.resume:
+        trainer.resume()
+    runtime.first(partial(begin_run, run_dir, config, corpus))
+    describe(console, config, trainer, run_dir)
+    trainer.train()
+    return trainer, config
+
+
+def begin_run(run_dir: Path, config: RunConfig, corpus: Corpus) -> None:
+    """Writes what a run directory has before the first step."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    write_config(run_dir, config)
+    corpus.tokenizer.save(run_dir)
+
+
+def read_train_command(arguments: list[str]) -> TrainCommand:
+    """Flags over --resume's settings or --config over --preset over defaults."""
+
+    sources = {f: first_value(arguments, f) for f in ("--preset", "--config", "--resume")}
+    name, config_file, resumed = sources.values()
+    chosen = [flag for flag, value in sources.items() if value]
+    require(len(chosen) <= 1, f"{' and '.join(chosen)} exclude each other; choose one")
+    base = preset(name or DEFAULT_PRESET)
+    if config_file or resumed:
+        base = read_config(Path(config_file or resumed or ""))
+    default = TrainCommand(model=base.model, data=base.data, train=base.train)
+    command = parse_flags(TrainCommand, "train", arguments, default)
+    if resumed:
+        require(command.out is None, "--out and --resume exclude each other; choose one")
+        unchanged = (command.model, command.data) == (base.model, base.data)
+        require(unchanged, f"--resume {resumed} keeps its model and data; change --train.* only")
+    return command
+
+
+def new_run_dir(command: TrainCommand) -> Path:
+    """--out, or the first free one of runs/tiny, runs/tiny-2, ...
+
+    Raises ValueError where --out already holds a run.
+    """
+    if command.out:
+        require(
+            not (command.out / CONFIG_FILE).exists(),
+            f"--out {command.out} already holds a run; go on with it by --resume {command.out}, "
+            "or name another directory",
+        )
+        return command.out
+    name = command.preset
+    if command.preset == DEFAULT_PRESET and command.data.path[0] in LANGUAGES:
+        name = command.data.path[0]
+    numbers = (Path("runs", name if n == 1 else f"{name}-{n}") for n in range(1, 1_000_000))
+    return next(path for path in numbers if not path.exists())
+
+
+def corpus_with_bar(config: DataConfig, console: Console) -> Corpus:
+    """Loads the data, with a bar for each part of the work that there is."""
+    bars: dict[str, Bar] = {}
+    with ExitStack() as shown:
+
+        def report(done: int, total: int, what: str) -> None:
+            if what not in bars:
+                shown.close()  # the bar of the part before
+                bars[what] = shown.enter_context(Bar(console, what, total))
+            bars[what].move(done, f"{done / 1e6:.1f} MB")
+
+        return load_corpus(config, report)
+
+
+def describe(console: Console, config: RunConfig, trainer: Trainer, run_dir: Path) -> None:
+    """What is going to be trained, on what, and where it goes."""
+    sizes, steps, corpus = config.model, config.train, trainer.corpus
+    n_tokens, n_bytes = len(corpus.train.tokens), corpus.train.n_bytes
+    floor = corpus.floor_bits_per_byte
+    passes = trainer.windows.passes(steps.max_steps * steps.batch_size)
+    for line in (
+        f"data      {', '.join(config.data.path)}: {n_tokens:,} tokens of {n_bytes / n_tokens:.1f} "
+        f"bytes to learn from, {len(corpus.validation.tokens):,} to be measured on"
+        + (f"; floor {floor:.4f} bits per byte" if floor is not None else ""),
+        f"model     {trainer.model.n_parameters():,} parameters: {sizes.n_layer} blocks, "
+        f"{sizes.n_head} heads, {sizes.n_embd} wide, context {sizes.context_length}, "
+        f"{sizes.vocab_size:,} tokens",
+        f"training  {steps.max_steps:,} steps of {steps.batch_size} windows by {steps.optimizer}, "
+        f"{' and '.join(f'{times:.1f}' for times in passes)} times through the text",
+        f"run       {run_dir}",
+    ):
+        console.print(line)
+
+
+def show_samples(
+    console: Console, corpus: Corpus, config: RunConfig, run_dir: Path, runtime: Runtime
+) -> None:
+    """Writes samples.txt, prints three of them, and lets the world judge its own stories."""
+    end = corpus.tokenizer.end_of_text
+    sampling = SamplingConfig(
+        max_new_tokens=config.model.context_length,
+        temperature=0.6,
+        top_p=0.9,
+        seed=config.train.seed,
+    )
+    model = GPT2Model.load(run_dir).to(runtime.device)  # as it was saved, and not compiled
+    rows = generate(model, [[end]] * N_SAMPLES, sampling, stop_token=end)
+    texts = [corpus.tokenizer.decode(row) for row in rows]
+    together = "\n\n".join(texts) + "\n"
+    write_whole(run_dir / "samples.txt", lambda p: p.write_text(together, encoding="utf-8"))
+    console.print(
+        f"\nThree of {N_SAMPLES} samples in {run_dir / 'samples.txt'}, "
+        f"temperature {sampling.temperature}, top-p {sampling.top_p}:"
+    )
+    for text in texts[:3]:
+        console.print(f"\n  {text}")
+    world = LANGUAGES.get(config.data.path[0])
+    if world:
+        wrong = []
+        for text in texts:
+            try:
+                read_story(text, world)
+            except ValueError as error:
+                wrong.append(str(error))
+        console.print(
+            f"\n{N_SAMPLES - len(wrong)} of {N_SAMPLES} stories are possible in {world.name}"
+            + (f"; the first misfit: {wrong[0]}" if wrong else ""),
+        )
+
+
+def suggest_prompt(corpus: Corpus) -> str:
+    """The first word of the validation text that begins with a capital: a prompt that suits."""
+    text = corpus.tokenizer.decode(corpus.validation.tokens[1:1000].tolist())
+    words = re.findall(r"\w+", text)
+    return next((word for word in words if word[0].isupper()), "")

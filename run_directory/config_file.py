@@ -1,0 +1,45 @@
+"""config.json: all settings of a run, as they took effect.
+
+Previous: files.py.  Next: weights.py.
+"""
+
+import json
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from cfg_gpt2 import RunConfig
+from run_directory.files import write_whole
+
+CONFIG_FILE = "config.json"
+FORMAT_VERSION = 1
+
+
+def write_config(folder: Path, config: RunConfig) -> None:
+    """Writes folder/config.json, whole or not at all."""
+    settings = TypeAdapter(RunConfig).dump_python(config, mode="json")
+    text = json.dumps({"format_version": FORMAT_VERSION, **settings}, indent=2, ensure_ascii=False)
+    write_whole(folder / CONFIG_FILE, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+
+
+def read_config(path: Path) -> RunConfig:
+    """Reads config.json, or the one in a run directory.
+
+    Raises FileNotFoundError where there is none, ValueError where it is not such a file.
+    """
+    file = path / CONFIG_FILE if path.is_dir() else path
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} does not exist; name a run directory, such as runs/tiny")
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8"))
+        version = settings.pop("format_version", None) if isinstance(settings, dict) else None
+        if version != FORMAT_VERSION:
+            raise ValueError(f"its format_version is {version}, this code reads {FORMAT_VERSION}")
+        return TypeAdapter(RunConfig).validate_json(json.dumps(settings), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        reason = first["msg"].removeprefix("Value error, ")
+        raise ValueError(f"{file} cannot be used: {where}: {reason}") from None
+    except ValueError as error:
+        raise ValueError(f"{file} cannot be used: {error}") from None

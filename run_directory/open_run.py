@@ -1,0 +1,34 @@
+"""Opening a finished run: its model and the tokenizer that the model was trained with.
+
+Previous: ../tokenizer.py.  Next: ../load_data.py.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from cfg_gpt2 import require
+from gpt2 import GPT2Model
+from tokenizer import Tokenizer
+
+
+class OpenedRun(NamedTuple):
+    """A run's model, in fp32 on the CPU with dropout off, and its tokenizer."""
+
+    model: GPT2Model
+    tokenizer: Tokenizer
+
+
+def open_run(run_dir: Path) -> OpenedRun:
+    """Reads the model and the tokenizer of a run directory.
+
+    Raises FileNotFoundError where a file is missing, ValueError where a file is broken or the two
+    do not belong together.
+    """
+    tokenizer = Tokenizer.load(run_dir)
+    model = GPT2Model.load(run_dir)
+    require(
+        tokenizer.vocab_size <= model.config.vocab_size,
+        f"{run_dir} has {tokenizer.vocab_size} tokens in its tokenizer and "
+        f"{model.config.vocab_size} in its model; name a run that was not mixed from two",
+    )
+    return OpenedRun(model, tokenizer)
