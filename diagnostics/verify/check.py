@@ -1,10 +1,11 @@
-"""Check: a fast path, the plain one that it has to equal, and what came out.
+"""Check: one fast path, the reference that it has to equal, and the result of the comparison.
 
-A check is a function of a Subject. It gives a Finding, or says by an exception that the path
-cannot be run here, or that it was not taken. Each check changes one thing only: fused attention
-is compared with the formula, the cache by the formula with the formula without a cache. Chained,
-the rows lead from what runs to what is written out, and a broken path is in the rows of its name.
-Previous: subject.py.  Next: witness.py.
+A check is a function of a ModelUnderTest. It returns a Comparison, raises Unavailable where this
+machine or model has no such path, or NotExercised where the fast path did not run. Each check
+changes one thing only: fused attention is compared with the formula, the cache by the formula with
+the formula without a cache. So a broken path fails in the rows that bear its name, and the rows
+together lead from the code that runs to the code that prints the formula.
+Previous: model_under_test.py.  Next: call_counter.py.
 """
 
 import math
@@ -13,26 +14,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from diagnostics.verify.subject import Subject
+from diagnostics.verify.model_under_test import ModelUnderTest
 
-Status = Literal["pass", "FAIL", "not here"]
+Status = Literal["pass", "FAIL", "skipped"]
 
 
 @dataclass(frozen=True)
-class Finding:
-    """How far the two lie apart, how far they may, and why."""
+class Comparison:
+    """The difference of a fast path from its reference, its bound, and the bound's reason."""
 
     difference: float
     bound: float
     why: str
 
 
-class NotHere(Exception):
-    """The path cannot be taken on this machine, or by this model; the message says why."""
+class Unavailable(Exception):
+    """This machine or this model has no such path; the message is the reason."""
 
 
-class NotTaken(Exception):
-    """The fast path did not run, so that nothing would have been compared with it."""
+class NotExercised(Exception):
+    """The fast path did not run, so a comparison would have proved nothing."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Check:
     name: str  # what --only takes
     path: str
     against: str
-    run: Callable[[Subject], Finding]
+    run: Callable[[ModelUnderTest], Comparison]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,30 +60,30 @@ class Row:
     seconds: float
 
 
-def run_check(check: Check, subject: Subject) -> Row:
-    """A path that breaks down has failed as much as one that gives something else."""
+def run_check(check: Check, under_test: ModelUnderTest) -> Row:
+    """Runs a check and returns its row. A path that raises an error has failed as well."""
     status: Status = "FAIL"
-    finding = None
+    comparison = None
     started = time.monotonic()
     try:
-        finding = check.run(subject)
-        why = finding.why
-        # not a number is no difference that a bound could allow
-        if finding.difference <= finding.bound < math.inf:
+        comparison = check.run(under_test)
+        why = comparison.why
+        # nan is within no bound, and an infinite bound proves nothing
+        if comparison.difference <= comparison.bound < math.inf:
             status = "pass"
-    except NotHere as absent:
-        status, why = "not here", str(absent)
-    except NotTaken as missed:
-        why = f"the path was not taken: {missed}"
+    except Unavailable as reason:
+        status, why = "skipped", str(reason)
+    except NotExercised as reason:
+        why = f"the fast path was not exercised: {reason}"
     except (RuntimeError, ValueError, TypeError, LookupError) as error:
-        why = f"it broke down: {' '.join(str(error).split())[:200]}"
+        why = f"it raised an error: {' '.join(str(error).split())[:200]}"
     return Row(
         name=check.name,
         path=check.path,
         against=check.against,
         status=status,
-        difference=finding.difference if finding else None,
-        bound=finding.bound if finding else None,
+        difference=comparison.difference if comparison else None,
+        bound=comparison.bound if comparison else None,
         why=why,
         seconds=round(time.monotonic() - started, 2),
     )

@@ -1,10 +1,11 @@
-"""`python main.py verify [RUN]`: every fast path equals the written-out one.
+"""`python main.py verify [RUN]`: compares every fast path with the formula it stands for.
 
-    pass        |fast - plain| <= bound, for the largest difference that was found
-    FAIL        it is larger, or the path broke down or was not taken; exit status 1
-    not here    this machine or this model has no such path; the reason stands beside it
+    pass        |fast - reference| <= bound, for the largest difference there is
+    FAIL        the difference is larger, or the path raised an error or did not run;
+                the exit status is 1
+    skipped     this machine or this model has no such path; the row states the reason
 
-Previous: ../main.py.  Next: rounding.py.
+Previous: ../../main.py.  Next: rounding.py.
 """
 
 import json
@@ -22,50 +23,50 @@ from decoding.settings import Repeated
 from diagnostics.verify.check import Check, Row, run_check
 from diagnostics.verify.checks import (
     attention,
-    formats,
-    learning,
-    machines,
-    quantized,
-    reading,
-    writing,
+    backends,
+    cache,
+    export,
+    generation,
+    quantization,
+    training,
 )
-from diagnostics.verify.subject import Subject, small_subject, subject_of_run
+from diagnostics.verify.model_under_test import ModelUnderTest, model_of_run, small_model
 from training.progress import Bar, new_console
 from training.runtime import choose_runtime
 
 CHECKS = [
-    Check("fused", "fused attention", "the formula", attention.whole_text),
-    Check("fused-cache", "fused attention, cached", "formula, cached", attention.behind_a_cache),
-    Check("fused-backward", "fused attention, gradients", "the formula's", attention.backwards),
-    Check("cached", "text read in pieces", "read whole", reading.cached),
-    Check("reused", "cache cleared and cut back", "no cache", reading.reused),
-    Check("unequal", "unequal texts in a batch", "each alone", reading.unequal),
-    Check("shared", "common beginning read once", "each alone", reading.shared),
-    Check("long", "text past the context", "its window alone", reading.past_the_context),
-    Check("streamed", "tokens streamed", "written whole", writing.streamed),
-    Check("streamed-text", "text streamed", "decoded whole", writing.streamed_text),
-    Check("speculative", "guesses checked together", "greedy, one by one", writing.speculative),
-    Check("beams", "beams, cached", "each text alone", writing.beams),
-    Check("head", "output layer and loss in one", "all logits, then loss", learning.head_and_loss),
-    Check("padded", "padded windows", "each alone", learning.padded_windows),
-    Check("adamw", "fused AdamW", "its formula", learning.adamw),
-    Check("muon", "Muon on stacked matrices", "one by one", learning.muon),
-    Check("resumed", "training resumed", "not interrupted", learning.resumed),
-    Check("compiled", "compiled blocks", "as written", machines.compiled),
-    Check("bf16", "bf16 products", "fp32", machines.bf16),
-    Check("bf16-backward", "bf16 products, gradients", "fp32", machines.bf16_backwards),
-    Check("bf16-fused", "fused attention in bf16", "the formula in bf16", machines.bf16_fused),
-    Check("device", "this device", "the CPU", machines.other_device),
-    Check("int8", "int8 weights", "fp32 weights", quantized.int8_weights),
-    Check("int8-kernel", "int8 weights, few rows", "made into floats", quantized.int8_kernel),
-    Check("exported", "exported, in transformers", "the run itself", formats.exported_model),
-    Check("spelled", "exported tokenizer", "the run's own", formats.exported_tokenizer),
+    Check("fused", "fused attention", "the formula", attention.fused),
+    Check("fused-cache", "fused attention, cached", "formula, cached", attention.fused_with_cache),
+    Check("fused-backward", "fused attention, gradients", "formula", attention.fused_gradients),
+    Check("cached", "decoding with a KV cache", "whole text, no cache", cache.incremental),
+    Check("reused", "cache cleared and truncated", "no cache", cache.reused),
+    Check("unequal", "texts of unequal length", "each text alone", cache.ragged),
+    Check("shared", "shared prefix", "each text alone", cache.shared_prefix),
+    Check("long", "text past the context", "its window alone", cache.past_the_context),
+    Check("streamed", "streamed tokens", "all at the end", generation.streamed),
+    Check("streamed-text", "streamed text", "decoded at the end", generation.streamed_text),
+    Check("speculative", "speculative decoding", "greedy decoding", generation.speculative),
+    Check("beams", "beam search, cached", "each text alone", generation.beams),
+    Check("head", "fused linear cross-entropy", "all logits, then loss", training.fused_loss),
+    Check("padded", "padded windows", "each window alone", training.padded_windows),
+    Check("adamw", "fused AdamW", "the formula", training.adamw),
+    Check("muon", "Muon on stacked matrices", "each matrix alone", training.muon),
+    Check("resumed", "resumed training", "uninterrupted", training.resumed),
+    Check("compiled", "compiled blocks", "eager blocks", backends.compiled),
+    Check("bf16", "bf16 matmuls", "fp32", backends.bf16),
+    Check("bf16-backward", "bf16 matmuls, gradients", "fp32", backends.bf16_gradients),
+    Check("bf16-fused", "fused attention in bf16", "the formula in bf16", backends.bf16_fused),
+    Check("device", "this device", "the CPU", backends.other_device),
+    Check("int8", "int8 weights", "fp32 weights", quantization.int8_weights),
+    Check("int8-kernel", "int8 kernel, few rows", "dequantized", quantization.int8_kernel),
+    Check("exported", "exported, in transformers", "the run itself", export.exported_model),
+    Check("spelled", "exported tokenizer", "the run's own", export.exported_tokenizer),
 ]
 
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyCommand:
-    """Prove that every fast path gives what the written-out one gives, on this machine."""
+    """Prove that every fast path computes what the plain one computes, on this machine."""
 
     run: tyro.conf.Positional[Path | None] = None
     """a run directory, such as runs/tiny; none: a small random model"""
@@ -81,21 +82,22 @@ class VerifyCommand:
 
 
 def verify(arguments: list[str]) -> int:
-    """Runs the checks -> 0, or 1 where one has failed."""
+    """Runs the checks, prints their rows, and returns 0, or 1 where one has failed."""
     command = parse_flags(VerifyCommand, "verify", arguments)
     try:
         runtime = choose_runtime(TrainConfig(device=command.device))
     except ValueError as error:
         raise ValueError(str(error).replace("--train.", "--")) from None
     if command.run is None:
-        subject = small_subject(runtime.device)
+        under_test = small_model(runtime.device)
     else:
-        subject = subject_of_run(command.run, runtime.device)
+        under_test = model_of_run(command.run, runtime.device)
     checks = [check for check in CHECKS if not command.only or check.name in command.only]
     console = new_console()
     if not command.json:
-        console.print(f"device    {runtime.describe().split(',')[0]}\nmodel     {subject.about}")
-    rows = run_checks(checks, subject, Console(stderr=True) if command.json else console)
+        device = runtime.describe().split(",")[0]
+        console.print(f"device    {device}\nmodel     {under_test.description}")
+    rows = run_checks(checks, under_test, Console(stderr=True) if command.json else console)
     if command.json:
         print("\n".join(json.dumps(asdict(row)) for row in rows))
     else:
@@ -103,20 +105,20 @@ def verify(arguments: list[str]) -> int:
     return int(any(row.status == "FAIL" for row in rows))
 
 
-def run_checks(checks: list[Check], subject: Subject, console: Console) -> list[Row]:
-    """One after the other, with a bar."""
+def run_checks(checks: list[Check], under_test: ModelUnderTest, console: Console) -> list[Row]:
+    """Runs one check after the other, with a progress bar, and returns their rows."""
     rows = []
     with Bar(console, "verifying", len(checks)) as bar:
         for check in checks:
             bar.move(len(rows), check.path)
-            rows.append(run_check(check, subject))
+            rows.append(run_check(check, under_test))
         bar.move(len(rows))
     return rows
 
 
 def show(console: Console, rows: list[Row]) -> None:
-    """A table on a terminal; elsewhere plain lines."""
-    heading = ("", "path", "against", "difference", "bound", "why")
+    """Prints the rows as a table on a terminal, as plain lines elsewhere."""
+    heading = ("", "fast path", "reference", "difference", "bound", "reason")
     lines = [cells(row) for row in rows]
     if console.is_terminal:
         table = Table(*heading)
@@ -132,15 +134,17 @@ def show(console: Console, rows: list[Row]) -> None:
 
 
 def cells(row: Row) -> tuple[str, ...]:
+    """Returns the cells of a row of the printed table."""
     numbers = ["" if x is None else f"{x:.2g}" for x in (row.difference, row.bound)]
     return (row.status, row.path, row.against, *numbers, row.why)
 
 
 def summary(rows: list[Row]) -> str:
-    """One line."""
-    count = {status: sum(row.status == status for row in rows) for status in
-             ("pass", "FAIL", "not here")}  # fmt: skip
-    said = f"{count['pass']} paths equal the plain ones, {count['FAIL']} do not"
-    if count["not here"]:
-        said += f", {count['not here']} cannot be taken here"
-    return said + "."
+    """Returns a sentence that counts the rows by their status."""
+    n_pass, n_fail, n_skipped = (
+        sum(row.status == status for row in rows) for status in ("pass", "FAIL", "skipped")
+    )
+    sentence = f"{n_pass} fast paths equal their references, {n_fail} do not"
+    if n_skipped:
+        sentence += f", {n_skipped} are skipped"
+    return sentence + "."

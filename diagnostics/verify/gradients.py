@@ -1,56 +1,59 @@
-"""Logits and gradients of the first blocks, and how far they may lie apart.
+"""Logits and gradients of a truncated model, and the comparison of two such sets of tensors.
 
-    |g' - g| / |g|,   for each parameter; the table shows what comes nearest to its bound
+    |g' - g| / |g|,   for each tensor; the table shows the one that is closest to its bound
 
-Previous: witness.py.  Next: checks/attention.py.
+Previous: call_counter.py.  Next: checks/attention.py.
 """
 
 import torch
 from torch import Tensor
 
-from diagnostics.verify.check import Finding
-from diagnostics.verify.rounding import SAFETY, reason, rounded
+from diagnostics.verify.check import Comparison
+from diagnostics.verify.rounding import SAFETY, explain_bound, perturbed_layers
 from gpt2 import GPT2Model
 from loss import next_token_loss
 from multiheadattention import explicit_attention
 
-Parts = dict[str, Tensor]
+NamedTensors = dict[str, Tensor]
 
 
-def forward_backward(model: GPT2Model, tokens: Tensor) -> Parts:
-    """Logits, and the gradient of the summed loss by each parameter; the loss is written out."""
+def forward_backward(model: GPT2Model, tokens: Tensor) -> NamedTensors:
+    """Returns the logits, and the gradient of the summed loss for each parameter by name.
+
+    tokens: (B, T); the loss is the plain one of loss.py, on the last T - 1 tokens.
+    """
     logits = model(tokens[:, :-1])
     total, _ = next_token_loss(logits, tokens[:, 1:])
-    named = dict(model.named_parameters())
-    found = torch.autograd.grad(total, list(named.values()))
-    return {"the logits": logits.detach(), **dict(zip(named, found, strict=True))}
+    parameters = dict(model.named_parameters())
+    gradients = torch.autograd.grad(total, list(parameters.values()))
+    return {"the logits": logits.detach(), **dict(zip(parameters, gradients, strict=True))}
 
 
-def compare(
-    model: GPT2Model, tokens: Tensor, fast: Parts, plain: Parts, dtype: torch.dtype
-) -> Finding:
-    """What two ways of `forward_backward` gave."""
-    with rounded(model, dtype), explicit_attention():
-        disturbed = forward_backward(model, tokens)
-    return worst(
-        {name: distance(fast[name], plain[name]) for name in plain},
-        {name: SAFETY[dtype] * distance(disturbed[name], plain[name]) for name in plain},
-        reason(dtype, "logits and gradients"),
+def compare_gradients(
+    model: GPT2Model, tokens: Tensor, fast: NamedTensors, plain: NamedTensors, dtype: torch.dtype
+) -> Comparison:
+    """Compares two results of `forward_backward`; the bound is that of roundings in dtype."""
+    with perturbed_layers(model, dtype), explicit_attention():
+        perturbed = forward_backward(model, tokens)
+    return closest_to_bound(
+        {name: relative_distance(fast[name], plain[name]) for name in plain},
+        {name: SAFETY[dtype] * relative_distance(perturbed[name], plain[name]) for name in plain},
+        explain_bound(dtype, "logits and gradients"),
     )
 
 
-def worst(distances: dict[str, float], bounds: dict[str, float], why: str) -> Finding:
-    """The one that comes nearest to its bound; not a number is the nearest of all."""
+def closest_to_bound(distances: dict[str, float], bounds: dict[str, float], why: str) -> Comparison:
+    """Returns the comparison of the tensor that is closest to its bound; nan counts as closest."""
 
-    def share(name: str) -> float:
-        found = distances[name] / bounds[name] if bounds[name] else distances[name]
-        return found if found == found else float("inf")
+    def fraction(name: str) -> float:
+        used = distances[name] / bounds[name] if bounds[name] else distances[name]
+        return used if used == used else float("inf")
 
-    name = max(distances, key=share)
-    return Finding(distances[name], bounds[name], f"{why}, relative; nearest: {name}")
+    name = max(distances, key=fraction)
+    return Comparison(distances[name], bounds[name], f"{why}, relative; closest: {name}")
 
 
-def distance(x: Tensor, y: Tensor) -> float:
-    """Relative to y, over all its numbers."""
+def relative_distance(x: Tensor, y: Tensor) -> float:
+    """Returns |x - y| / |y|, with the Euclidean norm over all numbers of two tensors."""
     x, y = x.double(), y.double()
     return float((x - y).norm() / y.norm())

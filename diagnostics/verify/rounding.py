@@ -1,14 +1,14 @@
-"""Rounding: how far two ways of computing the same thing may lie apart.
+"""Rounding: how much two correct ways of computing the same thing may differ.
 
     y -> y (1 + s u)      s = +1 or -1, drawn for every number;  u = 2^-24 in fp32, 2^-8 in bf16
 
-Two correct ways differ because they round in different places. What that does to the result
-depends on the model: a deep or badly scaled one amplifies it. So it is measured on the model
-itself: the formula runs once more with every layer's output moved by one rounding error u, and
-the distance to the undisturbed result is the unit in which bounds are stated. This is Monte Carlo
-arithmetic, Parker 1997, with one rounding for each layer instead of each operation. A factor pays
-for the others: in fp32 the sums round as well, in bf16 they are kept in fp32.
-Previous: command.py.  Next: subject.py.
+Two correct ways differ because they round in different places. The effect on the result depends
+on the model: a deep or badly scaled one amplifies it. So the effect is measured on the model
+itself: the formula runs once more with every layer's output perturbed by one rounding error u, and
+the distance from the unperturbed result is the unit in which bounds are stated. This is Monte
+Carlo arithmetic, Parker 1997, with one rounding per layer instead of one per operation. A safety
+factor pays for the other roundings: in fp32 the sums round as well, in bf16 sums are fp32.
+Previous: command.py.  Next: model_under_test.py.
 """
 
 from collections.abc import Iterator
@@ -27,33 +27,33 @@ LAYERS = (nn.Embedding, nn.Linear, LayerNorm, GELU, CausalSoftmax)
 NAMES = {torch.float32: "fp32", torch.bfloat16: "bf16"}
 
 
-def unit(dtype: torch.dtype) -> float:
-    """The largest relative error of one rounding: half the distance from 1 to the next number."""
+def unit_roundoff(dtype: torch.dtype) -> float:
+    """Returns the largest relative error of one rounding: half of the machine epsilon."""
     return torch.finfo(dtype).eps / 2
 
 
-def moved(x: Tensor, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
-    """Every number up or down by one rounding error; its gradient as well."""
+def perturb(x: Tensor, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
+    """Returns x with every number one rounding error larger or smaller; its gradient as well."""
     up = torch.randint(2, x.shape, generator=generator, device=x.device, dtype=torch.int8)
-    return x * (1 + (2 * up - 1) * unit(dtype)).to(torch.float32)
+    return x * (1 + (2 * up - 1) * unit_roundoff(dtype)).to(torch.float32)
 
 
 @contextmanager
-def rounded(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
-    """Inside this context every layer's output, and every score, is moved by one rounding error."""
+def perturbed_layers(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
+    """Inside this context every layer's output and every attention score is perturbed."""
     device = next(model.parameters()).device
     generator = torch.Generator(device).manual_seed(1)
 
-    def move_output(layer: nn.Module, given: tuple, y: Tensor) -> Tensor:
-        return moved(y, dtype, generator)
+    def perturb_output(layer: nn.Module, inputs: tuple, y: Tensor) -> Tensor:
+        return perturb(y, dtype, generator)
 
-    def move_scores(layer: nn.Module, given: tuple) -> tuple:
-        return moved(given[0], dtype, generator), *given[1:]
+    def perturb_scores(layer: nn.Module, inputs: tuple) -> tuple:
+        return perturb(inputs[0], dtype, generator), *inputs[1:]
 
     layers = [layer for layer in model.modules() if isinstance(layer, LAYERS)]
-    hooks = [layer.register_forward_hook(move_output) for layer in layers]
+    hooks = [layer.register_forward_hook(perturb_output) for layer in layers]
     hooks += [
-        layer.register_forward_pre_hook(move_scores)
+        layer.register_forward_pre_hook(perturb_scores)
         for layer in layers
         if isinstance(layer, CausalSoftmax)
     ]
@@ -64,8 +64,11 @@ def rounded(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
             hook.remove()
 
 
-def largest(x: Tensor, y: Tensor) -> float:
-    """The largest difference of two tensors of one shape; nan where one has it."""
+def max_abs_diff(x: Tensor, y: Tensor) -> float:
+    """Returns the largest absolute difference of two tensors; nan where one of them has nan.
+
+    Raises ValueError where their shapes differ.
+    """
     if x.shape != y.shape:
         raise ValueError(f"{tuple(x.shape)} cannot equal {tuple(y.shape)}")
     return float((x.detach().double() - y.detach().double()).abs().max())
@@ -73,12 +76,15 @@ def largest(x: Tensor, y: Tensor) -> float:
 
 @torch.inference_mode()
 def logit_bound(model: GPT2Model, tokens: Tensor, logits: Tensor, dtype: torch.dtype) -> float:
-    """For logits (B, T, V) of tokens, which the formula gave."""
-    with rounded(model, dtype), explicit_attention():
-        return SAFETY[dtype] * largest(model(tokens), logits)
+    """Returns how much logits may differ from those that the formula gives for tokens.
+
+    tokens: (B, T), logits: (B, T, V); the bound is absolute and allows for roundings in dtype.
+    """
+    with perturbed_layers(model, dtype), explicit_attention():
+        return SAFETY[dtype] * max_abs_diff(model(tokens), logits)
 
 
-def reason(dtype: torch.dtype, what: str = "the logits", times: int = 1) -> str:
-    """Why such a bound."""
+def explain_bound(dtype: torch.dtype, what: str = "the logits", times: int = 1) -> str:
+    """Returns the reason of a bound that was measured by perturbing every layer."""
     factor = times * SAFETY[dtype]
-    return f"{factor} x what one {NAMES[dtype]} rounding in every layer moves {what}"
+    return f"{factor} x the effect of one {NAMES[dtype]} rounding in every layer on {what}"

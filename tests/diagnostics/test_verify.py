@@ -16,9 +16,9 @@ from torch.nn import functional as F
 
 import main
 from cfg_gpt2 import GPT2Config
-from diagnostics.verify.checks import attention, writing
+from diagnostics.verify.checks import attention, generation
 from diagnostics.verify.command import CHECKS
-from diagnostics.verify.subject import Subject, small_subject
+from diagnostics.verify.model_under_test import ModelUnderTest, small_model
 from gelu import GELU
 from generation import SamplingConfig, stream
 from gpt2 import GPT2Model
@@ -36,17 +36,17 @@ Verify = Callable[..., tuple[int, Rows]]
 
 
 @pytest.fixture(scope="module")
-def small() -> Subject:
-    return small_subject(torch.device("cpu"))
+def small() -> ModelUnderTest:
+    return small_model(torch.device("cpu"))
 
 
 @pytest.fixture
 def verify(
-    small: Subject, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    small: ModelUnderTest, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Verify:
     """`verify` with some checks, or the quick ones -> the exit status and the rows by name."""
     # a copy has computed nothing yet: what a break does to the formula itself would show
-    monkeypatch.setattr("diagnostics.verify.command.small_subject", lambda device: replace(small))
+    monkeypatch.setattr("diagnostics.verify.command.small_model", lambda device: replace(small))
 
     def run(*only: str) -> tuple[int, Rows]:
         flags = [flag for name in only or QUICK for flag in ("--only", name)]
@@ -69,7 +69,7 @@ def test_an_intact_program_passes(verify: Verify) -> None:
     status, rows = verify()
     assert (status, failed(rows)) == (0, set())
     assert list(rows) == QUICK
-    absent = {name for name, row in rows.items() if row["status"] == "not here"}
+    absent = {name for name, row in rows.items() if row["status"] == "skipped"}
     # the last two need a package that a machine may lack
     assert absent <= {"bf16-fused", "device", "exported", "spelled"}
     for row in rows.values():
@@ -80,7 +80,7 @@ def test_an_intact_program_passes(verify: Verify) -> None:
 def test_compiled_blocks_pass(verify: Verify) -> None:
     status, rows = verify("compiled")
     assert status == 0
-    assert rows["compiled"]["status"] in ("pass", "not here")
+    assert rows["compiled"]["status"] in ("pass", "skipped")
 
 
 def test_a_run_is_verified_with_its_own_weights_and_tokenizer(
@@ -194,14 +194,14 @@ def a_stream_that_drops_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
     def drop_one(model: GPT2Model, prompt: list[int], config: SamplingConfig) -> Iterator[int]:
         yield from (token for i, token in enumerate(stream(model, prompt, config)) if i != 5)
 
-    monkeypatch.setattr(writing, "stream", drop_one)
+    monkeypatch.setattr(generation, "stream", drop_one)
 
 
 def a_stream_that_comes_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def hold_back(model: GPT2Model, prompt: list[int], config: SamplingConfig) -> Iterator[int]:
         yield from list(stream(model, prompt, config))
 
-    monkeypatch.setattr(writing, "stream", hold_back)
+    monkeypatch.setattr(generation, "stream", hold_back)
 
 
 def a_matrix_exported_unturned(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,7 +335,7 @@ def test_a_break_shows_in_no_other_row(
 
 def skip_where_absent(broken: Break, rows: Rows) -> None:
     """Some machines have no compiler, no transformers."""
-    absent = [rows[name] for name in broken.fails if rows[name]["status"] == "not here"]
+    absent = [rows[name] for name in broken.fails if rows[name]["status"] == "skipped"]
     if absent:
         pytest.skip(str(absent[0]["why"]))
 
@@ -344,7 +344,7 @@ def skip_where_absent(broken: Break, rows: Rows) -> None:
     ("put_in", "names"),
     [(a_path_compared_with_itself, FUSED), (a_stream_that_comes_all_at_once, {"streamed"})],
 )
-def test_a_path_that_was_not_taken_is_no_proof(
+def test_a_path_that_was_not_exercised_fails(
     put_in: Callable[[pytest.MonkeyPatch], None],
     names: set[str],
     verify: Verify,
@@ -352,4 +352,4 @@ def test_a_path_that_was_not_taken_is_no_proof(
 ) -> None:
     put_in(monkeypatch)
     _, rows = verify(*names)
-    assert all("not taken" in str(row["why"]) for row in rows.values())
+    assert all("not exercised" in str(row["why"]) for row in rows.values())

@@ -1,1 +1,1 @@
-"""The checks of `verify`, by what they look at; command.py lists them in order."""
+"""The checks of `verify`, grouped by the part of the program they test; command.py lists them."""

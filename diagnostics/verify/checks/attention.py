@@ -1,6 +1,6 @@
-"""Fused attention against the formula: a whole text, behind a cache, and its gradients.
+"""Fused attention against the formula: a whole text, with a KV cache, and its gradients.
 
-Previous: ../gradients.py.  Next: reading.py.
+Previous: ../gradients.py.  Next: cache.py.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -8,64 +8,69 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-from diagnostics.verify.check import Finding
-from diagnostics.verify.gradients import compare, forward_backward
-from diagnostics.verify.rounding import largest, reason
-from diagnostics.verify.subject import Subject
-from diagnostics.verify.witness import watch
+from diagnostics.verify.call_counter import count_calls
+from diagnostics.verify.check import Comparison
+from diagnostics.verify.gradients import compare_gradients, forward_backward
+from diagnostics.verify.model_under_test import ModelUnderTest
+from diagnostics.verify.rounding import explain_bound, max_abs_diff
 from multiheadattention import explicit_attention
 
 FP32 = torch.float32
 
 
 @torch.inference_mode()
-def whole_text(subject: Subject) -> Finding:
-    """All positions at once, as in training."""
-    model, n_layer = subject.model, subject.model.config.n_layer
-    with watch(model) as seen:
-        fused = model(subject.tokens)
-    seen.require_fused_only(n_layer)
-    with watch(model) as seen, explicit_attention():
-        formula = model(subject.tokens)
-    seen.require_formula_only(n_layer)
-    return Finding(largest(fused, formula), subject.fp32_bound, reason(FP32))
+def fused(under_test: ModelUnderTest) -> Comparison:
+    """Compares fused with explicit attention on all positions at once, as in training."""
+    model, n_layer = under_test.model, under_test.model.config.n_layer
+    with count_calls(model) as calls:
+        fast = model(under_test.tokens)
+    calls.require_fused_only(n_layer)
+    with count_calls(model) as calls, explicit_attention():
+        plain = model(under_test.tokens)
+    calls.require_explicit_only(n_layer)
+    return Comparison(max_abs_diff(fast, plain), under_test.fp32_bound, explain_bound(FP32))
 
 
 @torch.inference_mode()
-def behind_a_cache(subject: Subject) -> Finding:
-    """Several positions, then one, then one in rows of unequal length: three shapes of mask."""
-    model, n_layer = subject.model, subject.model.config.n_layer
-    with watch(model) as seen:
-        fused = read_in_three(subject, nullcontext())
-    seen.require_fused_only(4 * n_layer)
-    with watch(model) as seen:
-        formula = read_in_three(subject, explicit_attention())
-    seen.require_formula_only(4 * n_layer)
-    return Finding(largest(fused, formula), subject.fp32_bound, reason(FP32))
+def fused_with_cache(under_test: ModelUnderTest) -> Comparison:
+    """Compares the two with a cache, for the three masks that there are.
+
+    The model computes several tokens, then one, then one in rows of unequal length.
+    """
+    model, n_layer = under_test.model, under_test.model.config.n_layer
+    with count_calls(model) as calls:
+        fast = logits_with_cache(under_test, nullcontext())
+    calls.require_fused_only(4 * n_layer)
+    with count_calls(model) as calls:
+        plain = logits_with_cache(under_test, explicit_attention())
+    calls.require_explicit_only(4 * n_layer)
+    return Comparison(max_abs_diff(fast, plain), under_test.fp32_bound, explain_bound(FP32))
 
 
-def read_in_three(subject: Subject, attention: AbstractContextManager[None]) -> Tensor:
-    """-> (B, T, V), of what was read behind the beginning of the text."""
-    tokens = subject.tokens[:, :-1]
-    n_first = max(1, tokens.size(1) // 2)
-    cache = subject.model.new_cache(len(tokens))
+def logits_with_cache(
+    under_test: ModelUnderTest, attention: AbstractContextManager[None]
+) -> Tensor:
+    """Returns (B, T, V): the logits of the tokens that follow a prefilled half of the text."""
+    tokens = under_test.tokens[:, :-1]
+    n_prefill = max(1, tokens.size(1) // 2)
+    cache = under_test.model.new_cache(len(tokens))
     with attention:
-        subject.model(tokens[:, :n_first], cache)
-        several = subject.model(tokens[:, n_first:-1], cache)
-        one = subject.model(tokens[:, -1:], cache)
+        under_test.model(tokens[:, :n_prefill], cache)
+        several = under_test.model(tokens[:, n_prefill:-1], cache)
+        one = under_test.model(tokens[:, -1:], cache)
         for layer in cache:
-            layer.set_lengths([n_first, *[tokens.size(1)] * (len(tokens) - 1)])
-        unequal = subject.model(subject.tokens[:, -1:], cache)
+            layer.set_lengths([n_prefill, *[tokens.size(1)] * (len(tokens) - 1)])
+        unequal = under_test.model(under_test.tokens[:, -1:], cache)
     return torch.cat([several, one, unequal], dim=1)
 
 
-def backwards(subject: Subject) -> Finding:
-    """The gradients of a training step."""
-    model = subject.first_blocks
-    with watch(model) as seen:
-        fused = forward_backward(model, subject.tokens)
-    seen.require_fused_only(model.config.n_layer)
-    with watch(model) as seen, explicit_attention():
-        formula = forward_backward(model, subject.tokens)
-    seen.require_formula_only(model.config.n_layer)
-    return compare(model, subject.tokens, fused, formula, FP32)
+def fused_gradients(under_test: ModelUnderTest) -> Comparison:
+    """Compares the gradients of a training step through fused and through explicit attention."""
+    model = under_test.truncated_model
+    with count_calls(model) as calls:
+        fast = forward_backward(model, under_test.tokens)
+    calls.require_fused_only(model.config.n_layer)
+    with count_calls(model) as calls, explicit_attention():
+        plain = forward_backward(model, under_test.tokens)
+    calls.require_explicit_only(model.config.n_layer)
+    return compare_gradients(model, under_test.tokens, fast, plain, FP32)
