@@ -1,16 +1,19 @@
 """The tokenizer: text becomes a list of token ids, and token ids become text again.
 
-    text -> UTF-8 bytes -> words of GPT-2's pattern -> bytes merged pair by pair -> ids
+    text -> words of GPT-2's pattern -> UTF-8 bytes -> bytes merged pair by pair -> ids
 
-Byte-level byte-pair encoding (BPE), Radford et al. 2019, section 2.2, after Sennrich et al. 2016.
-It starts from the 256 bytes, so there is no text that it cannot write. Beside it stands the
-simplest tokenizer of all, one id a character. Both are kept in one file, tokenizer.json, which
-the libraries `tokenizers` and `transformers` load as well.
+Byte-level byte-pair encoding (BPE): Sennrich et al. 2016, algorithm 1, on the bytes of words as in
+Radford et al. 2019, section 2.2. It starts from the 256 bytes, so there is no text that it cannot
+encode. The algorithm stands first, written out; the class Tokenizer gives the same ids with the
+library `tokenizers`, which is written in Rust. Beside BPE stands the simplest tokenizer of all, one
+id per character. Both are kept in one file, tokenizer.json, which `transformers` loads as well.
 Previous: loss.py.  Next: load_data.py.
 """
 
 import codecs
+from collections import Counter
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +26,77 @@ from run_directory.files import write_whole
 END_OF_TEXT = "<|endoftext|>"
 TOKENIZER_FILE = "tokenizer.json"
 VOCABULARIES = ((TOKENIZER_FILE,), ("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
+
+# From GPT-2's encoder.py. A word is the end of a contraction; or letters, numbers or other signs,
+# with a space before them; or white space, without its last character where a word follows.
+GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+
+Word = tuple[bytes, ...]  # the tokens that a word consists of, each as its bytes
+Pair = tuple[bytes, bytes]  # two neighbouring tokens of a word
+
+
+def split_words(text: str) -> list[Word]:
+    """Returns the words of a text, each as its UTF-8 bytes; no token reaches beyond a word."""
+    # Python's own `re` has no \p{L}, the letters of all scripts, and no \p{N}, their numbers.
+    words = pre_tokenizers.Split(Regex(GPT2_PATTERN), "isolated").pre_tokenize_str(text)
+    return [tuple(bytes([byte]) for byte in word.encode()) for word, _ in words]
+
+
+def merge_pair(word: Word, pair: Pair) -> Word:
+    """Returns the word with every occurrence of the pair, from left to right, as one token."""
+    merged: list[bytes] = []
+    for token in word:
+        if merged and (merged[-1], token) == pair:
+            merged[-1] += token
+        else:
+            merged.append(token)
+    return tuple(merged)
+
+
+def learn_merges(texts: Iterable[str], vocab_size: int) -> tuple[dict[Pair, int], dict[bytes, int]]:
+    """Trains BPE: counts the pairs of neighbouring tokens, merges the most frequent one, repeats.
+
+    Returns the rank of each merged pair and the id of each token: the end of text, the 256 bytes
+    and the merges. Of equally frequent pairs, the one with the smallest ids (first, second) comes
+    first. Training ends with vocab_size tokens, or when no pair is left that occurs twice.
+
+    >>> ranks, ids = learn_merges(["low low lower lowest"], vocab_size=260)
+    >>> ranks
+    {(b'l', b'o'): 0, (b'lo', b'w'): 1, (b' ', b'low'): 2}
+    """
+    words = Counter(word for text in texts for word in split_words(text))
+    alphabet = [END_OF_TEXT.encode(), *(bytes([byte]) for byte in BYTE_OF_CHARACTER.values())]
+    ids = {token: id for id, token in enumerate(alphabet)}
+    ranks: dict[Pair, int] = {}
+    while len(ids) < vocab_size:
+        counts: Counter[Pair] = Counter()
+        for word, count in words.items():
+            for pair in pairwise(word):
+                counts[pair] += count
+        best = min(counts, key=lambda p: (-counts[p], ids[p[0]], ids[p[1]]), default=None)
+        if best is None or counts[best] < 2:
+            break
+        ranks[best] = len(ranks)
+        ids.setdefault(b"".join(best), len(ids))
+        words = Counter({merge_pair(word, best): count for word, count in words.items()})
+    return ranks, ids
+
+
+def encode_by_merges(text: str, ranks: dict[Pair, int], ids: dict[bytes, int]) -> list[int]:
+    """Encodes a text by BPE: in each word, the pairs are merged in the order of their ranks.
+
+    >>> ranks, ids = learn_merges(["low low lower lowest"], vocab_size=260)
+    >>> tokens = list(ids)
+    >>> [tokens[id] for id in encode_by_merges("slow lower", ranks, ids)]
+    [b's', b'low', b' low', b'e', b'r']
+    """
+    encoded: list[int] = []
+    for word in split_words(text):
+        tokens = word
+        while known := ranks.keys() & pairwise(tokens):
+            tokens = merge_pair(tokens, min(known, key=ranks.__getitem__))
+        encoded += [ids[token] for token in tokens]
+    return encoded
 
 
 class Tokenizer:

@@ -1,5 +1,6 @@
-"""Tokenizer against tiktoken and transformers, and against its own promises."""
+"""Tokenizer against tiktoken, transformers and byte-pair encoding written out; its own promises."""
 
+import doctest
 import json
 import random
 from pathlib import Path
@@ -12,7 +13,17 @@ from tiktoken.load import data_gym_to_mergeable_bpe_ranks
 from tokenizers import Tokenizer as Library
 from tokenizers import models, pre_tokenizers, trainers
 
-from tokenizer import BYTE_OF_CHARACTER, END_OF_TEXT, Tokenizer
+import tokenizer as module
+from tokenizer import (
+    BYTE_OF_CHARACTER,
+    END_OF_TEXT,
+    GPT2_PATTERN,
+    Pair,
+    Tokenizer,
+    encode_by_merges,
+    learn_merges,
+    split_words,
+)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 GPT2_FILES = SHARED / "gpt2_vocab"
@@ -22,12 +33,15 @@ needs_shared = pytest.mark.skipif(
     reason="GPT-2's vocabulary and the corpora lie outside the repository, in ../shared",
 )
 # Radford et al. 2019, as published with GPT-2's encoder.py.
-GPT2_PATTERN = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
+PUBLISHED_PATTERN = (
+    r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
+)
 
 ENGLISH = "The fox asked where the drum was. It's in the barn, the hen said, isn't it?\n" * 20
 RUSSIAN = "Лиса спросила, где барабан. «В сарае», — ответила курица, и все засмеялись.\n" * 20
 TRAINED = Tokenizer.train([ENGLISH, RUSSIAN], 350)
 patient = settings(deadline=None)  # the machine may be busy
+seeded = settings(patient, derandomize=True)
 texts = st.text(st.characters(exclude_categories=["Cs"]))  # all of Unicode but surrogates
 
 
@@ -39,7 +53,7 @@ def tiktoken_of(folder: Path) -> tiktoken.Encoding:
            if token != END_OF_TEXT}  # fmt: skip
     return tiktoken.Encoding(
         "oracle",
-        pat_str=GPT2_PATTERN,
+        pat_str=PUBLISHED_PATTERN,
         mergeable_ranks=ids,
         special_tokens={END_OF_TEXT: model["vocab"][END_OF_TEXT]},
     )
@@ -53,7 +67,10 @@ def tiktoken_gpt2() -> tiktoken.Encoding:
             str(GPT2_FILES / "vocab.bpe"), str(GPT2_FILES / "encoder.json")
         )
     return tiktoken.Encoding(
-        "gpt2", pat_str=GPT2_PATTERN, mergeable_ranks=ranks, special_tokens={END_OF_TEXT: 50256}
+        "gpt2",
+        pat_str=PUBLISHED_PATTERN,
+        mergeable_ranks=ranks,
+        special_tokens={END_OF_TEXT: 50256},
     )
 
 
@@ -328,3 +345,97 @@ def test_a_surrogate_is_refused_with_its_place():
 def test_the_alphabet_of_bytes_is_gpt2s():
     assert gpt2_alphabet() == BYTE_OF_CHARACTER
     assert set(BYTE_OF_CHARACTER) == set(pre_tokenizers.ByteLevel.alphabet())
+
+
+def merges_of(tokenizer: Tokenizer) -> tuple[list[Pair], dict[bytes, int]]:
+    """The merges of a library tokenizer in their order and its vocabulary, both in bytes."""
+    model = json.loads(tokenizer.to_json())["model"]
+    shown = gpt2_alphabet()
+
+    def in_bytes(token: str) -> bytes:
+        return token.encode() if token == END_OF_TEXT else bytes(shown[c] for c in token)
+
+    ids = {in_bytes(token): id for token, id in model["vocab"].items()}
+    return [(in_bytes(first), in_bytes(second)) for first, second in model["merges"]], ids
+
+
+@pytest.fixture(scope="module")
+def gpt2() -> tuple[Tokenizer, dict[Pair, int], dict[bytes, int]]:
+    """GPT-2's own tokenizer, the rank of each of its merged pairs and the id of each token."""
+    tokenizer = Tokenizer.from_gpt2(GPT2_FILES)
+    merges, ids = merges_of(tokenizer)
+    return tokenizer, {pair: rank for rank, pair in enumerate(merges)}, ids
+
+
+def beginning(corpus: Path, n_bytes: int) -> str:
+    """The first n_bytes bytes of a corpus, without a character that they cut in two."""
+    with corpus.open("rb") as file:
+        return file.read(n_bytes).decode(errors="ignore")
+
+
+def test_the_worked_examples_of_byte_pair_encoding_are_true():
+    assert doctest.testmod(module) == (0, 5)
+
+
+@needs_shared
+@pytest.mark.parametrize("corpus", CORPORA, ids=lambda path: path.stem)
+def test_merges_written_out_are_the_librarys_on_both_corpora(corpus):
+    text = beginning(corpus, 100_000)
+    ranks, ids = learn_merges([text], 320)
+    trained = Tokenizer.train([text], 320)
+    assert (list(ranks), ids) == merges_of(trained)
+    assert list(ranks.values()) == list(range(63))
+    assert encode_by_merges(text, ranks, ids) == trained.encode(text)
+
+
+@needs_shared
+@pytest.mark.parametrize("corpus", CORPORA, ids=lambda path: path.stem)
+def test_merges_written_out_are_the_librarys_until_no_pair_occurs_twice(corpus):
+    lines = beginning(corpus, 4000).splitlines(keepends=True)
+    ranks, ids = learn_merges(iter(lines), 10_000)
+    assert (list(ranks), ids) == merges_of(Tokenizer.train(lines, 10_000))
+    assert 500 < len(ids) < 10_000
+
+
+@seeded
+@given(st.lists(st.text("ab \n", max_size=40), max_size=5))
+@example([END_OF_TEXT, END_OF_TEXT])
+def test_ties_between_equally_frequent_pairs_are_decided_as_in_the_library(texts):
+    ranks, ids = learn_merges(texts, 275)
+    assert (list(ranks), ids) == merges_of(Tokenizer.train(texts, 275))
+
+
+@needs_shared
+@pytest.mark.parametrize("corpus", CORPORA, ids=lambda path: path.stem)
+def test_gpt2_ids_by_merges_written_out_are_the_librarys_on_both_corpora(corpus, gpt2):
+    tokenizer, ranks, ids = gpt2
+    text = beginning(corpus, 100_000)
+    assert encode_by_merges(text, ranks, ids) == tokenizer.encode(text)
+
+
+@needs_shared
+@seeded
+@given(text=texts)
+@example(text="I'll say it isn't 12½ times\n\n  as good\u3000\x1c")
+def test_gpt2_ids_of_random_text_by_merges_written_out_are_the_librarys(gpt2, text):
+    tokenizer, ranks, ids = gpt2
+    assert encode_by_merges(text, ranks, ids) == tokenizer.encode(text)
+
+
+def test_ids_of_random_strings_by_trained_merges_written_out_are_the_librarys():
+    merges, ids = merges_of(TRAINED)
+    ranks = {pair: rank for rank, pair in enumerate(merges)}
+    for text in random_strings(1000):
+        assert encode_by_merges(text, ranks, ids) == TRAINED.encode(text)
+
+
+def test_words_are_those_of_gpt2s_encoder_whatever_the_character():
+    """Characters of all scripts, each behind and before a letter, a number, a sign and a space."""
+    library = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    shown = gpt2_alphabet()
+    rng = random.Random(4)
+    characters = [chr(n) for n in (*range(0x3100), *rng.sample(range(0xE000, 0x110000), 10_000))]
+    text = "".join(f"a{c}1{c}!{c} {c}" for c in characters)
+    expected = [bytes(shown[c] for c in word) for word, _ in library.pre_tokenize_str(text)]
+    assert [b"".join(word) for word in split_words(text)] == expected
+    assert GPT2_PATTERN == PUBLISHED_PATTERN
