@@ -12,7 +12,7 @@ Previous: loss.py.  Next: load_data.py.
 
 import codecs
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 
@@ -100,7 +100,7 @@ def encode_by_merges(text: str, ranks: dict[Pair, int], ids: dict[bytes, int]) -
 
 
 class Tokenizer:
-    """Text to ids and back, by BPE or by characters.
+    """Converts text to ids and back, by BPE or by characters, on the library `tokenizers`.
 
     decode(encode(text)) is the text, whatever the text. What a user types never becomes the
     end-of-text token, not even the characters "<|endoftext|>", unless encode is asked for it.
@@ -114,21 +114,21 @@ class Tokenizer:
         )
         library.add_special_tokens([END_OF_TEXT])
         library.encode_special_tokens = True  # else a user could type the end of the text
-        library.no_truncation()  # a foreign tokenizer.json may carry both
+        library.no_truncation()  # a tokenizer.json from elsewhere may ask for both
         library.no_padding()
         self._library = library
-        self._by_character = isinstance(library.model, models.WordLevel)
-        self._ids_of_characters = _table_of(library) if self._by_character else None
+        by_character = isinstance(library.model, models.WordLevel)
+        self._id_of_code_point = _code_point_table(library) if by_character else None
         vocabulary = library.get_vocab()
         self.end_of_text: int = vocabulary[END_OF_TEXT]
         self.vocab_size: int = max(vocabulary.values()) + 1
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
-        """BPE with at most vocab_size tokens: 256 bytes, the end of text, and merges.
+        """Trains BPE as learn_merges does, to at most vocab_size tokens.
 
-        Merging stops early when no pair of tokens is left that occurs twice. The library
-        holds 256 texts at a time: give a long text in pieces. The same texts give the same ids.
+        The library holds 256 texts in memory at a time: give a long text in pieces. Raises
+        ValueError for a vocab_size that has no room for all bytes and the end of text.
         """
         require(
             vocab_size >= 257,
@@ -147,11 +147,11 @@ class Tokenizer:
 
     @classmethod
     def characters(cls, texts: Iterable[str]) -> "Tokenizer":
-        """One id for every character (code point) of the texts, and one for the end of text."""
-        seen: set[str] = set()
+        """Makes a tokenizer with id 0 for the end of text, then one id per code point of texts."""
+        known: set[str] = set()
         for text in texts:
-            seen.update(text)
-        vocabulary = {token: id for id, token in enumerate([END_OF_TEXT, *sorted(seen)])}
+            known.update(text)
+        vocabulary = {token: id for id, token in enumerate([END_OF_TEXT, *sorted(known)])}
         library = Library(models.WordLevel(vocabulary))
         library.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
         library.decoder = decoders.Fuse()
@@ -159,25 +159,20 @@ class Tokenizer:
 
     @classmethod
     def from_gpt2(cls, folder: str | Path) -> "Tokenizer":
-        """A ready vocabulary: tokenizer.json, vocab.json + merges.txt or encoder.json + vocab.bpe.
+        """Reads a vocabulary of the GPT-2 family in any of the three forms of VOCABULARIES.
 
         Raises FileNotFoundError when the folder has none of them, ValueError for a broken one.
         """
-        files = vocabulary_files(folder)
-        if len(files) == 1:
-            return _open(files[0], lambda: Library.from_str(files[0].read_text(encoding="utf-8")))
-        vocabulary, merges = map(str, files)
-        return _open(files[0], lambda: _byte_level(models.BPE.from_file(vocabulary, merges)))
+        return _open(*vocabulary_files(folder))
 
     @classmethod
     def load(cls, run_dir: str | Path) -> "Tokenizer":
-        """Reads run_dir/tokenizer.json, which save has written."""
+        """Reads run_dir/tokenizer.json; raises FileNotFoundError where there is none."""
         file = Path(run_dir) / TOKENIZER_FILE
         if not file.is_file():
-            raise FileNotFoundError(
-                f"{file} does not exist; name a run directory, such as runs/tiny"
-            )
-        return _open(file, lambda: Library.from_str(file.read_text(encoding="utf-8")))
+            advice = "name a run directory, such as runs/tiny"
+            raise FileNotFoundError(f"{file} does not exist; {advice}")
+        return _open(file)
 
     def save(self, run_dir: str | Path) -> None:
         """Writes run_dir/tokenizer.json, whole or not at all."""
@@ -186,13 +181,13 @@ class Tokenizer:
         write_whole(file, lambda path: path.write_text(text, encoding="utf-8"))
 
     def to_json(self) -> str:
-        """What stands in tokenizer.json."""
+        """Returns the text of the file tokenizer.json."""
         return self._library.to_str(pretty=True)
 
     def encode(self, text: str, *, allow_end_of_text: bool = False) -> list[int]:
-        """The ids of a text; with allow_end_of_text, "<|endoftext|>" in it is the one token.
+        """Returns the ids of a text; allow_end_of_text reads "<|endoftext|>" in it as that token.
 
-        Raises ValueError for a character that a character tokenizer has never seen.
+        Raises UnseenCharacter for one that a character tokenizer lacks, ValueError for a surrogate.
         """
         if not allow_end_of_text:
             return self.encode_batch([text])[0]
@@ -200,27 +195,34 @@ class Tokenizer:
         return first + [id for piece in others for id in (self.end_of_text, *piece)]
 
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
-        """The ids of each text, on all cores; many texts of some kilobytes go fastest."""
-        if self._ids_of_characters is not None:
-            return [self._look_up(text) for text in texts]
+        """Returns the ids of each text; BPE uses all cores, best with many texts of some kB."""
+        if self._id_of_code_point is not None:
+            return [self._look_up(text, self._id_of_code_point) for text in texts]
         for text in texts:
-            _refuse_surrogates(text)
+            try:
+                text.encode()  # fails on surrogates, which Python makes of bytes that are not UTF-8
+            except UnicodeEncodeError as error:
+                raise ValueError(
+                    f"{text[error.start]!r} at position {error.start} of the text is a surrogate, "
+                    "not a character; give the text as UTF-8"
+                ) from None
         encodings = self._library.encode_batch_fast(texts, add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of the ids. Bytes that are no UTF-8 become U+FFFD, the replacement character.
+        """Returns the text of the ids: the bytes of their tokens, joined and read as UTF-8.
 
-        The end-of-text token is written out as "<|endoftext|>": what a model produced can be seen.
+        Bytes that are not UTF-8 become U+FFFD, the replacement character. The end-of-text token
+        becomes "<|endoftext|>", so that the reader sees where a model ended a text.
         """
         return b"".join(map(self.token_bytes, ids)).decode("utf-8", errors="replace")
 
     def decode_stream(self) -> "DecodeStream":
-        """A decoder that is fed one id at a time."""
+        """Returns a decoder that takes one id at a time."""
         return DecodeStream(self)
 
     def token_bytes(self, id: int) -> bytes:
-        """The bytes that a token stands for; they may be a part of a character.
+        """Returns the bytes that a token stands for, which may be only a part of a character.
 
         Raises ValueError for an id outside the vocabulary.
         """
@@ -230,24 +232,23 @@ class Tokenizer:
                 f"token id {id} is not in the vocabulary of {self.vocab_size} tokens; "
                 "use the tokenizer that the model was trained with"
             )
-        if self._by_character or not BYTE_OF_CHARACTER.keys() >= set(token):
+        if self._id_of_code_point is not None or not BYTE_OF_CHARACTER.keys() >= set(token):
             return token.encode()
         return bytes(BYTE_OF_CHARACTER[character] for character in token)
 
-    def _look_up(self, text: str) -> list[int]:
-        """encode for characters: one numpy look-up, 40 times as fast as the library's way."""
-        assert self._ids_of_characters is not None
-        codes = np.frombuffer(text.encode("utf-32-le", errors="surrogatepass"), dtype="<u4")
-        ids = self._ids_of_characters[codes]
+    def _look_up(self, text: str, table: np.ndarray) -> list[int]:
+        """Encodes by characters with one look-up in NumPy, 40 times as fast as the library."""
+        code_points = np.frombuffer(text.encode("utf-32-le", errors="surrogatepass"), dtype="<u4")
+        ids = table[code_points]
         if len(ids) and ids.min() < 0:
             raise UnseenCharacter(text, int(np.argmax(ids < 0)), self.vocab_size - 1)
         return ids.tolist()
 
 
 class DecodeStream:
-    """Decodes ids one by one and holds back the bytes of a character until it is whole.
+    """Decodes ids one at a time, and holds back the bytes of a character until it is complete.
 
-    All pieces together are what decode gives for all ids.
+    The pieces of text, joined, are what Tokenizer.decode returns for all ids.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -255,16 +256,16 @@ class DecodeStream:
         self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def step(self, id: int) -> str:
-        """The text that one more id completes; "" while a character is unfinished."""
+        """Returns the text that the next id completes, "" while a character is incomplete."""
         return self._utf8.decode(self._tokenizer.token_bytes(id))
 
     def finish(self) -> str:
-        """U+FFFD when the ids have ended within a character, else ""."""
+        """Returns U+FFFD when the ids have ended within a character, else ""."""
         return self._utf8.decode(b"", final=True)
 
 
 class UnseenCharacter(ValueError):
-    """A character tokenizer met a character that it has no id for."""
+    """Raised when a character tokenizer has no id for a character of a text."""
 
     def __init__(
         self, text: str, index: int, n_known: int, start: int = 0, where: str = "the text"
@@ -277,12 +278,12 @@ class UnseenCharacter(ValueError):
         )
 
     def within(self, start: int, where: str) -> "UnseenCharacter":
-        """The same, of a text that begins at character `start` of a larger one."""
+        """Returns this error for a text that begins at character `start` of a larger one."""
         return UnseenCharacter(self.text, self.index, self.n_known, start, where)
 
 
 def vocabulary_files(folder: str | Path) -> list[Path]:
-    """The one or two files that from_gpt2 reads in a folder."""
+    """Returns the one or two files of a folder that Tokenizer.from_gpt2 reads."""
     folder = Path(folder).expanduser()
     for names in VOCABULARIES:
         files = [folder / name for name in names]
@@ -294,45 +295,46 @@ def vocabulary_files(folder: str | Path) -> list[Path]:
 
 
 def _bytes_by_character() -> dict[str, int]:
-    """GPT-2's alphabet: the visible character under which each byte stands in a vocabulary.
+    """Returns GPT-2's alphabet: the 256 bytes, each under the character that the files show for it.
 
-    Printable Latin-1 bytes stand for themselves, the other 68 for U+0100 and on in their order:
-    the space, byte 32, is "Ġ". So a vocabulary can be read, and no token has white space in it.
+    Printable Latin-1 bytes are shown as themselves, the other 68 as U+0100 and on in their order:
+    the space, byte 32, is "Ġ". So a file can be read, and no token has white space in it. The
+    order of the alphabet is also the order of the ids that single bytes have.
     """
     visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = [byte for byte in range(256) if byte not in visible]
-    shown = {chr(byte): byte for byte in visible}
-    return shown | {chr(0x100 + rank): byte for rank, byte in enumerate(hidden)}
+    characters = map(chr, [*visible, *range(0x100, 0x100 + len(hidden))])
+    return dict(zip(characters, visible + hidden, strict=True))
 
 
 BYTE_OF_CHARACTER = _bytes_by_character()
 
 
 def _byte_level(model: models.BPE) -> Library:
-    """A library tokenizer with GPT-2's word pattern and alphabet."""
+    """Returns a tokenizer of the library with GPT-2's word pattern and alphabet."""
     library = Library(model)
     library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     library.decoder = decoders.ByteLevel()
     return library
 
 
-def _table_of(library: Library) -> np.ndarray:
-    """The id of every code point, -1 where there is none; one entry for each of Unicode's."""
+def _code_point_table(library: Library) -> np.ndarray:
+    """Returns the id of each Unicode code point, -1 for one that the tokenizer does not know."""
     table = np.full(0x110000, -1, dtype=np.int32)
     for token, id in library.get_vocab(with_added_tokens=False).items():
         if token != END_OF_TEXT:
-            require(
-                len(token) == 1,
-                f"{token!r} is a word; only characters and byte-level BPE fit",
-            )
+            require(len(token) == 1, f"{token!r} is a word; only characters and byte-level BPE fit")
             table[ord(token)] = id
     return table
 
 
-def _open(file: Path, read: Callable[[], Library]) -> Tokenizer:
-    """A tokenizer out of files, or ValueError with their name."""
+def _open(file: Path, merges: Path | None = None) -> Tokenizer:
+    """Opens a tokenizer.json, or a vocabulary beside its merges; raises ValueError if broken."""
     try:
-        library = read()
+        if merges is None:
+            library = Library.from_str(file.read_text(encoding="utf-8"))
+        else:
+            library = _byte_level(models.BPE.from_file(str(file), str(merges)))
     except OSError:
         raise
     except Exception as error:  # noqa: BLE001  the library raises nothing more specific
@@ -345,14 +347,3 @@ def _open(file: Path, read: Callable[[], Library]) -> Tokenizer:
         return Tokenizer(library)
     except ValueError as error:
         raise ValueError(f"{file} cannot be used: {error}") from None
-
-
-def _refuse_surrogates(text: str) -> None:
-    """The library takes no surrogates; Python makes one of a typed byte that is no UTF-8."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"{text[error.start]!r} at position {error.start} of the text is a surrogate, "
-            "not a character; give the text as UTF-8"
-        ) from None
