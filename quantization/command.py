@@ -1,9 +1,10 @@
 """`python main.py quantize RUN`: what int8 weights save in bytes, and what they cost in bits.
 
-    cost = bits per byte with int8 weights / bits per byte with the run's own - 1
+    cost = bits per byte with int8 weights / bits per byte with fp32 weights - 1
 
-Both read the same tokens of the same text, batch after batch.
-Previous: int8.py.  Next: main.py, where `generate --precision int8` quantizes as it loads.
+Both models read the same tokens of the same text, batch by batch. The command changes no file:
+`generate --precision int8` quantizes the weights as it loads them.
+Previous: int8.py.  Next: ../commands/generate.py.
 """
 
 from dataclasses import dataclass, field, replace
@@ -26,12 +27,12 @@ from tokenizer import Tokenizer
 from training.progress import Bar, new_console
 from training.runtime import choose_runtime
 
-LOGITS = 1 << 25  # numbers that are held at a time: 128 MB
+MAX_LOGITS = 1 << 25  # logits that are held at a time: 128 MB in fp32
 
 
 @dataclass(frozen=True, kw_only=True)
-class Text:
-    """What is read."""
+class TextFlags:
+    """The text that both models read."""
 
     path: tuple[str, ...] | None = None
     """text files, folders, globs or a built-in world; None: what the run learned from."""
@@ -42,7 +43,7 @@ class QuantizeCommand:
     """Measure what int8 weights save and cost, on the validation split of a text."""
 
     run: tyro.conf.Positional[Path]  # a run directory, such as runs/tiny
-    data: Text = field(default_factory=Text)
+    data: TextFlags = field(default_factory=TextFlags)
     tokens: int = 20_000  # of the text that are read, at most
 
     def __post_init__(self) -> None:
@@ -50,26 +51,27 @@ class QuantizeCommand:
 
 
 def compare(arguments: list[str]) -> int:
-    """Prints a line for the run's own weights and one for int8."""
+    """Prints the size and the bits per byte of the fp32 and of the int8 model; returns 0."""
     command = parse_flags(QuantizeCommand, "quantize", arguments)
     console = new_console()
     models = {"fp32": GPT2Model.load(command.run), "int8": quantize(GPT2Model.load(command.run))}
     split = read_split(command, models["fp32"])
-    nats = losses(models, split, console)
-    plain = nats["fp32"]
+    nats = measure_nats(models, split, console)
     console.print(f"{len(split.tokens) - 1:,} tokens, {split.n_bytes:,} bytes of text")
     for name, model in models.items():
+        cost = "" if name == "fp32" else f"  {nats[name] / nats['fp32'] - 1:+.3%}"
         console.print(
-            f"{name}  {n_bytes(model) / 1e6:8.1f} MB  "
-            f"{bits_per_byte(nats[name], split.n_bytes):.5f} bits per byte"
-            + f"  {nats[name] / plain - 1:+.3%}"
-            * (name != "fp32")
+            f"{name}  {weight_bytes(model) / 1e6:8.1f} MB  "
+            f"{bits_per_byte(nats[name], split.n_bytes):.5f} bits per byte{cost}"
         )
     return 0
 
 
 def read_split(command: QuantizeCommand, model: GPT2Model) -> Split:
-    """The first tokens of the validation split, and the bytes of their text."""
+    """Returns the first tokens of the validation split, with the bytes of their text.
+
+    Raises ValueError where the run's tokenizer and model do not belong together.
+    """
     data = read_config(command.run).data
     tokenizer = Tokenizer.load(command.run)
     data = replace(data, tokenizer=str(command.run), vocab_size=None)
@@ -86,20 +88,19 @@ def read_split(command: QuantizeCommand, model: GPT2Model) -> Split:
 
 
 @torch.inference_mode()
-def losses(models: dict[str, GPT2Model], split: Split, console: Console) -> dict[str, float]:
-    """What each model pays for the tokens of a split, in nats."""
+def measure_nats(models: dict[str, GPT2Model], split: Split, console: Console) -> dict[str, float]:
+    """Returns, for each model, the sum of its losses over the tokens of a split, in nats."""
     config = next(iter(models.values())).config
     end_of_text = int(split.tokens[0])
     device = choose_runtime(TrainConfig()).device
-    n_rows = max(1, LOGITS // (config.vocab_size * config.context_length))
+    n_rows = max(1, MAX_LOGITS // (config.vocab_size * config.context_length))
     nats = dict.fromkeys(models, 0.0)
     done, total = 0, len(split.tokens) - 1
     for model in models.values():
         model.to(device)
+    batches = evaluation_batches(split, config.context_length, n_rows, end_of_text)
     with Bar(console, "reading", total) as bar:
-        for tokens, targets in evaluation_batches(
-            split, config.context_length, n_rows, end_of_text
-        ):
+        for tokens, targets in batches:
             tokens, targets = tokens.to(device), targets.to(device)
             for name, model in models.items():
                 nats[name] += next_token_loss(model(tokens), targets)[0].item()
@@ -108,7 +109,7 @@ def losses(models: dict[str, GPT2Model], split: Split, console: Console) -> dict
     return nats
 
 
-def n_bytes(model: nn.Module) -> int:
-    """Of the weights; a matrix that two layers share counts once."""
+def weight_bytes(model: nn.Module) -> int:
+    """Returns the bytes of a model's weights; a matrix that two layers share counts once."""
     tensors = {id(t): t for t in [*model.parameters(), *model.buffers()]}
     return sum(tensor.nbytes for tensor in tensors.values())
