@@ -23,6 +23,7 @@ from load_data import Split, evaluation_batches, load_corpus
 from loss import IGNORE_INDEX, bits_per_byte, next_token_loss
 from quantization.int8 import quantize
 from run_directory.config_file import read_config
+from run_directory.open_run import open_run
 from tokenizer import Tokenizer
 from training.progress import Bar, new_console
 from training.runtime import choose_runtime
@@ -54,9 +55,10 @@ def compare(arguments: list[str]) -> int:
     """Prints the size and the bits per byte of the fp32 and of the int8 model; returns 0."""
     command = parse_flags(QuantizeCommand, "quantize", arguments)
     console = new_console()
-    models = {"fp32": GPT2Model.load(command.run), "int8": quantize(GPT2Model.load(command.run))}
-    split = read_split(command, models["fp32"])
-    nats = measure_nats(models, split, console)
+    model, tokenizer = open_run(command.run)
+    models = {"fp32": model, "int8": quantize(GPT2Model.load(command.run))}
+    split = read_split(command, tokenizer)
+    nats = measure_nats(models, split, tokenizer.end_of_text, console)
     console.print(f"{len(split.tokens) - 1:,} tokens, {split.n_bytes:,} bytes of text")
     for name, model in models.items():
         cost = "" if name == "fp32" else f"  {nats[name] / nats['fp32'] - 1:+.3%}"
@@ -67,31 +69,22 @@ def compare(arguments: list[str]) -> int:
     return 0
 
 
-def read_split(command: QuantizeCommand, model: GPT2Model) -> Split:
-    """Returns the first tokens of the validation split, with the bytes of their text.
-
-    Raises ValueError where the run's tokenizer and model do not belong together.
-    """
-    data = read_config(command.run).data
-    tokenizer = Tokenizer.load(command.run)
-    data = replace(data, tokenizer=str(command.run), vocab_size=None)
+def read_split(command: QuantizeCommand, tokenizer: Tokenizer) -> Split:
+    """Returns the first tokens of the validation split, with the bytes of their text."""
+    data = replace(read_config(command.run).data, tokenizer=str(command.run), vocab_size=None)
     if command.data.path is not None:
         data = replace(data, path=command.data.path, stories=None)
     tokens = load_corpus(data).validation.tokens[: command.tokens + 1]
-    require(
-        tokenizer.vocab_size <= model.config.vocab_size,
-        f"{command.run} has {tokenizer.vocab_size} tokens in its tokenizer and "
-        f"{model.config.vocab_size} in its model; name a run that was not mixed from two",
-    )
     text = tokenizer.decode([id for id in tokens[1:].tolist() if id != tokenizer.end_of_text])
     return Split(np.asarray(tokens), len(text.encode()))
 
 
 @torch.inference_mode()
-def measure_nats(models: dict[str, GPT2Model], split: Split, console: Console) -> dict[str, float]:
+def measure_nats(
+    models: dict[str, GPT2Model], split: Split, end_of_text: int, console: Console
+) -> dict[str, float]:
     """Returns, for each model, the sum of its losses over the tokens of a split, in nats."""
     config = next(iter(models.values())).config
-    end_of_text = int(split.tokens[0])
     device = choose_runtime(TrainConfig()).device
     n_rows = max(1, MAX_LOGITS // (config.vocab_size * config.context_length))
     nats = dict.fromkeys(models, 0.0)

@@ -28,14 +28,12 @@ def quantize(model: GPT2Model) -> GPT2Model:
     Norms, biases and the position embedding stay as they are: they are less than a hundredth of
     the bytes. The output layer and the token embedding keep sharing one matrix.
     """
-    for block in model.blocks:
-        for layer in (block.attention, block.feedforward):
-            for name, linear in list(layer.named_children()):
-                if isinstance(linear, nn.Linear):
-                    setattr(layer, name, Int8Linear(linear))
     head = Int8Linear(model.lm_head)
-    model.lm_head = head
-    model.token_embedding = Int8Embedding(head)
+    model.set_submodule("lm_head", head)
+    model.set_submodule("token_embedding", Int8Embedding(head))
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, nn.Linear):
+            model.set_submodule(name, Int8Linear(layer))
     return model.eval()
 
 

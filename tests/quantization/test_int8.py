@@ -63,7 +63,7 @@ def test_all_matrices_but_the_position_embedding_are_int8_and_the_head_is_shared
     kinds = {name: tensor.dtype for name, tensor in small.state_dict().items()}
     n_int8 = sum(dtype == torch.int8 for dtype in kinds.values())
     assert n_int8 == 4 * CONFIG.n_layer + 2  # of which two are one
-    assert small.token_embedding.head is small.lm_head
+    assert small.get_submodule("token_embedding.head") is small.lm_head
     assert [
         name for name, layer in small.named_modules() if isinstance(layer, nn.Linear | nn.Embedding)
     ] == ["position_embedding"]
@@ -72,7 +72,9 @@ def test_all_matrices_but_the_position_embedding_are_int8_and_the_head_is_shared
 def test_the_embedding_of_a_token_is_its_row_of_the_output_layer() -> None:
     small = quantize(model())
     tokens = torch.tensor([[0, 5, 66]])
-    rows = small.lm_head.weight[tokens].float() * small.lm_head.scale[tokens].unsqueeze(-1)
+    head = small.get_submodule("lm_head")
+    assert isinstance(head, Int8Linear)
+    rows = head.weight[tokens].float() * head.scale[tokens].unsqueeze(-1)
     assert torch.equal(small.token_embedding(tokens), rows)
 
 
