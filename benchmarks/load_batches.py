@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.job import Contender, Job
-from load_data import Split, Windows
+from data.stream import token_dtype
+from load_data import DocumentWindows, TrainingWindows
 
 N_TOKENS = 1 << 21  # in the file: 4 MB
 BATCHES = 32  # in a step
@@ -22,7 +23,7 @@ END_OF_TEXT = 0  # which does not occur
 
 def token_file(job: Job) -> np.ndarray:
     """Random tokens in a file of 16- or 32-bit numbers that is mapped into memory."""
-    dtype = np.uint16 if job.model.vocab_size <= 1 << 16 else np.uint32
+    dtype = token_dtype(job.model.vocab_size)
     file = Path(job.scratch, "tokens.bin")
     n_tokens = max(N_TOKENS, 4 * job.batch_size * job.model.context_length) + 1
     np.random.default_rng(1).integers(1, job.model.vocab_size, n_tokens, dtype).tofile(file)
@@ -30,10 +31,10 @@ def token_file(job: Job) -> np.ndarray:
 
 
 def ours(job: Job) -> Contender:
-    """Windows.batch: every window once an epoch, in random order."""
-    tokens = token_file(job)
-    split = Split(tokens, n_bytes=len(tokens))
-    windows = Windows(split, job.model.context_length, seed=1, end_of_text=END_OF_TEXT)
+    """TrainingWindows.batch: every window once an epoch, in random order."""
+    length = job.model.context_length
+    order = DocumentWindows(token_file(job), length, seed=1, end_of_text=END_OF_TEXT)
+    windows = TrainingWindows(order, length, END_OF_TEXT)
     position = 0
 
     def step() -> int:

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from benchmarks.job import Contender, Job
 from benchmarks.peers import import_peer
 from cfg_gpt2 import GPT2Config, RunConfig, TrainConfig
+from data.stream import token_dtype
 from gpt2 import GPT2Model
 from load_data import Corpus, Split
 from tokenizer import Tokenizer
@@ -57,8 +58,7 @@ def random_corpus(job: Job) -> Corpus:
     n_tokens = N_BATCHES * job.batch_size * job.model.context_length + 1
     tokens = np.random.default_rng(1).integers(1, job.model.vocab_size, n_tokens)
     tokens[tokens == tokenizer.end_of_text] = 1 + (tokenizer.end_of_text == 1)
-    dtype = np.uint16 if job.model.vocab_size <= 1 << 16 else np.uint32
-    split = Split(tokens.astype(dtype), n_bytes=n_tokens)
+    split = Split(tokens.astype(token_dtype(job.model.vocab_size)), n_bytes=n_tokens)
     return Corpus(tokenizer, split, split, floor_bits_per_byte=None)
 
 

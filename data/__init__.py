@@ -1,1 +1,3 @@
-"""Text, token files and windows: what load_data.py stands on."""
+"""Text, token files, shards and windows: what load_data.py is built on."""
+
+SPLITS: tuple[str, ...] = ("train", "validation")  # the two parts of every corpus

@@ -1,7 +1,8 @@
-"""In which order windows are read, computed for each place on its own: nothing is stored.
+"""The order in which windows are read, computed for each place on its own: nothing is stored.
 
-Permutation shuffles one text, however long it is; Shares deals several texts out by weight.
-Previous: text_files.py.  Next: ../load_data.py.
+Permutation shuffles the windows of one text, however long it is; MixtureSchedule decides from
+which of several texts the next window comes (mixture sampling).
+Previous: prepared.py.  Next: windows.py.
 """
 
 from collections.abc import Sequence
@@ -14,22 +15,23 @@ ROUNDS = 6
 
 
 class Permutation:
-    """The numbers 0 ... n - 1 in an order that the key decides: permutation[place].
+    """The numbers 0 ... n - 1 in a pseudo-random order that a key decides: permutation[place].
 
         x -> (x ^ a) * m mod 2^b,    x -> x ^ (x >> b/2)        ROUNDS times; a, m from the key
 
-    m is odd, so each line can be undone and no two places meet. A number from n on is sent
-    through again until it comes out below n (cycle walking, Black and Rogaway 2002).
+    m is odd, so each line can be inverted and no two places have the same number. A number from n
+    on is permuted again until it comes out below n (cycle walking, Black and Rogaway 2002).
     """
 
     def __init__(self, n: int, *key: int) -> None:
+        """n is at least 1; the key is any number of integers, such as a seed and an epoch."""
         self.n, bits = n, max(1, (n - 1).bit_length())
         self.mask, self.shift = (1 << bits) - 1, (bits + 1) // 2
         words = np.random.SeedSequence([word % 2**64 for word in key]).generate_state(
             2 * ROUNDS, np.uint64
         )
-        drawn = words.tolist()
-        self.rounds = [(a, m | 1) for a, m in zip(drawn[::2], drawn[1::2], strict=True)]
+        constants = words.tolist()
+        self.rounds = [(a, m | 1) for a, m in zip(constants[::2], constants[1::2], strict=True)]
 
     def __len__(self) -> int:
         return self.n
@@ -37,44 +39,46 @@ class Permutation:
     def __getitem__(self, place: int) -> int:
         if not 0 <= place < self.n:
             raise IndexError(place)
-        number = self.shuffle(place)
+        number = self.permute(place)
         while number >= self.n:
-            number = self.shuffle(number)
+            number = self.permute(number)
         return number
 
-    def shuffle(self, x: int) -> int:
-        """The same for the next power of two."""
+    def permute(self, x: int) -> int:
+        """Returns the number at place x in the permutation of 0 ... 2^b - 1, with 2^b >= n."""
         for a, m in self.rounds:
             x = ((x ^ a) * m) & self.mask
             x ^= x >> self.shift
         return x
 
 
-class Shares:
-    """Deals windows out to sources by weight: of the first i, source k has its share of i.
+class MixtureSchedule:
+    """Decides from which source each window comes, so that at any time each has had its weight.
 
-    Source 0 gets window i where ceil(i * share) rises; the others deal the rest out likewise.
-    A count is off by less than the number of sources, after any number of windows.
+    Source 0 gives window i where ceil(i * weight) increases, and the other sources share the
+    remaining windows in the same way. After any number of windows the count of a source differs
+    from its exact share by less than the number of sources.
     """
 
     def __init__(self, weights: Sequence[float]) -> None:
+        """weights are positive numbers; only their ratios count."""
         exact = [Fraction(str(weight)) for weight in weights]
-        left = [sum(exact[k:]) for k in range(len(exact))]
-        self.of_the_rest = [weight / rest for weight, rest in zip(exact, left, strict=True)]
+        rests = [sum(exact[k:]) for k in range(len(exact))]
+        self.shares_of_rest = [weight / rest for weight, rest in zip(exact, rests, strict=True)]
 
     def source(self, number: int) -> tuple[int, int]:
-        """Whose window it is, and how many that source had before."""
-        for k, share in enumerate(self.of_the_rest):
+        """Returns the source of a window, and how many windows before it come from that source."""
+        for k, share in enumerate(self.shares_of_rest):
             before = ceil(number * share)
             if ceil((number + 1) * share) > before:
                 return k, before
             number -= before
-        raise AssertionError("the last source takes all that is left")
+        raise AssertionError("the last source takes every window that the others leave")
 
     def counts(self, n_windows: int) -> list[int]:
-        """How many of the first n_windows each source has."""
+        """Returns how many of the first n_windows come from each source."""
         counts = []
-        for share in self.of_the_rest:
+        for share in self.shares_of_rest:
             counts.append(ceil(n_windows * share))
             n_windows -= counts[-1]
         return counts

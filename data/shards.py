@@ -1,16 +1,16 @@
 """Token shards: what `python main.py prepare` writes, and training maps into memory.
 
-    shards/index.json              what the others are: an Index
-           tokenizer.json          whose ids they hold
-           train-00000.bin ...     little-endian numbers, end to end one stream a split
+    shards/index.json              a list of the other files: an Index
+           tokenizer.json          the tokenizer whose ids the shards hold
+           train-00000.bin ...     little-endian numbers; end to end they are one stream a split
            validation-00000.bin ...
 
-Previous: text_files.py.  Next: ../load_data.py.
+Previous: token_files.py.  Next: prepared.py.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,30 +19,31 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from cfg_gpt2 import require
+from data import SPLITS
+from run_directory.files import sha256
 from tokenizer import TOKENIZER_FILE
 
 INDEX_FILE = "index.json"
 FORMAT = "gpt2-from-scratch shards 1"
-ENDS = 4096  # bytes at both ends of a shard that opening compares with the index
-CHUNK = 1 << 24  # bytes read at a time
+END_BYTES = 4096  # bytes at both ends of a shard that opening compares with the index
 AGAIN = "prepare it again"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """A part of a stream, in a file of its own."""
+    """One file of a stream, as the index describes it."""
 
     file: str
     tokens: int
     documents: int  # that begin in it
     bytes: int  # of their text in UTF-8
     sha256: str
-    ends_sha256: str  # of its first and last ENDS bytes
+    ends_sha256: str  # of its first and last END_BYTES bytes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Index:
-    """index.json."""
+    """The contents of index.json: what a prepared folder holds and was made of."""
 
     format: Literal["gpt2-from-scratch shards 1"] = FORMAT
     dtype: Literal["uint16", "uint32"]
@@ -52,49 +53,25 @@ class Index:
     validation: list[Shard]
 
     def shards(self, split: str) -> list[Shard]:
+        """Returns the shards of a split, in the order of the stream."""
         return self.train if split == "train" else self.validation
 
     def n_bytes(self, split: str) -> int:
-        """UTF-8 bytes of a split's text."""
+        """Returns the number of UTF-8 bytes of a split's text."""
         return sum(shard.bytes for shard in self.shards(split))
 
 
-class Stream:
-    """Arrays of tokens end to end, read as if they were one: its length, and slices."""
-
-    def __init__(self, parts: Sequence[np.ndarray]) -> None:
-        self.parts = parts
-        self.stops = np.cumsum([len(part) for part in parts])
-
-    def __len__(self) -> int:
-        return int(self.stops[-1])
-
-    def __getitem__(self, wanted: slice) -> np.ndarray:
-        start, stop, _ = wanted.indices(len(self))
-        first = int(np.searchsorted(self.stops, start, side="right"))
-        found = []
-        while start < stop:
-            part, begins = self.parts[first], int(self.stops[first]) - len(self.parts[first])
-            found.append(part[start - begins : stop - begins])
-            start, first = begins + len(part), first + 1
-        return np.concatenate(found) if len(found) > 1 else (found or [self.parts[0][:0]])[0]
-
-    def part(self, start: int, stop: int) -> "Stream":
-        """A stretch of it, not empty and without a copy."""
-        begins = [int(end) - len(part) for end, part in zip(self.stops, self.parts, strict=True)]
-        cuts = [(max(0, start - b), max(0, stop - b)) for b in begins]
-        pairs = zip(self.parts, cuts, strict=True)
-        return Stream([part[a:b] for part, (a, b) in pairs if len(part[a:b])])
-
-
 def is_prepared(path: str) -> bool:
-    """Whether a path of the command line names a folder that `prepare` wrote."""
+    """Returns whether a path of the command line names a folder that `prepare` wrote."""
     file = Path(path).expanduser() / INDEX_FILE
     return file.is_file() and FORMAT.rpartition(" ")[0] in file.read_text(encoding="utf-8")
 
 
 def read_index(folder: Path) -> Index:
-    """index.json of a folder. Raises FileNotFoundError or ValueError where it is none."""
+    """Returns the index of a prepared folder.
+
+    Raises FileNotFoundError where the folder has none, and ValueError for one that cannot be read.
+    """
     file = folder / INDEX_FILE
     if not file.is_file():
         raise FileNotFoundError(f"{file} does not exist; name a folder that main.py prepare wrote")
@@ -102,12 +79,12 @@ def read_index(folder: Path) -> Index:
         return TypeAdapter(Index).validate_json(file.read_bytes(), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"{file} cannot be used: {where}: {first['msg']}; {AGAIN}") from None
+        field = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"{file} cannot be used: {field}: {first['msg']}; {AGAIN}") from None
 
 
 def open_shards(folder: Path) -> tuple[Index, dict[str, list[np.ndarray]]]:
-    """A prepared folder and its shards, mapped into memory, after a look at each.
+    """Returns the index of a prepared folder and the shards of each split, mapped into memory.
 
     Raises FileNotFoundError for a missing shard; ValueError for one of another size or with
     other ends than the index says, and for another tokenizer.
@@ -121,21 +98,25 @@ def open_shards(folder: Path) -> tuple[Index, dict[str, list[np.ndarray]]]:
     )
     dtype = np.dtype(index.dtype).newbyteorder("<")
     mapped: dict[str, list[np.ndarray]] = {}
-    for split in ("train", "validation"):
+    for split in SPLITS:
         require(len(index.shards(split)) > 0, f"{folder} has no {split} shard; {AGAIN}")
         mapped[split] = [open_shard(folder, shard, dtype) for shard in index.shards(split)]
     return index, mapped
 
 
 def open_shard(folder: Path, shard: Shard, dtype: np.dtype) -> np.ndarray:
-    """A shard, mapped into memory, if it looks like what the index says."""
+    """Returns a shard, mapped into memory.
+
+    Raises FileNotFoundError where it is missing, and ValueError where its size or its first or
+    last bytes are not those in the index.
+    """
     file = folder / shard.file
     if not file.is_file():
         raise FileNotFoundError(f"{file} is missing; copy it to the others, or {AGAIN}")
-    size, wanted = file.stat().st_size, shard.tokens * dtype.itemsize
+    size, expected = file.stat().st_size, shard.tokens * dtype.itemsize
     require(
-        size == wanted,
-        f"{file} has {size:,} bytes, but {INDEX_FILE} says {wanted:,}; copy it again, or {AGAIN}",
+        size == expected,
+        f"{file} has {size:,} bytes, but {INDEX_FILE} says {expected:,}; copy it again, or {AGAIN}",
     )
     require(
         ends_sha256(file) == shard.ends_sha256,
@@ -146,7 +127,10 @@ def open_shard(folder: Path, shard: Shard, dtype: np.dtype) -> np.ndarray:
 
 
 def check_shards(folder: Path, report: Callable[[int, int, str], None]) -> Index:
-    """Reads every byte of a prepared folder. Raises ValueError where a checksum is not met."""
+    """Reads every byte of a prepared folder, compares the checksums, and returns its index.
+
+    Raises ValueError where a checksum differs; report gets bytes done, bytes in all, and a word.
+    """
     index, _ = open_shards(folder)
     shards = [*index.train, *index.validation]
     done, total = 0, sum((folder / shard.file).stat().st_size for shard in shards)
@@ -162,24 +146,15 @@ def check_shards(folder: Path, report: Callable[[int, int, str], None]) -> Index
     return index
 
 
-def sha256(file: Path) -> str:
-    """Of a whole file."""
-    found = hashlib.sha256()
-    with file.open("rb") as data:
-        while chunk := data.read(CHUNK):
-            found.update(chunk)
-    return found.hexdigest()
-
-
 def ends_sha256(file: Path) -> str:
-    """Of the first and the last ENDS bytes of a file."""
+    """Returns the SHA-256 of the first and the last END_BYTES bytes of a file."""
     with file.open("rb") as data:
-        head = data.read(ENDS)
-        data.seek(max(0, file.stat().st_size - ENDS))
-        return hashlib.sha256(head + data.read(ENDS)).hexdigest()
+        head = data.read(END_BYTES)
+        data.seek(max(0, file.stat().st_size - END_BYTES))
+        return hashlib.sha256(head + data.read(END_BYTES)).hexdigest()
 
 
 def index_text(index: Index) -> str:
-    """What stands in index.json."""
+    """Returns the text of index.json."""
     settings = TypeAdapter(Index).dump_python(index, mode="json")
     return json.dumps(settings, ensure_ascii=False, indent=1) + "\n"

@@ -1,7 +1,7 @@
-"""The user's text files: which ones a path names, what of each is for validation, their text.
+"""The user's text files: which ones a path names, how they are split, and their text.
 
-Bytes are read, never whole files, so a file may be larger than memory.
-Previous: README.md.  Next: ../load_data.py.
+Files are read in chunks, never whole, so a file may be larger than memory.
+Previous: README.md.  Next: stream.py.
 """
 
 import codecs
@@ -17,10 +17,12 @@ from cfg_gpt2 import require
 from data.tiny_world.stories import LANGUAGES
 
 SUFFIXES = (".txt", ".md")
-PIECE = 1 << 16  # bytes of a file that are decoded, and then encoded, at a time
-LONGEST_WORD = 1 << 20  # characters; a longer one is cut, to bound memory
-MANY = 20  # files; from here on whole files are kept for validation
-MOST_VALIDATION = 10_000_000  # bytes, where no share is asked for: it is read at every evaluation
+CHUNK_BYTES = 1 << 16  # bytes of a file that are decoded, and then encoded, at a time
+MAX_WORD_CHARACTERS = 1 << 20  # a longer word is cut, to bound memory
+MANY_FILES = 20  # from this number on, whole files are kept for validation
+MAX_VALIDATION_BYTES = 10_000_000  # where no share is asked for: every evaluation reads all of it
+
+_UP_TO_LAST_WORD = re.compile(r".*\S(?=[ \n])", re.DOTALL)
 
 
 class Span(NamedTuple):
@@ -32,9 +34,10 @@ class Span(NamedTuple):
 
 
 def expand(path: str) -> list[Path]:
-    """The files that a path of the command line names: a file, a glob's, or those in a folder.
+    """Returns the files that a path of the command line names: a file, a glob or a folder.
 
-    A folder means its .txt and .md files at any depth, without hidden ones.
+    A folder stands for its .txt and .md files at any depth, without hidden ones.
+    Raises FileNotFoundError where there is none.
     """
     named = Path(path).expanduser()
     if named.is_file():
@@ -54,8 +57,11 @@ def expand(path: str) -> list[Path]:
     return [file for match in matches for file in expand(match)]
 
 
-def sizes(paths: Iterable[str]) -> dict[Path, int]:
-    """The files that the paths name, each once, and how many bytes each has. None is empty."""
+def file_sizes(paths: Iterable[str]) -> dict[Path, int]:
+    """Returns the files that the paths name, each once, with their sizes in bytes.
+
+    Raises FileNotFoundError for a path that names no file, and ValueError for an empty file.
+    """
     named = [file.resolve() for path in paths for file in expand(path)]
     files = {file: file.stat().st_size for file in named}
     for file, size in files.items():
@@ -63,85 +69,97 @@ def sizes(paths: Iterable[str]) -> dict[Path, int]:
     return files
 
 
-def stamp(file: Path) -> list:
-    """What changes when a file does."""
+def fingerprint(file: Path) -> list[str | int]:
+    """Returns what tells a changed file from the same one: its path, size and time of change."""
     status = file.stat()
     return [str(file.resolve()), status.st_size, status.st_mtime_ns]
 
 
 def split_files(files: dict[Path, int], share: float) -> dict[str, list[Span]]:
-    """Both splits of files with sizes. Many: some whole ones, at random. Few: the end of each."""
-    if len(files) < MANY:
-        cuts = {file: character_at(file, int(size * (1 - share))) for file, size in files.items()}
+    """Splits files, given with their sizes; `share` of their bytes is for validation.
+
+    Of fewer than MANY_FILES files the end of each is for validation, of more some whole files,
+    drawn at random and the same in every call. At least one file stays for training.
+    """
+    if len(files) < MANY_FILES:
+        cuts = {file: next_character(file, int(size * (1 - share))) for file, size in files.items()}
     else:
         cuts = dict(files)  # all of a file is for training, or nothing
-        wanted = share * sum(files.values())
-        for file in random.Random(0).sample(list(files), len(files) - 1):  # one stays, always
-            if wanted > 0:
-                wanted -= files[file]
+        missing = share * sum(files.values())
+        for file in random.Random(0).sample(list(files), len(files) - 1):
+            if missing > 0:
+                missing -= files[file]
                 cuts[file] = 0
+    ends = [Span(file, cuts[file], size) for file, size in files.items() if cuts[file] < size]
     return {
         "train": [Span(file, 0, cut) for file, cut in cuts.items() if cut > 0],
-        "validation": [Span(file, cuts[file], size) for file, size in files.items()
-                       if cuts[file] < size],
-    }  # fmt: skip
+        "validation": ends,
+    }
 
 
-def character_at(file: Path, offset: int) -> int:
-    """The first offset from here on at which a character begins."""
+def next_character(file: Path, offset: int) -> int:
+    """Returns the first offset, from the given one on, at which a UTF-8 character begins."""
     with file.open("rb") as text:
         text.seek(offset)
         rest = text.read(3)
     return offset + len(rest) - len(rest.lstrip(bytes(range(0x80, 0xC0))))
 
 
-def read_span(span: Span) -> Iterator[str]:
-    """The text of a span in pieces of about PIECE bytes, without BOM, line ends as newlines.
+def read_span(
+    span: Span,
+    chunk_bytes: int = CHUNK_BYTES,
+    max_word_characters: int = MAX_WORD_CHARACTERS,
+) -> Iterator[str]:
+    """Yields the text of a span in chunks of about chunk_bytes, without a byte order mark, and
+    with newlines as line ends.
 
-    Encoding the pieces gives the tokens of the whole. They end after a character that is not
+    Encoding the chunks gives the tokens of the whole text. They end after a character that is not
     white space and before a space or newline, and GPT-2's pattern makes no word across that
-    border: a word may begin with white space, but after anything else it has none.
+    place: a word may begin with white space, but after anything else it has none.
+    Raises ValueError, with the offset in the file, for bytes that are not UTF-8.
     """
     encoding = "utf-8" if span.start else "utf-8-sig"
     decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(encoding)(), True)
-    held, here = "", span.start
+    text, offset = "", span.start
     with span.path.open("rb") as file:
-        file.seek(here)
-        while here < span.stop:
-            data = file.read(min(PIECE, span.stop - here))
+        file.seek(offset)
+        while offset < span.stop:
+            data = file.read(min(chunk_bytes, span.stop - offset))
             require(len(data) > 0, f"{span.path} has become shorter; start again")
             if b"\0" in data:
-                raise not_utf8(span.path, here + data.index(b"\0"))
-            here += len(data)
+                raise not_utf8(span.path, offset + data.index(b"\0"))
+            offset += len(data)
             try:
-                held += decoder.decode(data, final=here == span.stop)
+                text += decoder.decode(data, final=offset == span.stop)
             except UnicodeDecodeError as error:
-                raise not_utf8(span.path, here - len(error.object) + error.start) from None
-            cut = len(held) if here == span.stop else word_border(held)
+                raise not_utf8(span.path, offset - len(error.object) + error.start) from None
+            is_end = offset == span.stop
+            cut = len(text) if is_end else last_word_boundary(text, max_word_characters)
             if cut:
-                yield held[:cut]
-                held = held[cut:]
+                yield text[:cut]
+                text = text[cut:]
 
 
-_UP_TO_LAST_WORD = re.compile(r".*\S(?=[ \n])", re.DOTALL)
+def last_word_boundary(text: str, max_word_characters: int = MAX_WORD_CHARACTERS) -> int:
+    """Returns the last position after a visible character and before a space or newline.
 
-
-def word_border(text: str) -> int:
-    """The last place after something else and before white space; 0 where there is none."""
+    For a text that has none the result is 0, and its length where it is longer than
+    max_word_characters: a word of that length is cut.
+    """
     if found := _UP_TO_LAST_WORD.match(text):
         return found.end()
-    return len(text) if len(text) > LONGEST_WORD else 0
+    return len(text) if len(text) > max_word_characters else 0
 
 
 def not_utf8(path: Path, offset: int) -> ValueError:
-    """Says where a file is no UTF-8 text, and what it may be."""
+    """Returns the error that names the first byte of a file that is not UTF-8, and a remedy."""
     with path.open("rb") as file:
         head = file.read(2)
         file.seek(offset)
         byte = file.read(1)
     utf16 = byte == b"\0" or head in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-    likely = "UTF-16" if utf16 else "CP1251"
+    guess = "UTF-16" if utf16 else "CP1251"
     return ValueError(
-        f"{path} is not UTF-8 text: byte 0x{byte.hex()} at offset {offset}; if it is {likely}, "
-        f"convert it with iconv -f {likely} -t UTF-8 {path.name} > utf8.txt"
+        f"{path} is not UTF-8 text: byte 0x{byte.hex()} at offset {offset}; if it is {guess}, "
+        f"convert it with iconv -f {guess} -t UTF-8 {path.name} > utf8.txt"
     )

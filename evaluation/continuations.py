@@ -10,16 +10,16 @@ Previous: score.py.  Next: items.py.
 """
 
 from collections.abc import Iterator
-from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from data.windows import Window
 from evaluation.score import Report, require_number, rows_at_a_time
 from gpt2 import GPT2Model
-from load_data import padded
+from load_data import collate
 from loss import IGNORE_INDEX, PRODUCT
 from tokenizer import Tokenizer
 from training.runtime import Runtime
@@ -70,10 +70,8 @@ def score_continuations(
     rows = [(context + ids)[-context_length - 1 :] for context, ids in requests]
     found: dict[int, Likelihood] = {}
     for batch in by_length(rows, runtime, batch_size):
-        stream = np.concatenate([rows[i] for i in batch])
-        stops = accumulate(len(rows[i]) for i in batch)
-        spans = [(stop - len(rows[i]), stop - 1) for i, stop in zip(batch, stops, strict=True)]
-        tokens, targets = padded(stream, spans, context_length, end_of_text)
+        windows = [Window(np.array(rows[i]), 0, len(rows[i]) - 1) for i in batch]
+        tokens, targets = collate(windows, context_length, end_of_text)
         for row, i in enumerate(batch):
             targets[row, : len(rows[i]) - 1 - len(requests[i].continuation)] = IGNORE_INDEX
         with runtime.autocast():

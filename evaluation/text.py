@@ -17,28 +17,24 @@ import numpy as np
 
 from cfg_gpt2 import DataConfig, require
 from data.shards import is_prepared
-from data.text_files import Span, sizes
+from data.sources import TextFileSource, TextSource, TinyWorldSource, open_source
+from data.stream import token_dtype
+from data.text_files import CHUNK_BYTES, Span, file_sizes
 from data.tiny_world.stories import LANGUAGES
-from load_data import (
-    Report,
-    Source,
-    Split,
-    Texts,
-    World,
-    open_source,
-    write_tokens,
-)
+from data.token_files import Report, write_tokens
+from load_data import Split
 from run_directory.config_file import read_config
 from tokenizer import Tokenizer
 
 WHOLE, KEPT_APART = "held-out", "validation"
 
 
-class Files(Texts):
+class Files(TextFileSource):
     """Whole files, each a document."""
 
     def __init__(self, paths: Iterable[str]) -> None:
-        files = sizes(paths)
+        files = file_sizes(paths)
+        self.chunk_bytes = CHUNK_BYTES
         for file, size in files.items():
             mark = size == len(codecs.BOM_UTF8) and file.read_bytes() == codecs.BOM_UTF8
             require(not mark, f"{file} is empty but for its byte order mark; give it some text")
@@ -54,17 +50,17 @@ class Text:
     name: str  # for the names of files
     paths: tuple[str, ...]  # as they were named
     split: str
-    source: Source
+    source: TextSource
 
     def floor(self) -> float | None:
         """Bits per byte that no model can beat, where that is known."""
-        return self.source.floor() if isinstance(self.source, World) else None
+        return self.source.floor() if isinstance(self.source, TinyWorldSource) else None
 
     def sha256(self) -> str:
         """Of the documents in UTF-8, a zero byte before each."""
         found = hashlib.sha256()
-        for piece in self.source.pieces(self.split):
-            found.update((b"" if piece.start else b"\0") + piece.text.encode())
+        for chunk in self.source.chunks(self.split):
+            found.update((b"" if chunk.start else b"\0") + chunk.text.encode())
         return found.hexdigest()
 
     @contextmanager
@@ -73,7 +69,7 @@ class Text:
 
         Raises ValueError for no UTF-8, and for a character that the tokenizer does not know.
         """
-        dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32)
+        dtype = token_dtype(tokenizer.vocab_size)
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # Windows keeps
             file = Path(folder, "tokens.bin")  # a file that is still mapped
             n_bytes = write_tokens(file, dtype, self.source, self.split, tokenizer, report)

@@ -18,11 +18,13 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from load_data import NEIGHBOURS, Split, find_borders, padded
+from data.stream import document_boundaries
+from data.windows import Window
+from load_data import BUCKET_SIZE, Split, collate
 from loss import IGNORE_INDEX
 
 
-class Window(NamedTuple):
+class ScoredWindow(NamedTuple):
     """Positions in a stream."""
 
     begin: int  # of the token that is read first
@@ -30,19 +32,21 @@ class Window(NamedTuple):
     stop: int  # of the target that comes last
 
 
-def slide(borders: np.ndarray, n_tokens: int, context_length: int, stride: int) -> Iterator[Window]:
+def slide(
+    boundaries: np.ndarray, n_tokens: int, context_length: int, stride: int
+) -> Iterator[ScoredWindow]:
     """Windows that score every token of a stream but its first exactly once.
 
-    borders are the places of the end-of-text tokens, in order.
+    boundaries are the positions of the end-of-text tokens, in order.
     """
     begin = stop = 0
     while stop < n_tokens - 1:
         scored, stop = stop, min(begin + context_length, n_tokens - 1)
-        n_reached = int(np.searchsorted(borders, stop, side="right"))
-        ends = n_reached > 0 and borders[n_reached - 1] > scored
+        n_reached = int(np.searchsorted(boundaries, stop, side="right"))
+        ends = n_reached > 0 and boundaries[n_reached - 1] > scored
         if ends:
-            stop = int(borders[n_reached - 1])
-        yield Window(begin, scored, stop)
+            stop = int(boundaries[n_reached - 1])
+        yield ScoredWindow(begin, scored, stop)
         begin = stop if ends else begin + stride
 
 
@@ -53,14 +57,14 @@ def window_batches(
 
     Neighbours are sorted by length, so that little is padded.
     """
-    borders = find_borders(split.tokens, end_of_text)
-    windows = slide(borders, len(split.tokens), context_length, stride)
-    while group := list(islice(windows, NEIGHBOURS * batch_size)):
+    boundaries = document_boundaries(split.tokens, end_of_text)
+    windows = slide(boundaries, len(split.tokens), context_length, stride)
+    while group := list(islice(windows, BUCKET_SIZE * batch_size)):
         group.sort(key=lambda window: window.stop - window.begin)
         for first in range(0, len(group), batch_size):
             rows = group[first : first + batch_size]
-            spans = [(window.begin, window.stop) for window in rows]
-            tokens, targets = padded(split.tokens, spans, context_length, end_of_text)
+            whole = [Window(split.tokens, row.begin, row.stop - row.begin) for row in rows]
+            tokens, targets = collate(whole, context_length, end_of_text)
             for row, window in enumerate(rows):
                 targets[row, : window.scored - window.begin] = IGNORE_INDEX
             yield tokens, targets

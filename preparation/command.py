@@ -11,16 +11,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import numpy as np
 from rich.console import Console
 
 from cfg_gpt2 import DataConfig, require
 from commands.flags import parse_flags
+from data import SPLITS
 from data.shards import INDEX_FILE, Index, check_shards, read_index
-from load_data import SAMPLE, VOCAB_SIZE, stamp
+from data.sources import SAMPLE_BYTES
+from data.stream import token_dtype
+from data.text_files import fingerprint
+from data.token_files import VOCAB_SIZE
 from preparation.shard_writer import PROGRESS_FILE, Preparation
 from preparation.sources import DataSet, DataSource, JsonLines, TextFiles, kinds
-from preparation.worker import SPLITS
 from preparation.workers import Workers
 from tokenizer import Tokenizer, vocabulary_files
 from training.progress import QUIET_SECONDS, Bar, clock, new_console
@@ -138,7 +140,7 @@ def make_shards(command: PrepareCommand, aside: Path, console: Console) -> None:
     if not begun:
         make_tokenizer(command.data, source, console).save(aside)
     tokenizer = Tokenizer.load(aside)
-    dtype = np.dtype("<u2" if tokenizer.vocab_size <= 1 << 16 else "<u4")
+    dtype = token_dtype(tokenizer.vocab_size).newbyteorder("<")
     preparation = Preparation(aside, made_from, dtype, command.shard_tokens)
     if begun:
         preparation.resume()
@@ -160,7 +162,7 @@ def make_shards(command: PrepareCommand, aside: Path, console: Console) -> None:
 def vocabulary(data: DataFlags) -> list:
     """What changes when the tokenizer does."""
     ready = [] if data.tokenizer == "bpe" else vocabulary_files(data.tokenizer)
-    return [data.tokenizer, data.vocab_size or VOCAB_SIZE, *map(stamp, ready)]
+    return [data.tokenizer, data.vocab_size or VOCAB_SIZE, *map(fingerprint, ready)]
 
 
 def make_tokenizer(data: DataFlags, source: DataSource, console: Console) -> Tokenizer:
@@ -172,8 +174,8 @@ def make_tokenizer(data: DataFlags, source: DataSource, console: Console) -> Tok
 
 
 def sample(source: DataSource) -> Iterator[str]:
-    """At most SAMPLE bytes of the training text, spread evenly over it where its size is known."""
-    every = max(1, -(-source.n_bytes // SAMPLE))
+    """At most SAMPLE_BYTES of the training text, spread evenly over it where its size is known."""
+    every = max(1, -(-source.n_bytes // SAMPLE_BYTES))
     taken = 0
     for number, (_, job) in enumerate(source.jobs(0)):
         if number % every == 0:
@@ -181,7 +183,7 @@ def sample(source: DataSource) -> Iterator[str]:
                 if passage.split == "train":
                     yield passage.text
             taken += job.size
-            if taken >= SAMPLE:
+            if taken >= SAMPLE_BYTES:
                 return
 
 

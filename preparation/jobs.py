@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from cfg_gpt2 import require
-from data.text_files import PIECE, Span, character_at, read_span, word_border
+from data.text_files import CHUNK_BYTES, Span, last_word_boundary, next_character, read_span
 
 SIZE = 1 << 22  # bytes of a job, about
 READ = 1 << 16  # bytes in which a job looks for the border before which it begins
@@ -115,7 +115,7 @@ def next_border(file: Path, offset: int, last: int) -> int:
     That is after something visible and before a space or a line end, or the end of all. Where
     there is none in the next READ bytes, the text is cut at the next character.
     """
-    offset = character_at(file, offset)
+    offset = next_character(file, offset)
     with file.open("rb") as data:
         data.seek(offset)
         text = data.read(min(READ, last - offset)).decode("utf-8", errors="replace")
@@ -138,20 +138,20 @@ def text_of(line: bytes, field: str, where: str) -> str:
 
 
 def passages_of(text: str, split: str, where: str) -> Iterator[Passage]:
-    """A document in passages of about PIECE characters; none for an empty one."""
+    """A document in passages of about CHUNK_BYTES characters; none for an empty one."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise ValueError(
             f"{where} has {text[error.start]!r}, a surrogate and no character; leave it out"
         ) from None
-    start, stop = 0, PIECE
+    start, stop = 0, CHUNK_BYTES
     while stop < len(text):
-        cut = word_border(text[start:stop])
+        cut = last_word_boundary(text[start:stop])
         if cut:
             yield Passage(split, start == 0, text[start : start + cut])
             start += cut
-        stop = max(stop, start) + PIECE if not cut else start + PIECE
+        stop = max(stop, start) + CHUNK_BYTES if not cut else start + CHUNK_BYTES
     if text:
         yield Passage(split, start == 0, text[start:])
 

@@ -18,9 +18,10 @@ from typing import BinaryIO
 import numpy as np
 
 from cfg_gpt2 import require
-from data.shards import INDEX_FILE, Index, Shard, ends_sha256, index_text, sha256
-from preparation.worker import SPLITS, Amount, Encoded
-from run_directory.files import write_whole
+from data import SPLITS
+from data.shards import INDEX_FILE, Index, Shard, ends_sha256, index_text
+from preparation.worker import Amount, Encoded
+from run_directory.files import sha256, write_whole
 from tokenizer import TOKENIZER_FILE
 
 PROGRESS_FILE = "progress.json"

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Protocol
 
 from cfg_gpt2 import DataConfig, require
-from data.text_files import MOST_VALIDATION, Span, sizes, stamp
-from load_data import SPLITS, Texts
+from data import SPLITS
+from data.sources import TextFileSource
+from data.text_files import MAX_VALIDATION_BYTES, Span, file_sizes, fingerprint
 from preparation import jobs
 from preparation.jobs import Job, LinesJob, RowsJob, TextJob
 
@@ -38,7 +39,7 @@ class TextFiles:
     """Text files, each a document, split as `train` does it."""
 
     def __init__(self, config: DataConfig) -> None:
-        texts = Texts(config)
+        texts = TextFileSource(config)
         self.spans, self.identity = texts.spans, texts.identity
         self.names = list(config.path)
         self.n_bytes = sum(map(texts.n_bytes, SPLITS))
@@ -56,11 +57,11 @@ class JsonLines:
     """JSONL files, each line a document."""
 
     def __init__(self, paths: Iterable[str], field: str, share: float | None) -> None:
-        self.files = sizes(paths)
+        self.files = file_sizes(paths)
         self.field, self.names = field, list(paths)
         self.n_bytes = sum(self.files.values())
-        self.share = share or min(0.1, MOST_VALIDATION / self.n_bytes)
-        self.identity = ["lines", field, self.share, *map(stamp, self.files)]
+        self.share = share or min(0.1, MAX_VALIDATION_BYTES / self.n_bytes)
+        self.identity = ["lines", field, self.share, *map(fingerprint, self.files)]
 
     def jobs(self, position: int) -> Iterator[tuple[int, Job]]:
         every = (
@@ -94,10 +95,10 @@ class DataSet:
         self.field, self.names = field, names
         info = (self.rows.info.splits or {}).get(arguments["split"])
         self.n_bytes = (info.num_bytes or 0) if info else 0
-        known_share = min(0.1, MOST_VALIDATION / self.n_bytes) if self.n_bytes else UNKNOWN_SHARE
-        self.share = share or known_share
-        fingerprint = str(self.rows.info.download_checksums or self.rows.info.version or "")
-        self.identity = ["rows", names, field, self.share, fingerprint]
+        largest = MAX_VALIDATION_BYTES / self.n_bytes if self.n_bytes else UNKNOWN_SHARE
+        self.share = share or min(0.1, largest)
+        version = str(self.rows.info.download_checksums or self.rows.info.version or "")
+        self.identity = ["rows", names, field, self.share, version]
 
     def jobs(self, position: int) -> Iterator[tuple[int, Job]]:
         texts: list[str] = []

@@ -18,11 +18,10 @@ from typing import BinaryIO
 import numpy as np
 from pydantic import TypeAdapter
 
+from data import SPLITS
 from preparation.jobs import Job
 from preparation.word_cache import WordCache
 from tokenizer import Tokenizer, UnseenCharacter
-
-SPLITS = ("train", "validation")
 
 
 @dataclass

@@ -20,8 +20,9 @@ from typing import IO, Self
 
 import numpy as np
 
+from data import SPLITS
 from preparation.jobs import Job
-from preparation.worker import SPLITS, Amount, Encoded
+from preparation.worker import Amount, Encoded
 
 HOUSE = Path(__file__).resolve().parent.parent
 

@@ -14,12 +14,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
+from data import SPLITS
 from data.tiny_world.english import ENGLISH
 from data.tiny_world.russian import RUSSIAN
 from data.tiny_world.world import Event, Language, Options, State, happen, possible
 
 LANGUAGES = {language.name: language for language in (ENGLISH, RUSSIAN)}
-SPLITS = ("train", "validation")
 
 
 @dataclass

@@ -8,8 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data.stream import document_boundaries
 from evaluation.windows import slide, window_batches
-from load_data import Split, cut, evaluation_batches, find_borders
+from load_data import Split, evaluation_batches, split_at_documents
 from loss import IGNORE_INDEX
 
 END = 0
@@ -25,8 +26,8 @@ def stream_of(*lengths: int) -> np.ndarray:
 
 
 def windows_of(stream: np.ndarray, context_length: int, stride: int) -> list[tuple[int, int, int]]:
-    borders = find_borders(stream, END)
-    return [tuple(w) for w in slide(borders, len(stream), context_length, stride)]
+    boundaries = document_boundaries(stream, END)
+    return [tuple(w) for w in slide(boundaries, len(stream), context_length, stride)]
 
 
 streams = st.lists(st.integers(1, 40), min_size=1, max_size=8).map(lambda n: stream_of(*n))
@@ -40,21 +41,21 @@ def test_every_target_is_scored_once_with_as_much_context_as_promised(
 ):
     stride, context_length = sizes
     scored = []
-    borders = set(find_borders(stream, END).tolist())
+    boundaries = set(document_boundaries(stream, END).tolist())
     for begin, before, stop in windows_of(stream, context_length, stride):
         assert begin <= before < stop and 0 < stop - begin <= context_length
         scored += range(before + 1, stop + 1)
-        if begin not in borders:  # in the middle of a document
+        if begin not in boundaries:  # in the middle of a document
             assert before - begin >= context_length - stride
-            assert borders.isdisjoint(range(begin, before + 1))
+            assert boundaries.isdisjoint(range(begin, before + 1))
     assert scored == list(range(1, len(stream)))
 
 
 @settings(deadline=None)
 @given(streams, st.integers(1, 60))
 def test_side_by_side_they_are_the_windows_of_training(stream: np.ndarray, context_length: int):
-    borders = find_borders(stream, END)
-    trained = list(cut(borders, 0, len(stream), context_length))
+    boundaries = document_boundaries(stream, END)
+    trained = list(split_at_documents(boundaries, 0, len(stream), context_length))
     found = windows_of(stream, context_length, context_length)
     assert [(begin, stop) for begin, _, stop in found] == trained
     assert all(begin == before for begin, before, _ in found)

@@ -205,7 +205,7 @@ TOKENIZER = Tokenizer.train([PROSE * 5, "aa bb  aa\n\n bb x1 字  字\u00a0"], 3
 @given(st.text(st.sampled_from("ab \n\t"), max_size=80), st.integers(1, 20))
 def test_a_long_document_is_cut_between_words(text, size):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jobs, "PIECE", size)
+        patch.setattr(jobs, "CHUNK_BYTES", size)
         pieces = list(passages_of(text, "train", "here"))
     assert "".join(piece.text for piece in pieces) == text
     assert [piece.begins for piece in pieces] == [n == 0 for n in range(len(pieces))]
@@ -284,7 +284,8 @@ def test_other_data_do_not_go_on_with_what_was_begun(tmp_path, monkeypatch, caps
     assert prepare(*arguments) == 0
 
 
-def test_a_worker_that_dies_is_said_and_nothing_is_lost(tmp_path):
+def test_a_worker_that_dies_is_said_and_nothing_is_lost(tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs, "SIZE", 1_000)  # so many jobs that some are left when it dies
     text = book(tmp_path / "text", 1, 20_000)
     Tokenizer.train([PROSE], 280).save(tmp_path)
     source = TextFiles(DataConfig(path=(str(text),)))
@@ -467,7 +468,7 @@ def test_the_kinds_of_jobs_go_through_json(tmp_path):
     ]
     adapter = TypeAdapter(jobs.Job)
     assert [adapter.validate_json(adapter.dump_json(job)) for job in every] == every
-    assert text_files.PIECE == jobs.PIECE
+    assert text_files.CHUNK_BYTES == jobs.CHUNK_BYTES
     assert JsonLines([str(tmp_path_file(tmp_path))], "text", None).share == 0.1
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import loss
 from cfg_gpt2 import TrainConfig
+from data.windows import Window
 from diagnostics.verify.check import Comparison
 from diagnostics.verify.gradients import NamedTensors, closest_to_bound, relative_distance
 from diagnostics.verify.model_under_test import ModelUnderTest
@@ -25,7 +26,7 @@ from diagnostics.verify.rounding import (
     unit_roundoff,
 )
 from gpt2 import GPT2Model
-from load_data import padded
+from load_data import collate
 from loss import ALIGNED, IGNORE_INDEX, head_loss, next_token_loss
 from multiheadattention import explicit_attention
 from trainer import language_model_loss
@@ -137,7 +138,8 @@ def padded_windows(under_test: ModelUnderTest) -> Comparison:
     sizes = (length - 1, max(1, length // 3), 1)
     spans = [(start, start + size) for start, size in enumerate(sizes)]
     tokenizer, token_stream = under_test.tokenizer, torch.tensor(under_test.text).numpy()
-    batch = padded(token_stream, spans, under_test.context_length, tokenizer.end_of_text)
+    windows = [Window(token_stream, start, stop - start) for start, stop in spans]
+    batch = collate(windows, under_test.context_length, tokenizer.end_of_text)
     tokens, targets = (part.to(under_test.device) for part in batch)
     plain = torch.zeros((), device=under_test.device)
     with explicit_attention():

@@ -1,0 +1,172 @@
+"""Token files: the streams of a corpus on disk, made once and used by every later run.
+
+    cache_dir/<key>/train.bin         the training stream, 16 or 32 bits a token
+                    validation.bin
+                    tokenizer.json
+                    meta.json         type of the numbers, bytes of text, entropy, source
+
+The key is a hash of everything that decides the tokens: the format, the identity of the text, and
+the vocabulary. Another text or setting gives another folder.
+Previous: sources.py.  Next: shards.py.
+"""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from cfg_gpt2 import DataConfig, require
+from data import SPLITS
+from data.sources import SAMPLE_BYTES, TextChunk, TextSource
+from data.stream import token_dtype
+from data.text_files import fingerprint
+from tokenizer import Tokenizer, UnseenCharacter, vocabulary_files
+
+Report = Callable[[int, int, str], None]  # (bytes done, bytes in all, what is being done)
+
+FORMAT = 1  # of the token files; raised when the same text would give other files
+META_FILE = "meta.json"
+VOCAB_SIZE = 2048  # of a trained BPE, where no other is asked for
+BATCH_CHARACTERS = 1 << 21  # characters that are encoded at a time, on all cores
+
+
+def cache_key(config: DataConfig, source: TextSource) -> str:
+    """Returns the name of the cache folder: 16 hexadecimal digits.
+
+    Raises FileNotFoundError where config.tokenizer names a folder without a vocabulary.
+    """
+    ready = [] if config.tokenizer in ("bpe", "char") else vocabulary_files(config.tokenizer)
+    vocabulary = [config.tokenizer, config.vocab_size or VOCAB_SIZE, *map(fingerprint, ready)]
+    contents = json.dumps([FORMAT, source.identity, vocabulary])
+    return hashlib.sha256(contents.encode()).hexdigest()[:16]
+
+
+def make_token_files(
+    folder: Path,
+    source: TextSource,
+    config: DataConfig,
+    report: Report | None = None,
+    *,
+    batch_characters: int = BATCH_CHARACTERS,
+) -> None:
+    """Makes the token files of a source in a temporary folder and renames it to `folder`.
+
+    Raises ValueError for an empty split, for text that is not UTF-8 and for a character that the
+    vocabulary lacks; OSError, with a filename, where the files cannot be written.
+    """
+    report = report or (lambda done, total, what: None)
+    cache = folder.parent
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=cache) as temporary:
+            made = Path(temporary, folder.name)
+            made.mkdir()
+            write_token_files(made, source, config, report, batch_characters)
+            try:
+                made.rename(folder)
+            except OSError:  # a run beside this one has finished the same files first
+                if not (folder / META_FILE).is_file():
+                    raise
+    except OSError as error:
+        error.filename = error.filename or str(cache)  # OSError from a full disk has no filename
+        raise
+
+
+def write_token_files(
+    folder: Path, source: TextSource, config: DataConfig, report: Report, batch_characters: int
+) -> None:
+    """Writes tokenizer.json, the stream of each split, and meta.json into a folder."""
+    tokenizer = make_tokenizer(source, config, report, batch_characters)
+    tokenizer.save(folder)
+    dtype = token_dtype(tokenizer.vocab_size)
+    n_bytes = {
+        split: write_tokens(
+            folder / f"{split}.bin", dtype, source, split, tokenizer, report, batch_characters
+        )
+        for split in SPLITS
+    }
+    meta = {"dtype": dtype.name, "n_bytes": n_bytes, "floor_bits_per_byte": source.floor()}
+    text = json.dumps({**meta, "source": source.identity}, ensure_ascii=False, indent=2)
+    (folder / META_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def make_tokenizer(
+    source: TextSource,
+    config: DataConfig,
+    report: Report,
+    batch_characters: int = BATCH_CHARACTERS,
+) -> Tokenizer:
+    """Returns the tokenizer that the settings ask for.
+
+    BPE learns from the training split only, from at most 32 MB spread evenly over it. A tokenizer
+    of characters takes those of both splits: an alphabet tells nothing about the validation text.
+    """
+    if config.tokenizer not in ("bpe", "char"):
+        return Tokenizer.from_gpt2(config.tokenizer)
+    if config.tokenizer == "bpe":
+        chunks, total = source.sample(), min(SAMPLE_BYTES, source.n_bytes("train"))
+        batches = in_batches(chunks, total, "training the tokenizer", report, batch_characters)
+        texts = (chunk.text for batch in batches for chunk in batch)
+        return Tokenizer.train(texts, config.vocab_size or VOCAB_SIZE)
+    chunks, total = chain(*map(source.chunks, SPLITS)), sum(map(source.n_bytes, SPLITS))
+    batches = in_batches(chunks, total, "collecting the characters", report, batch_characters)
+    return Tokenizer.characters(chunk.text for batch in batches for chunk in batch)
+
+
+def write_tokens(
+    file: Path,
+    dtype: np.dtype,
+    source: TextSource,
+    split: str,
+    tokenizer: Tokenizer,
+    report: Report,
+    batch_characters: int = BATCH_CHARACTERS,
+) -> int:
+    """Writes the stream of a split and returns the number of UTF-8 bytes of its text.
+
+    Raises ValueError for an empty split, and UnseenCharacter, with the position in the document,
+    for a character that the tokenizer does not have.
+    """
+    boundary = np.array([tokenizer.end_of_text], dtype).tobytes()
+    total, what = source.n_bytes(split), f"tokenizing the {split} text"
+    n_bytes = 0
+    with file.open("wb") as out:
+        for batch in in_batches(source.chunks(split), total, what, report, batch_characters):
+            try:
+                encoded = tokenizer.encode_batch([chunk.text for chunk in batch])
+            except UnseenCharacter as error:
+                chunk = next(chunk for chunk in batch if chunk.text is error.text)
+                raise error.within(chunk.start, f"the {split} text of {chunk.document}") from None
+            for chunk, ids in zip(batch, encoded, strict=True):
+                out.write((b"" if chunk.start else boundary) + np.array(ids, dtype).tobytes())
+                n_bytes += len(chunk.text.encode())
+        out.write(boundary)
+    wrong = f"the {split} split is empty; give more text, or another --data.validation-share"
+    require(n_bytes > 0, wrong)
+    return n_bytes
+
+
+def in_batches(
+    chunks: Iterable[TextChunk], total: int, what: str, report: Report, batch_characters: int
+) -> Iterator[list[TextChunk]]:
+    """Yields lists of chunks with about batch_characters in each, and reports the progress.
+
+    total is the number of bytes in all chunks, or an estimate of it.
+    """
+    done = size = 0
+    batch: list[TextChunk] = []
+    report(0, total, what)
+    for chunk in chunks:
+        batch.append(chunk)
+        size += len(chunk.text)
+        done += len(chunk.text.encode())
+        if size >= batch_characters:
+            yield batch
+            report(min(done, total), total, what)
+            batch, size = [], 0
+    yield batch
+    report(total, total, what)
