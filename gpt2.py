@@ -10,6 +10,7 @@ Previous: transformer_block.py.  Next: loss.py.
 """
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -37,14 +38,14 @@ class GPT2Model(nn.Module):
         self.lm_head.weight = self.token_embedding.weight
         self.init_weights()
 
-    def forward(self, tokens: Tensor, cache: list[KVCache] | None = None) -> Tensor:
+    def forward(self, tokens: Tensor, cache: Sequence[KVCache] | None = None) -> Tensor:
         """(B, T) -> (B, T, V). With a cache, tokens holds only the new positions.
 
         Raises ValueError where the positions go beyond context_length.
         """
         return self.lm_head(self.hidden_states(tokens, cache))  # (B, T, V)
 
-    def hidden_states(self, tokens: Tensor, cache: list[KVCache] | None = None) -> Tensor:
+    def hidden_states(self, tokens: Tensor, cache: Sequence[KVCache] | None = None) -> Tensor:
         """(B, T) -> (B, T, C): the input of the output layer, after the last norm."""
         n_new = tokens.size(1)
         end = n_new + (cache[0].length if cache else 0)
@@ -53,15 +54,14 @@ class GPT2Model(nn.Module):
                 f"{end} tokens are more than context_length {self.config.context_length}; "
                 "give the model the last ones only"
             )
-        mask = None
-        if cache:  # one mask, and the same positions, for every layer
-            positions, mask = cache[0].positions(n_new), cache[0].mask(n_new)
+        if cache:
+            positions = cache[0].positions(n_new)
         else:
             positions = torch.arange(n_new, device=tokens.device)  # (T,)
         x = self.token_embedding(tokens) + self.position_embedding(positions)  # (B, T, C)
         x = self.embedding_dropout(x)
         for i, block in enumerate(self.blocks):
-            x = block(x, cache[i], mask) if cache else block(x)
+            x = block(x, cache[i]) if cache else block(x)
         return self.final_norm(x)
 
     def init_weights(self, generator: torch.Generator | None = None) -> None:
@@ -78,13 +78,13 @@ class GPT2Model(nn.Module):
             else:
                 nn.init.normal_(parameter, std=0.02, generator=generator)
 
-    def new_cache(self, batch_size: int, n_positions: int | None = None) -> list[KVCache]:
-        """One empty cache for each block, on the device and in the dtype of the activations.
+    def new_cache(self, batch_size: int, capacity: int | None = None) -> list[KVCache]:
+        """Returns an empty cache per block, on the device and in the dtype of the activations.
 
-        It has room for n_positions; None: for context_length.
+        It has room for `capacity` positions; None: for context_length.
         """
         return [
-            KVCache(self.config, batch_size, n_positions, device=self.device, dtype=self.dtype)
+            KVCache(self.config, batch_size, capacity, device=self.device, dtype=self.dtype)
             for _ in self.blocks
         ]
 

@@ -8,7 +8,6 @@ holds the T x S weights in memory. The faster one runs; `explicit_attention()` c
 Previous: feedforward.py.  Next: transformer_block.py.
 """
 
-import copy
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,16 +33,13 @@ class MultiHeadAttention(nn.Module):
         self.out_proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
         self.residual_dropout = nn.Dropout(config.dropout)
 
-    def forward(
-        self, x: Tensor, cache: "KVCache | None" = None, mask: Tensor | None = None
-    ) -> Tensor:
-        """(B, T, C) -> (B, T, C). With a cache, x holds only the new positions.
-
-        mask is KVCache.mask's, for rows of unequal length; None: the causal mask.
-        """
+    def forward(self, x: Tensor, cache: "KVCache | None" = None) -> Tensor:
+        """(B, T, C) -> (B, T, C). With a cache, x holds only the new positions."""
         q, k, v = self.qkv_proj(x).chunk(3, dim=-1)  # (B, T, C)
         q, k, v = map(self.split_heads, (q, k, v))  # (B, H, T, D)
+        mask = None  # the causal mask
         if cache is not None:
+            mask = cache.mask(x.size(1))
             k, v = cache.append(k, v)  # (B, H, S, D)
         written_out = _explicit or is_short(k)
         attend = self.attend_explicit if written_out else self.attend_fused
@@ -92,99 +88,57 @@ class CausalSoftmax(nn.Module):
 
 
 class KVCache:
-    """The keys and values of the positions that one attention layer has seen.
+    """The keys and values of the positions that one attention layer has read.
 
-    The caller owns it, one for each layer. Its memory is taken at once:
-    2 * B * H * n_positions * D numbers. Position p of each row lies in slot p, so rows of
-    unequal length end at unequal slots, and a mask hides what lies behind a row's end.
+    The caller owns one per layer. Its memory, 2 * B * H * capacity * D numbers, is taken at once.
     """
 
     def __init__(
         self,
         config: GPT2Config,
         batch_size: int,
-        n_positions: int | None = None,
+        capacity: int | None = None,
         *,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        n_positions = n_positions or config.context_length
-        shape = (batch_size, config.n_head, n_positions, config.head_dim)
+        shape = (batch_size, config.n_head, capacity or config.context_length, config.head_dim)
         self.keys = torch.zeros(shape, device=device, dtype=dtype)
         self.values = torch.zeros(shape, device=device, dtype=dtype)
-        self.length = 0  # of the longest row
-        self.lengths: Tensor | None = None  # of each row, where they are unequal
+        self.length = 0  # positions that are cached, S
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Two of (B, H, T, D) -> two of (B, H, S, D): the new positions behind the old ones.
+        """Two of (B, H, T, D) -> two of (B, H, S, D): the new positions behind the cached ones.
 
-        Raises ValueError where the context is full.
+        Raises ValueError where the cache is full.
         """
-        start, slots = self.length, None if self.lengths is None else self.positions(k.size(-2))
+        start = self.length
         self.advance(k.size(-2))
-        if slots is None:
-            self.keys[:, :, start : self.length] = k
-            self.values[:, :, start : self.length] = v
-        else:
-            rows = torch.arange(k.size(0), device=k.device).unsqueeze(1)
-            self.keys[rows, :, slots] = k.transpose(1, 2)
-            self.values[rows, :, slots] = v.transpose(1, 2)
+        self.keys[:, :, start : self.length] = k
+        self.values[:, :, start : self.length] = v
         return self.keys[:, :, : self.length], self.values[:, :, : self.length]
 
     def advance(self, n_new: int) -> None:
-        """Counts n_new more positions in each row. Raises ValueError where the context is full."""
-        end, room = self.length + n_new, self.keys.size(-2)
-        if end > room:
-            raise ValueError(f"the cache has room for {room} positions, {end} were asked for")
-        if self.lengths is not None:
-            self.lengths = self.lengths + n_new
+        """Counts n_new more positions. Raises ValueError where the cache is full."""
+        end, capacity = self.length + n_new, self.keys.size(-2)
+        if end > capacity:
+            raise ValueError(f"the cache has room for {capacity} positions, {end} were asked for")
         self.length = end
 
     def positions(self, n_new: int) -> Tensor:
-        """Where the next n_new tokens stand: (T,), or (B, T) for rows of unequal length."""
-        new = torch.arange(n_new, device=self.keys.device)
-        if self.lengths is None:
-            return self.length + new
-        return self.lengths.unsqueeze(1) + new
+        """Returns the positions of the next n_new tokens, (T,)."""
+        return self.length + torch.arange(n_new, device=self.keys.device)
 
     def mask(self, n_new: int) -> Tensor | None:
-        """(B, 1, T, S) for rows of unequal length: 0 up to the query's own position, then -inf."""
-        if self.lengths is None:
-            return None
-        slots = torch.arange(self.length + n_new, device=self.keys.device)
-        hidden = slots > self.positions(n_new)[:, None, :, None]  # (B, 1, T, S)
-        return torch.zeros_like(hidden, dtype=self.keys.dtype).masked_fill(hidden, -math.inf)
-
-    def set_lengths(self, lengths: list[int]) -> None:
-        """Forgets what lies behind these lengths, one for each row."""
-        self.length = max(lengths)
-        unequal = min(lengths) < self.length
-        self.lengths = torch.tensor(lengths, device=self.keys.device) if unequal else None
-
-    def clear(self) -> None:
-        """Forgets all positions and keeps the memory."""
-        self.length, self.lengths = 0, None
-
-    def rows(self, start: int, stop: int, length: int) -> "KVCache":
-        """A cache of some rows alone, in the same memory, of which `length` positions count."""
-        part = copy.copy(self)
-        part.keys, part.values = self.keys[start:stop], self.values[start:stop]
-        part.length, part.lengths = length, None
-        return part
-
-    def keep(self, rows: list[int]) -> None:
-        """Row i becomes what row rows[i] is; the others leave. At most as many as there are."""
-        moved = [i for i, row in enumerate(rows) if i != row]
-        for stored in (self.keys, self.values):
-            filled = stored[:, :, : self.length]
-            filled[moved] = filled[[rows[i] for i in moved]]
-        self.keys, self.values = self.keys[: len(rows)], self.values[: len(rows)]
-        if self.lengths is not None:
-            self.set_lengths(self.lengths[rows].tolist())
+        """Returns the mask of the next n_new queries; None: the causal mask."""
+        return None
 
 
 def causal_mask(n_new: int, n_keys: int, like: Tensor) -> Tensor:
-    """-> (T, S): 0 where a query may look, -inf after it. The last n_new of n_keys ask."""
+    """-> (T, S): 0 where a query may look, -inf after it.
+
+    The queries are the last n_new of n_keys positions.
+    """
     later = torch.full((n_new, n_keys), -math.inf, dtype=like.dtype, device=like.device)
     return later.triu(diagonal=n_keys - n_new + 1)
 

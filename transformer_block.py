@@ -17,7 +17,7 @@ from multiheadattention import KVCache, MultiHeadAttention
 
 
 class TransformerBlock(nn.Module):
-    """One of the n_layer equal storeys of GPT-2."""
+    """One of the n_layer identical blocks of GPT-2."""
 
     def __init__(self, config: GPT2Config) -> None:
         super().__init__()
@@ -26,10 +26,8 @@ class TransformerBlock(nn.Module):
         self.feedforward_norm = LayerNorm(config.n_embd, bias=config.bias)
         self.feedforward = FeedForward(config)
 
-    def forward(
-        self, x: Tensor, cache: KVCache | None = None, mask: Tensor | None = None
-    ) -> Tensor:
-        """(B, T, C) -> (B, T, C)."""
-        x = x + self.attention(self.attention_norm(x), cache, mask)
+    def forward(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
+        """(B, T, C) -> (B, T, C). With a cache, x holds only the new positions."""
+        x = x + self.attention(self.attention_norm(x), cache)
         x = x + self.feedforward(self.feedforward_norm(x))
         return x

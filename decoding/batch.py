@@ -13,6 +13,7 @@ from itertools import takewhile
 import torch
 from torch import Tensor
 
+from decoding.ragged_cache import RaggedCache
 from gpt2 import GPT2Model
 
 PREFILL_TOKENS = 1024  # read at once at most, unless one row has more: bounds the memory
@@ -29,7 +30,7 @@ class Batch:
         longest = max(map(len, texts)) + max_new_tokens
         n_positions = min(longest, model.config.context_length)
         try:
-            self.cache = model.new_cache(len(texts), n_positions)
+            self.cache = RaggedCache(model, len(texts), n_positions)
         except RuntimeError as error:  # what PyTorch raises where there is no memory
             raise ValueError(
                 f"no memory for a cache of {len(texts)} texts of {n_positions} tokens: {error}; "
@@ -44,10 +45,10 @@ class Batch:
             n_shared = 0
         else:  # for the first row, then copied to the others
             self.read_rows(0, [windows[0][:n_shared]])
-            for layer in self.cache:
-                layer.rows(0, len(windows), n_shared).keep([0] * len(windows))
+            self.cache.truncate([n_shared] * len(windows))
+            self.cache.reorder([0] * len(windows))
         hidden_states = self.read_rows(0, [window[n_shared:] for window in windows], n_shared)
-        self.set_lengths([len(window) for window in windows])
+        self.cache.truncate([len(window) for window in windows])
         return self.model.lm_head(hidden_states).float()
 
     def step(self, tokens: Tensor) -> Tensor:
@@ -65,7 +66,7 @@ class Batch:
         windows = {row: self.texts[row][self.start_of(self.texts[row]) : -1] for row in rows}
         for start, stop in runs([row for row in rows if windows[row]]):
             self.read_rows(start, [windows[row] for row in range(start, stop)])
-        self.set_lengths([len(text) - 1 - self.start_of(text) for text in self.texts])
+        self.cache.truncate([len(text) - 1 - self.start_of(text) for text in self.texts])
 
     def read_rows(self, first: int, rows: list[list[int]], n_before: int = 0) -> Tensor:
         """-> (B, C): the hidden states of the last tokens of rows `first` and on.
@@ -79,7 +80,7 @@ class Batch:
             longest = max(map(len, rows[start:stop]))
             padded = [row + [0] * (longest - len(row)) for row in rows[start:stop]]
             tokens = torch.tensor(padded, device=self.device)
-            part = [layer.rows(first + start, first + stop, n_before) for layer in self.cache]
+            part = self.cache.view_rows(first + start, first + stop, n_before)
             x = self.model.hidden_states(tokens, part)
             hidden_states += [x[i, len(row) - 1] for i, row in enumerate(rows[start:stop])]
         return torch.stack(hidden_states)
@@ -87,12 +88,7 @@ class Batch:
     def keep(self, rows: list[int]) -> None:
         """Row i becomes what row rows[i] is; the others leave."""
         self.texts = [list(self.texts[row]) for row in rows]
-        for layer in self.cache:
-            layer.keep(rows)
-
-    def set_lengths(self, lengths: list[int]) -> None:
-        for layer in self.cache:
-            layer.set_lengths(lengths)
+        self.cache.reorder(rows)
 
     def start_of(self, text: list[int]) -> int:
         return window_start(len(text), self.model.config.context_length)

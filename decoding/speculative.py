@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from cfg_gpt2 import require
 from decoding.batch import window_start
 from decoding.choice import distribution
+from decoding.ragged_cache import RaggedCache
 from decoding.settings import SamplingConfig
 from gpt2 import GPT2Model
 
@@ -94,7 +95,7 @@ class Reader:
     def __init__(self, model: GPT2Model, n_positions: int) -> None:
         self.model = model
         self.context_length = model.config.context_length
-        self.cache = model.new_cache(1, min(n_positions, self.context_length))
+        self.cache = RaggedCache(model, 1, min(n_positions, self.context_length))
         self.window: list[int] = []  # the tokens that are in the cache
 
     def logits(self, text: list[int], n: int) -> Tensor:
@@ -105,8 +106,7 @@ class Reader:
             if known != token:
                 break
             n_known += 1
-        for layer in self.cache:
-            layer.set_lengths([n_known])
+        self.cache.truncate([n_known])
         fresh = torch.tensor([window[n_known:]], device=self.cache[0].keys.device)
         self.window = window
         if fresh.size(1) == n:

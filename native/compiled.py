@@ -12,6 +12,7 @@ import hashlib
 import os
 import platform
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from shutil import which
 from tempfile import TemporaryDirectory
@@ -145,7 +146,7 @@ class CompiledStep:
         name, self.cache_dtype = STEPS[model.lm_head.weight.dtype]
         self.step = getattr(library(), name)
 
-    def __call__(self, tokens: Tensor, cache: list[KVCache] | None = None) -> Tensor:
+    def __call__(self, tokens: Tensor, cache: Sequence[KVCache] | None = None) -> Tensor:
         """(B, T) -> (B, T, V) in fp32. Raises ValueError where the cache is full."""
         if not cache or not self.takes(tokens, cache):
             return self.plain(tokens, cache)
@@ -170,7 +171,7 @@ class CompiledStep:
         self.step(ctypes.byref(self.sizes), ctypes.byref(work), torch.get_num_threads())
         return logits
 
-    def takes(self, tokens: Tensor, cache: list[KVCache]) -> bool:
+    def takes(self, tokens: Tensor, cache: Sequence[KVCache]) -> bool:
         """Whether it is a small step. What does not fit the pointers is never followed by them."""
         keys = cache[0].keys
         return (

@@ -218,10 +218,10 @@ def test_a_huge_limit_costs_nothing_beforehand(model: GPT2Model) -> None:
 def test_too_little_memory_is_one_sentence(
     model: GPT2Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def new_cache(batch_size: int, n_positions: int) -> None:
-        torch.zeros(batch_size, n_positions, 2**50)
+    def too_large(model: GPT2Model, batch_size: int, capacity: int) -> None:
+        torch.zeros(batch_size, capacity, 2**50)
 
-    monkeypatch.setattr(model, "new_cache", new_cache)
+    monkeypatch.setattr("decoding.batch.RaggedCache", too_large)
     with pytest.raises(ValueError, match=r"no memory for a cache of 2 texts of 16 tokens.*--sampl"):
         generate(model, [[1], [2]], SamplingConfig())
 

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cfg_gpt2 import PRESETS, GPT2Config, RunConfig
+from decoding.ragged_cache import RaggedCache
 from gpt2 import GPT2Model
 from loss import next_token_loss
 from multiheadattention import explicit_attention
@@ -135,11 +136,10 @@ def test_logits_with_a_cache_are_those_without(pieces: list[int], explicit: bool
 
 def test_a_cleared_cache_begins_again_at_position_0():
     model, tokens = lively_model(), some_tokens(6)
-    cache = model.new_cache(2)
+    cache = RaggedCache(model, 2, TINY.context_length)
     with torch.inference_mode():
         first = model(tokens, cache)
-        for layer in cache:
-            layer.clear()
+        cache.truncate([0, 0])
         assert torch.equal(model(tokens, cache), first)
 
 

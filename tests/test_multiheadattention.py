@@ -1,5 +1,3 @@
-from contextlib import nullcontext
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -164,40 +162,9 @@ def test_the_cache_keeps_the_order_and_says_when_it_is_full():
     with pytest.raises(ValueError, match=f"room for {LENGTH} positions, {LENGTH + 1} were"):
         cache.append(k[:, :, :1], v[:, :, :1])
     assert cache.length == LENGTH, "a refused position must not count"
-    cache.clear()
+    cache.length = 0  # all positions forgotten, the memory kept
     keys, _ = cache.append(k[:, :, 2:3], v[:, :, 2:3])
     assert torch.equal(keys, k[:, :, 2:3])
-
-
-@pytest.mark.parametrize("explicit", [True, False])
-def test_rows_of_unequal_length_are_computed_as_if_alone(explicit: bool):
-    layer, x = layer_and_input()
-    cache = KVCache(config(), batch_size=2)
-    run(layer, x[:, :5], explicit, cache)
-    cache.set_lengths([5, 2])  # the second row forgets three
-    fresh = torch.randn(2, 3, 24)
-    mask = cache.mask(3)
-    with explicit_attention() if explicit else nullcontext():
-        together = layer(fresh, cache, mask)
-    for row, n_known in enumerate([5, 2]):
-        alone = run(layer, torch.cat([x[row, :n_known], fresh[row]])[None], explicit, None)
-        torch.testing.assert_close(together[row], alone[0, n_known:], **TOLERANCE)
-    assert cache.length == 8 and cache.lengths is not None and cache.lengths.tolist() == [8, 5]
-
-
-def test_rows_of_a_cache_are_views_and_can_be_kept_copied_and_dropped():
-    cache = KVCache(config(), batch_size=4, n_positions=3)
-    k = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 3, 2, 8)
-    cache.append(k, -k)
-    cache.set_lengths([2, 1, 2, 1])
-    cache.keep([3, 1, 1])
-    assert cache.keys[:, 0, 0, 0].tolist() == [3, 1, 1]
-    assert cache.values[:, 0, 0, 0].tolist() == [-3, -1, -1]
-    assert cache.length == 1 and cache.lengths is None, "all rows are of one length again"
-    part = cache.rows(1, 2, length=1)
-    part.append(k[2:3, :, :1], -k[2:3, :, :1])
-    assert cache.keys[:, 0, 1, 0].tolist() == [3, 2, 1], "the row is written where it lies"
-    assert cache.length == 1
 
 
 @pytest.mark.parametrize("n_new", [1, 3, LENGTH])

@@ -11,6 +11,7 @@ from oracles.shape_comments import ShapeComments
 import decoding.batch
 import decoding.choice
 import decoding.filters
+import decoding.ragged_cache
 import feedforward
 import gelu
 import generation
@@ -40,12 +41,16 @@ def test_shape_comments_of_the_model_are_true():
     model = model_of_unequal_sizes()
     tokens = torch.randint(13, (2, 11))
     modules = [
-        gelu, layer_norm, feedforward, multiheadattention, transformer_block, gpt2, loss
+        gelu, layer_norm, feedforward, multiheadattention, transformer_block, gpt2, loss,
+        decoding.ragged_cache,
     ]  # fmt: skip
     comments = ShapeComments(modules, SIZES)
     for explicit in (False, True):
         cache = model.new_cache(2)
+        ragged = decoding.ragged_cache.RaggedCache(model, 2, 17)
         model(tokens[:, :8], cache)
+        model(tokens[:, :8], ragged)
+        ragged.truncate([8, 5])
         with comments:
             if explicit:
                 with multiheadattention.explicit_attention():
@@ -53,9 +58,7 @@ def test_shape_comments_of_the_model_are_true():
             else:
                 logits = model(tokens[:, 8:], cache)
             loss.next_token_loss(logits, tokens[:, 8:])
-            for layer in cache:
-                layer.set_lengths([8, 5])
-            model(tokens[:, 8:], cache)
+            model(tokens[:, 8:], ragged)
             hidden_states = model.hidden_states(tokens[:, 8:])
             loss.head_loss(hidden_states, model.lm_head.weight, tokens[:, 8:])
     assert comments.mistakes == []

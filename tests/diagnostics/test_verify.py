@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 import main
 from cfg_gpt2 import GPT2Config
+from decoding.ragged_cache import RaggedKVCache
 from diagnostics.verify.checks import attention, generation
 from diagnostics.verify.command import CHECKS
 from diagnostics.verify.model_under_test import ModelUnderTest, small_model
@@ -155,7 +156,7 @@ def a_cache_that_writes_one_slot_late(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def late(self: KVCache, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         start = self.length
-        if not start or self.lengths is not None:
+        if not start:
             return append(self, k, v)
         stale = self.keys[:, :, start].clone()
         keys, values = append(self, k, v)
@@ -181,13 +182,13 @@ def old_keys_that_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def padding_that_can_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    mask = KVCache.mask
+    mask = RaggedKVCache.mask
 
-    def see_everything(self: KVCache, n_new: int) -> Tensor | None:
+    def see_everything(self: RaggedKVCache, n_new: int) -> Tensor | None:
         hidden = mask(self, n_new)
         return None if hidden is None else torch.zeros_like(hidden)
 
-    monkeypatch.setattr(KVCache, "mask", see_everything)
+    monkeypatch.setattr(RaggedKVCache, "mask", see_everything)
 
 
 def a_stream_that_drops_a_token(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
+from decoding.ragged_cache import RaggedCache
 from diagnostics.verify.call_counter import count_calls
 from diagnostics.verify.check import Comparison
 from diagnostics.verify.gradients import compare_gradients, forward_backward
@@ -53,13 +54,12 @@ def logits_with_cache(
     """Returns (B, T, V): the logits of the tokens that follow a prefilled half of the text."""
     tokens = under_test.tokens[:, :-1]
     n_prefill = max(1, tokens.size(1) // 2)
-    cache = under_test.model.new_cache(len(tokens))
+    cache = RaggedCache(under_test.model, len(tokens), under_test.context_length)
     with attention:
         under_test.model(tokens[:, :n_prefill], cache)
         several = under_test.model(tokens[:, n_prefill:-1], cache)
         one = under_test.model(tokens[:, -1:], cache)
-        for layer in cache:
-            layer.set_lengths([n_prefill, *[tokens.size(1)] * (len(tokens) - 1)])
+        cache.truncate([n_prefill, *[tokens.size(1)] * (len(tokens) - 1)])
         unequal = under_test.model(under_test.tokens[:, -1:], cache)
     return torch.cat([several, one, unequal], dim=1)
 

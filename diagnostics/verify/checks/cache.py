@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from decoding.batch import Batch, window_start
+from decoding.ragged_cache import RaggedCache
 from diagnostics.verify.call_counter import CallCounter, count_calls
 from diagnostics.verify.check import Comparison, Unavailable
 from diagnostics.verify.model_under_test import ModelUnderTest
@@ -49,14 +50,12 @@ def reused(under_test: ModelUnderTest) -> Comparison:
     model, (first, second) = under_test.model, under_test.tokens.split(1)
     n_prefix, length = max(1, first.size(1) // 2), first.size(1)
     mixed = torch.cat([first[:, :n_prefix], second[:, n_prefix:]], dim=1)
-    cache = model.new_cache(1)
+    cache = RaggedCache(model, 1, under_test.context_length)
     with count_calls(model) as calls, explicit_attention():
         model(second, cache)
-        for layer in cache:
-            layer.clear()
+        cache.truncate([0])
         fast = [model(first, cache)]
-        for layer in cache:
-            layer.set_lengths([n_prefix])
+        cache.truncate([n_prefix])
         fast.append(model(mixed[:, n_prefix:], cache))
     calls.require_tokens(3 * length - n_prefix)
     tail = under_test.next_logits(mixed[0].tolist(), length - n_prefix)
