@@ -1,1 +1,1 @@
-"""GPT-2's published weights in, what other programs load out: import and export."""
+"""Import of GPT-2's published weights, export to Hugging Face folders and GGUF files."""

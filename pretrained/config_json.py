@@ -1,8 +1,8 @@
 """Hugging Face's config.json: read into a GPT2Config, written from one.
 
-The file can name models that GPT-2 is not: another activation, untied output layers, attention
-scaled by layer. Each such setting is refused by its name, for the weights would load and the
-logits would be wrong.
+The file can describe other models than GPT-2: another activation, an untied output layer,
+attention scaled by layer. Each such setting is refused by name, because the weights would load and
+the logits would be wrong.
 Previous: names.py.  Next: read_weights.py.
 """
 
@@ -16,32 +16,35 @@ from cfg_gpt2 import GPT2Config, require
 from layer_norm import EPS
 from run_directory.config_file import CONFIG_FILE
 
-# GPT2Config's field -> Hugging Face's key; a key that is left out has GPT-2 small's value there
-SIZES = {
+# field of GPT2Config -> key of config.json; a missing key means the value of GPT-2 small
+SIZE_KEYS = {
     "vocab_size": "vocab_size",
     "context_length": "n_positions",
     "n_layer": "n_layer",
     "n_head": "n_head",
     "n_embd": "n_embd",
 }
-DROPOUTS = ("resid_pdrop", "embd_pdrop", "attn_pdrop")
+DROPOUT_KEYS = ("resid_pdrop", "embd_pdrop", "attn_pdrop")
 TANH_GELU = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast")  # one function under three names
 Json = dict[str, object]
 
 
 @dataclass(frozen=True)
-class Found:
-    """What config.json says, and what a person should know of it."""
+class ParsedConfig:
+    """The sizes in a config.json, and a line for each setting that is not taken over as it is."""
 
     model: GPT2Config
-    said: list[str]
+    notes: list[str]
 
 
-def read_config_json(folder: Path) -> Found:
-    """folder/config.json. Raises FileNotFoundError, or ValueError for what is no GPT-2."""
+def read_config_json(folder: Path) -> ParsedConfig:
+    """Reads folder/config.json.
+
+    Raises FileNotFoundError where there is none, ValueError where it does not describe a GPT-2.
+    """
     file = folder / CONFIG_FILE
     if not file.is_file():
-        raise FileNotFoundError(f"{file} does not exist; {what_is_missing(folder)}")
+        raise FileNotFoundError(f"{file} does not exist; {suggest_next_step(folder)}")
     try:
         settings = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -52,19 +55,19 @@ def read_config_json(folder: Path) -> Found:
         f"{folder} is a run directory already; use it as it is: python main.py generate {folder}",
     )
     try:
-        refuse_others(settings)
-        return Found(sizes_of(settings), said_of(settings))
+        require_gpt2(settings)
+        return ParsedConfig(parse_sizes(settings), dropout_notes(settings))
     except ValidationError as error:
         first = error.errors()[0]
-        key = SIZES.get(str(first["loc"][0]), "a dropout") if first["loc"] else "its sizes"
+        key = SIZE_KEYS.get(str(first["loc"][0]), "a dropout") if first["loc"] else "its sizes"
         reason = first["msg"].removeprefix("Value error, ")
         raise ValueError(f"{file} cannot be used: {key}: {reason}") from None
     except ValueError as error:
         raise ValueError(f"{file} cannot be used: {error}") from None
 
 
-def what_is_missing(folder: Path) -> str:
-    """The next step for a folder without config.json."""
+def suggest_next_step(folder: Path) -> str:
+    """Returns what a user can do about a folder without config.json."""
     if not folder.is_dir():
         return "name a folder that transformers saved, or a name on the hub such as gpt2"
     if list(folder.glob("model.ckpt*")):
@@ -75,8 +78,8 @@ def what_is_missing(folder: Path) -> str:
     return f"place it beside the weights in {folder}"
 
 
-def refuse_others(settings: Json) -> None:
-    """Raises ValueError for the first setting that makes it another model than GPT-2."""
+def require_gpt2(settings: Json) -> None:
+    """Raises ValueError for the first setting that describes another model than GPT-2."""
     architectures = settings.get("architectures") or ["GPT2LMHeadModel"]
     kind = settings.get("model_type", "gpt2" if "GPT2LMHeadModel" in str(architectures) else None)
     require(kind == "gpt2", f"model_type {kind} is another architecture; this is GPT-2 only")
@@ -105,27 +108,27 @@ def refuse_others(settings: Json) -> None:
         )
 
 
-def sizes_of(settings: Json) -> GPT2Config:
-    """The sizes, and one dropout rate: the highest of Hugging Face's three."""
-    sizes = {own: settings[key] for own, key in SIZES.items() if key in settings}
-    rates = [rate for rate in map(settings.get, DROPOUTS) if isinstance(rate, int | float)]
+def parse_sizes(settings: Json) -> GPT2Config:
+    """Returns the sizes, and as the dropout rate the highest of Hugging Face's three."""
+    sizes = {own: settings[key] for own, key in SIZE_KEYS.items() if key in settings}
+    rates = [rate for rate in map(settings.get, DROPOUT_KEYS) if isinstance(rate, int | float)]
     if rates:
         sizes["dropout"] = float(max(rates))
     return TypeAdapter(GPT2Config).validate_json(json.dumps(sizes), strict=True)
 
 
-def said_of(settings: Json) -> list[str]:
-    """What is not taken over as it is."""
-    rates = {key: settings.get(key, GPT2Config().dropout) for key in DROPOUTS}
+def dropout_notes(settings: Json) -> list[str]:
+    """Returns a line about the dropout rates where the three differ, otherwise nothing."""
+    rates = {key: settings.get(key, GPT2Config().dropout) for key in DROPOUT_KEYS}
     if len(set(rates.values())) <= 1:
         return []
-    named = ", ".join(f"{key} {rate}" for key, rate in rates.items())
-    return [f"dropout   {named}: training here has one rate, the highest of them"]
+    listed = ", ".join(f"{key} {rate}" for key, rate in rates.items())
+    return [f"dropout   {listed}: training here has one rate, the highest of them"]
 
 
 def config_json(model: GPT2Config, end_of_text: int, dtype: str) -> Json:
-    """What transformers, CTranslate2 and llama.cpp's converter read."""
-    sizes = {key: getattr(model, own) for own, key in SIZES.items()}
+    """Returns the config.json that transformers, CTranslate2 and llama.cpp's converter read."""
+    sizes = {key: getattr(model, own) for own, key in SIZE_KEYS.items()}
     return {
         "architectures": ["GPT2LMHeadModel"],
         "model_type": "gpt2",
@@ -134,7 +137,7 @@ def config_json(model: GPT2Config, end_of_text: int, dtype: str) -> Json:
         "n_inner": None,
         "activation_function": TANH_GELU[0],
         "layer_norm_epsilon": EPS,
-        **dict.fromkeys(DROPOUTS, model.dropout),
+        **dict.fromkeys(DROPOUT_KEYS, model.dropout),
         "scale_attn_weights": True,
         "scale_attn_by_inverse_layer_idx": False,
         "reorder_and_upcast_attn": False,

@@ -1,6 +1,6 @@
-"""`python main.py export`: a run for transformers and for llama.cpp.
+"""`python main.py export`: writes a run for transformers or for llama.cpp.
 
-Previous: model_card.py.  Next: the documentation of the program that it goes to.
+Previous: model_card.py.  Next: ../main.py.
 """
 
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ from run_directory.config_file import CONFIG_FILE, read_config
 from tokenizer import Tokenizer
 from training.progress import Bar, new_console
 
-CARD = "README.md"
-SUFFIX = ".gguf"
+MODEL_CARD_FILE = "README.md"
+GGUF_SUFFIX = ".gguf"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class ExportCommand:
 
 
 def export(arguments: list[str]) -> int:
-    """`python main.py export RUN --out DIR` -> the exit status."""
+    """Exports a run and prints how to load the result; returns 0."""
     command = parse_flags(ExportCommand, "export", arguments)
     console = new_console()
     target = command.out / CONFIG_FILE if command.format == "hf" else gguf_file(command)
@@ -55,12 +55,12 @@ def export(arguments: list[str]) -> int:
 def export_folder(
     command: ExportCommand, model: GPT2Model, tokenizer: Tokenizer, console: Console
 ) -> None:
-    """Writes the folder and a model card, and says how to load it."""
+    """Writes a folder for transformers with a model card, and prints how to load it."""
     if command.precision == "q8_0":
         raise ValueError("--precision q8_0 is for --format gguf; take fp16 or bf16 for hf")
     name = command.out.resolve().name
     card = model_card(name, read_config(command.run), command.run, model.n_parameters())
-    write_text(command.out / CARD, card)
+    write_text(command.out / MODEL_CARD_FILE, card)
     write_folder(model, tokenizer, command.out, command.precision)
     console.print(
         f"written   {command.out}\n\nTo load it:\n"
@@ -75,7 +75,7 @@ def export_gguf(
     tokenizer: Tokenizer,
     console: Console,
 ) -> None:
-    """Writes the file, with a bar."""
+    """Writes a GGUF file with a progress bar, and prints how to load it."""
     with Bar(console, "weights", 100) as bar:
         write_gguf(
             model,
@@ -88,5 +88,5 @@ def export_gguf(
 
 
 def gguf_file(command: ExportCommand) -> Path:
-    """--out itself where it ends in .gguf, else model.gguf in it."""
-    return command.out if command.out.suffix == SUFFIX else command.out / f"model{SUFFIX}"
+    """Returns --out itself where it ends in .gguf, else model.gguf in that folder."""
+    return command.out if command.out.suffix == GGUF_SUFFIX else command.out / f"model{GGUF_SUFFIX}"

@@ -1,6 +1,6 @@
-"""Where the weights come from: a folder here, or a repository on the Hugging Face hub.
+"""The source of the weights: a local folder, or a repository on the Hugging Face hub.
 
-What is downloaded stays in the cache of huggingface_hub, which draws the progress bars and heeds
+Downloads stay in the cache of huggingface_hub, which draws the progress bars and obeys
 HF_ENDPOINT, HF_HUB_OFFLINE, HF_HOME and HF_TOKEN.
 Previous: read_weights.py.  Next: import_command.py.
 """
@@ -15,8 +15,8 @@ from pretrained.read_weights import FORMS, INDEX, read_index
 from run_directory.config_file import CONFIG_FILE
 from tokenizer import VOCABULARIES
 
-HUB = "hub:"
-OWNERS = {  # of the repositories that once had no owner
+HUB_PREFIX = "hub:"
+OWNERS = {  # of the repositories whose names were published without an owner
     "gpt2": "openai-community",
     "gpt2-medium": "openai-community",
     "gpt2-large": "openai-community",
@@ -28,22 +28,22 @@ Fetch = Callable[[str], Path | None]
 
 
 def find_folder(source: str, revision: str | None) -> Path:
-    """The folder with the files of `source`: a path, a hub name, or hub: and a hub name.
+    """Returns the folder of a source: a path, a name on the hub, or hub: and a name on the hub.
 
     Raises FileNotFoundError where there is none, ValueError where a name could mean both.
     """
-    name = source.removeprefix(HUB)
-    could_be_hub = REPOSITORY.fullmatch(name) is not None and not name.startswith(".")
+    name = source.removeprefix(HUB_PREFIX)
+    is_hub_name = REPOSITORY.fullmatch(name) is not None and not name.startswith(".")
     path = Path(source).expanduser()
-    if source.startswith(HUB):
-        require(could_be_hub, f"{name} is no name on the hub; write owner/name, such as gpt2")
+    if source.startswith(HUB_PREFIX):
+        require(is_hub_name, f"{name} is no name on the hub; write owner/name, such as gpt2")
         return download(name, revision)
-    if could_be_hub and path.is_dir():
+    if is_hub_name and path.is_dir():
         raise ValueError(
             f"{source} is a folder here and could be a repository on the hub; "
-            f"write .{os.sep}{path} for the folder, {HUB}{source} for the repository"
+            f"write .{os.sep}{path} for the folder, {HUB_PREFIX}{source} for the repository"
         )
-    if could_be_hub and not path.exists():
+    if is_hub_name and not path.exists():
         return download(name, revision)
     require(revision is None, f"--revision {revision} is for repositories; {source} is a folder")
     if not path.is_dir():
@@ -54,9 +54,9 @@ def find_folder(source: str, revision: str | None) -> Path:
 
 
 def download(name: str, revision: str | None) -> Path:
-    """Puts what import needs of a repository into the cache -> the folder it lies in."""
+    """Downloads the files that import needs into the cache, and returns their folder."""
     repository = f"{OWNERS[name]}/{name}" if name in OWNERS else name
-    fetch = fetch_from(repository, revision)
+    fetch = make_fetch(repository, revision)
     config = fetch(CONFIG_FILE)
     if config is None:
         raise FileNotFoundError(f"{repository} has no {CONFIG_FILE}; it is no transformers model")
@@ -71,19 +71,19 @@ def download(name: str, revision: str | None) -> Path:
 
 
 def fetch_weights(fetch: Fetch) -> bool:
-    """The first form of the weights that there is, an index with its shards -> whether any is."""
+    """Fetches the first form of the weights that exists; tells whether there is one."""
     for form in FORMS:
-        found = fetch(form)
-        if found and form.endswith(INDEX):
-            for shard in sorted(set(read_index(found).values())):
+        file = fetch(form)
+        if file and form.endswith(INDEX):
+            for shard in sorted(set(read_index(file).values())):
                 fetch(shard)
-        if found:
+        if file:
             return True
     return False
 
 
-def fetch_from(repository: str, revision: str | None) -> Fetch:
-    """-> a function: file name -> the file in the cache, None where the repository has none."""
+def make_fetch(repository: str, revision: str | None) -> Fetch:
+    """Returns a function from a file's name to its path in the cache, or None if there is none."""
     try:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import (
@@ -103,9 +103,9 @@ def fetch_from(repository: str, revision: str | None) -> Fetch:
         try:
             return Path(hf_hub_download(repository, file, revision=revision))
         except LocalEntryNotFoundError:
-            # out of reach; of the later files it may be that the repository has none
+            # the hub is out of reach; a later file may not exist in the repository
             if file == CONFIG_FILE:
-                raise FileNotFoundError(out_of_reach(repository)) from None
+                raise FileNotFoundError(explain_offline(repository)) from None
             return None
         except RevisionNotFoundError:
             raise FileNotFoundError(
@@ -124,8 +124,8 @@ def fetch_from(repository: str, revision: str | None) -> Fetch:
     return fetch
 
 
-def out_of_reach(repository: str) -> str:
-    """What to do without a network."""
+def explain_offline(repository: str) -> str:
+    """Returns the message for a repository that is not in the cache, without a network."""
     forms, vocabularies = " or ".join(FORMS[::2]), " or ".join("+".join(v) for v in VOCABULARIES)
     return (
         f"{repository} is not in the cache and the hub is out of reach; place {CONFIG_FILE}, "

@@ -1,4 +1,4 @@
-"""A folder that AutoModelForCausalLM and AutoTokenizer load, as other GPT-2 tools do.
+"""Writing a folder that transformers and other GPT-2 tools load.
 
 Previous: vocabulary.py.  Next: gguf.py.
 """
@@ -13,7 +13,7 @@ from torch import Tensor
 from gpt2 import GPT2Model
 from pretrained.config_json import Json, config_json
 from pretrained.names import PREFIX, WeightName, name_table
-from pretrained.vocabulary import bpe_of
+from pretrained.vocabulary import to_bpe
 from run_directory.config_file import CONFIG_FILE
 from run_directory.files import write_whole
 from run_directory.weights import WEIGHTS_FILE, write_tensors
@@ -25,66 +25,66 @@ DTYPES: dict[Precision, torch.dtype] = {
     "fp16": torch.float16,
     "bf16": torch.bfloat16,
 }
-LARGEST_FP16 = torch.finfo(torch.float16).max
+MAX_FP16 = torch.finfo(torch.float16).max
 
 
 def write_folder(
     model: GPT2Model, tokenizer: Tokenizer, folder: Path, precision: Precision = "fp32"
 ) -> None:
-    """Writes all that transformers needs. config.json comes last: then the folder is whole.
+    """Writes the weights, the tokenizer and last config.json, without which no tool loads them.
 
     Raises ValueError for weights that fp16 cannot hold, OSError where the disk is full.
     """
     dtype, end = DTYPES[precision], tokenizer.end_of_text
-    write_tensors(folder / WEIGHTS_FILE, weights_of(model, dtype), {"format": "pt"})
+    write_tensors(folder / WEIGHTS_FILE, hugging_face_weights(model, dtype), {"format": "pt"})
     write_tokenizer(tokenizer, folder, model.config.context_length)
     ids: Json = {"bos_token_id": end, "eos_token_id": end, "pad_token_id": end}
     write_json(folder / "generation_config.json", ids)
-    named = str(dtype).removeprefix("torch.")
-    write_json(folder / CONFIG_FILE, config_json(model.config, end, named))
+    dtype_name = str(dtype).removeprefix("torch.")
+    write_json(folder / CONFIG_FILE, config_json(model.config, end, dtype_name))
 
 
-def weights_of(model: GPT2Model, dtype: torch.dtype) -> dict[str, Tensor]:
-    """The weights by Hugging Face's names."""
+def hugging_face_weights(model: GPT2Model, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Returns the weights by Hugging Face's names, with their matrices as it stores them."""
     own = {name: p.detach().cpu() for name, p in model.named_parameters()}
     weights: dict[str, Tensor] = {}
     for name in name_table(model.config.n_layer):
         tensor = weight_or_zeros(own, name)
-        narrow = (tensor.T if name.turned else tensor).to(dtype).contiguous()
-        refuse_overflow(name.own, tensor, narrow)
-        weights[PREFIX + name.hugging_face] = narrow
+        converted = (tensor.T if name.transposed else tensor).to(dtype).contiguous()
+        require_fp16_range(name.own, tensor, converted)
+        weights[PREFIX + name.hugging_face] = converted
     return weights
 
 
 def weight_or_zeros(own: dict[str, Tensor], name: WeightName) -> Tensor:
-    """The weight. Other programs have no bias=False: such a model gets biases of 0."""
+    """Returns a weight, or zeros for a bias that the model lacks: other programs require one."""
     if name.own in own:
         return own[name.own]
     return torch.zeros(own[name.own.removesuffix("bias") + "weight"].size(0))
 
 
-def refuse_overflow(name: str, tensor: Tensor, narrow: Tensor) -> None:
-    """Raises ValueError for a weight that has become infinite."""
-    if narrow.dtype != torch.float16 or tensor.abs().max() <= LARGEST_FP16:
+def require_fp16_range(name: str, tensor: Tensor, converted: Tensor) -> None:
+    """Raises ValueError where the conversion to fp16 made a weight infinite."""
+    if converted.dtype != torch.float16 or tensor.abs().max() <= MAX_FP16:
         return
     raise ValueError(
-        f"{name} has weights above {LARGEST_FP16:.0f}, which fp16 cannot hold; "
+        f"{name} has weights above {MAX_FP16:.0f}, which fp16 cannot hold; "
         "take --precision bf16 or fp32"
     )
 
 
 def write_tokenizer(tokenizer: Tokenizer, folder: Path, context_length: int) -> None:
-    """tokenizer.json, what AutoTokenizer reads beside it, and for BPE GPT-2's own two files."""
+    """Writes tokenizer.json, AutoTokenizer's settings, and for BPE GPT-2's own two files."""
     tokenizer.save(folder)
     settings: Json = {
-        "tokenizer_class": "PreTrainedTokenizerFast",  # takes tokenizer.json as it is
+        "tokenizer_class": "PreTrainedTokenizerFast",  # reads tokenizer.json unchanged
         **dict.fromkeys(("bos_token", "eos_token", "unk_token"), END_OF_TEXT),
         "model_max_length": context_length,
         "clean_up_tokenization_spaces": False,
     }
     write_json(folder / "tokenizer_config.json", settings)
-    vocabulary = bpe_of(tokenizer)
-    if not vocabulary.merges or not vocabulary.has_all_parts():  # characters
+    vocabulary = to_bpe(tokenizer)
+    if not vocabulary.merges or not vocabulary.has_all_parts():  # a tokenizer of characters
         return
     ids = {token: id for id, token in enumerate(vocabulary.tokens) if token is not None}
     write_json(folder / "vocab.json", ids)
@@ -93,10 +93,10 @@ def write_tokenizer(tokenizer: Tokenizer, folder: Path, context_length: int) -> 
 
 
 def write_json(file: Path, contents: Json | dict[str, int]) -> None:
-    """A JSON file, whole or not at all."""
+    """Writes a JSON file, whole or not at all."""
     write_text(file, json.dumps(contents, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_text(file: Path, text: str) -> None:
-    """A text file, whole or not at all, with the same bytes on every system."""
+    """Writes a text file, whole or not at all, with the same bytes on every system."""
     write_whole(file, lambda part: part.write_text(text, encoding="utf-8", newline="\n"))

@@ -1,4 +1,4 @@
-"""`python main.py import`: published weights become an ordinary run directory.
+"""`python main.py import`: makes a run directory of published weights.
 
 Previous: hub.py.  Next: hugging_face.py.
 """
@@ -12,7 +12,7 @@ from rich.console import Console
 from cfg_gpt2 import DataConfig, GPT2Config, RunConfig, require
 from commands.flags import parse_flags
 from pretrained.config_json import read_config_json
-from pretrained.hub import HUB, find_folder
+from pretrained.hub import HUB_PREFIX, find_folder
 from pretrained.read_weights import read_weights
 from run_directory.config_file import CONFIG_FILE, write_config
 from run_directory.weights import WEIGHTS_FILE, write_tensors
@@ -31,7 +31,7 @@ class ImportCommand:
 
 
 def import_model(arguments: list[str]) -> int:
-    """`python main.py import SOURCE` -> the exit status."""
+    """Imports a model into a run directory and prints how to use it; returns 0."""
     command = parse_flags(ImportCommand, "import", arguments)
     console = new_console()
     run_dir = command.out or default_run_dir(command.source)
@@ -50,37 +50,40 @@ def import_model(arguments: list[str]) -> int:
 
 
 def default_run_dir(source: str) -> Path:
-    """runs/ and the last part of the source's name."""
-    name = Path(source.removeprefix(HUB)).expanduser().resolve().name
+    """Returns runs/ and the last part of the source's name."""
+    name = Path(source.removeprefix(HUB_PREFIX)).expanduser().resolve().name
     require(name != "", f"{source} has no name; add --out, such as --out runs/gpt2")
     return Path("runs", name)
 
 
 def import_folder(folder: Path, run_dir: Path, console: Console) -> None:
-    """A folder that transformers saved -> a run directory. config.json comes last: then it is one.
+    """Makes a run directory of a folder that transformers saved, config.json last.
 
-    Raises FileNotFoundError or ValueError for what is missing, broken or no GPT-2.
+    Raises FileNotFoundError or ValueError where a file is missing, broken or not of a GPT-2.
     """
-    found = read_config_json(folder)
+    config = read_config_json(folder)
     tokenizer = Tokenizer.from_gpt2(folder)
-    for line in [*found.said, *compared(tokenizer, found.model, folder)]:
+    for line in [*config.notes, *vocabulary_notes(tokenizer, config.model, folder)]:
         console.print(line)
     with Bar(console, "weights", 100) as bar:
         weights = read_weights(
             folder,
-            found.model,
+            config.model,
             lambda done, total: bar.move(100 * done // total, f"{done / 1e6:,.0f} M numbers"),
         )
     n_parameters = sum(tensor.numel() for tensor in weights.values())
-    console.print(f"model     {n_parameters:,} parameters: {described(found.model)}")
+    console.print(f"model     {n_parameters:,} parameters: {describe_sizes(config.model)}")
     write_tensors(run_dir / WEIGHTS_FILE, weights)
     tokenizer.save(run_dir)
-    data = DataConfig(tokenizer=str(run_dir))  # for a run on one's own text with the same ids
-    write_config(run_dir, RunConfig(model=found.model, data=data))
+    data = DataConfig(tokenizer=str(run_dir))  # for training on another text with the same ids
+    write_config(run_dir, RunConfig(model=config.model, data=data))
 
 
-def compared(tokenizer: Tokenizer, model: GPT2Config, folder: Path) -> list[str]:
-    """What is to be said of the vocabularies. Raises ValueError where the model's is smaller."""
+def vocabulary_notes(tokenizer: Tokenizer, model: GPT2Config, folder: Path) -> list[str]:
+    """Returns a line where the model's vocabulary is larger than the tokenizer's.
+
+    Raises ValueError where it is smaller.
+    """
     extra = model.vocab_size - tokenizer.vocab_size
     require(
         extra >= 0,
@@ -90,8 +93,8 @@ def compared(tokenizer: Tokenizer, model: GPT2Config, folder: Path) -> list[str]
     return [f"tokens    the model has {extra} ids that the tokenizer has not"] if extra else []
 
 
-def described(model: GPT2Config) -> str:
-    """The sizes in words."""
+def describe_sizes(model: GPT2Config) -> str:
+    """Returns the sizes of a model as one phrase."""
     return (
         f"{model.n_layer} blocks, {model.n_head} heads, {model.n_embd} wide, "
         f"context {model.context_length}, {model.vocab_size:,} tokens"

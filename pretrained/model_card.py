@@ -1,4 +1,4 @@
-"""The model card: a README.md that says what the model is, how well it does, how to load it.
+"""The model card: a README.md with the sizes of a model, its measurements and how to load it.
 
 Previous: gguf.py.  Next: export_command.py.
 """
@@ -9,8 +9,8 @@ from pathlib import Path
 from cfg_gpt2 import RunConfig
 from training.progress import METRICS_FILE
 
-FIGURES = {  # of metrics.jsonl, in the words of a reader
-    "val_loss": "validation loss, nats a token",
+METRIC_LABELS = {  # key of metrics.jsonl -> its label in the card
+    "val_loss": "validation loss, nats per token",
     "val_bits_per_byte": "validation, bits per byte",
     "floor_bits_per_byte": "floor of the text, bits per byte",
     "tokens": "tokens learned from",
@@ -19,10 +19,10 @@ FIGURES = {  # of metrics.jsonl, in the words of a reader
 
 
 def model_card(name: str, run: RunConfig, run_dir: Path, n_parameters: int) -> str:
-    """The text of README.md. The lines between --- are read by the Hugging Face hub."""
+    """Returns the text of README.md. The Hugging Face hub reads the lines between ---."""
     sizes = run.model
-    measured = last_figures(run_dir / METRICS_FILE)
-    rows = [f"| {FIGURES[key]} | {value:,.6g} |" for key, value in measured.items()]
+    measured = last_metrics(run_dir / METRICS_FILE)
+    rows = [f"| {METRIC_LABELS[key]} | {value:,.6g} |" for key, value in measured.items()]
     data = (
         f"`{', '.join(run.data.path)}`" if measured else "see the model that it was imported from"
     )
@@ -59,14 +59,14 @@ def model_card(name: str, run: RunConfig, run_dir: Path, n_parameters: int) -> s
     )
 
 
-def last_figures(file: Path) -> dict[str, float]:
-    """The latest value of each figure in metrics.jsonl; nothing where there is no such file."""
+def last_metrics(file: Path) -> dict[str, float]:
+    """Returns the latest value of each labelled metric in a metrics.jsonl; {} without a file."""
     if not file.is_file():
         return {}
-    found: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     for line in file.read_text(encoding="utf-8").splitlines():
         try:
-            found |= json.loads(line)
-        except ValueError:  # a run that was cut off may end within a line
+            metrics |= json.loads(line)
+        except ValueError:  # an interrupted run may leave a part of a line
             continue
-    return {key: found[key] for key in FIGURES if key in found}
+    return {key: metrics[key] for key in METRIC_LABELS if key in metrics}

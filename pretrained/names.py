@@ -1,31 +1,31 @@
-"""The name table: what each weight is called here, at Hugging Face and in llama.cpp.
+"""The name table: the names of each weight here, at Hugging Face and in llama.cpp.
 
     blocks.3.attention.qkv_proj.weight     here
-    h.3.attn.c_attn.weight, turned         at Hugging Face
+    h.3.attn.c_attn.weight, transposed     at Hugging Face
     blk.3.attn_qkv.weight                  in llama.cpp
 
-One table, read in every direction. Hugging Face keeps GPT-2's Conv1D, whose matrices are stored
-as (in, out); Linear, here and in llama.cpp, stores them as (out, in). So those are turned.
-Previous: gpt2.py.  Next: config_json.py.
+The same table serves import and export. Hugging Face keeps GPT-2's Conv1D, which stores a matrix
+as (in, out); Linear, here and in llama.cpp, stores it as (out, in). Such a matrix is transposed.
+Previous: ../gpt2.py.  Next: config_json.py.
 """
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-PREFIX = "transformer."  # GPT2LMHeadModel has it before every name, GPT2Model has not
-HEAD = "lm_head.weight"  # the token embedding once more, where a file has it at all
-MASKS = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")  # constants that old files carry along
+PREFIX = "transformer."  # before every name of GPT2LMHeadModel, before none of GPT2Model
+LM_HEAD = "lm_head.weight"  # equal to the token embedding, where a file has it at all
+MASK_BUFFERS = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")  # constants in older files
 
 
 @dataclass(frozen=True)
 class WeightName:
-    """A weight's three names; turned: its matrix is stored the other way round at Hugging Face."""
+    """The three names of a weight, and whether Hugging Face stores its matrix transposed."""
 
     own: str
     hugging_face: str
     gguf: str
-    turned: bool = False
+    transposed: bool = False
 
 
 WEIGHT, BOTH = ("weight",), ("weight", "bias")
@@ -46,21 +46,21 @@ Rows = Iterable[tuple[str, str, str, tuple[str, ...]]]
 
 
 def name_table(n_layer: int) -> list[WeightName]:
-    """Every weight of a model with n_layer blocks, in Hugging Face's order."""
-    table = named(EMBEDDINGS, ("", "", ""))
+    """Returns every weight of a model with n_layer blocks, in Hugging Face's order."""
+    table = weight_names(EMBEDDINGS, ("", "", ""))
     for i in range(n_layer):
-        table += named(BLOCK, (f"blocks.{i}.", f"h.{i}.", f"blk.{i}."))
-    return table + named(FINAL_NORM, ("", "", ""))
+        table += weight_names(BLOCK, (f"blocks.{i}.", f"h.{i}.", f"blk.{i}."))
+    return table + weight_names(FINAL_NORM, ("", "", ""))
 
 
-def named(rows: Rows, before: tuple[str, str, str]) -> list[WeightName]:
-    """The weights and biases of the rows, with what stands before each of the three names."""
+def weight_names(rows: Rows, prefixes: tuple[str, str, str]) -> list[WeightName]:
+    """Returns the weights and biases of some rows, with a prefix for each of the three names."""
     return [
         WeightName(
-            own=f"{before[0]}{own}.{kind}",
-            hugging_face=f"{before[1]}{hugging_face}.{kind}",
-            gguf=f"{before[2]}{gguf}.{kind}",
-            turned=kind == "weight" and own.endswith("_proj"),
+            own=f"{prefixes[0]}{own}.{kind}",
+            hugging_face=f"{prefixes[1]}{hugging_face}.{kind}",
+            gguf=f"{prefixes[2]}{gguf}.{kind}",
+            transposed=kind == "weight" and own.endswith("_proj"),
         )
         for own, hugging_face, gguf, kinds in rows
         for kind in kinds

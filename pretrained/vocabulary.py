@@ -1,9 +1,9 @@
-"""What is in a tokenizer.json, for programs that want it in another form.
+"""A tokenizer.json as byte-level BPE, the only form that some programs read.
 
-Hugging Face's older tools and llama.cpp know byte-level BPE only: tokens written in GPT-2's
-alphabet, where each byte has a visible character, and merges in their order. One id a character
-can be said in these words too: a character's bytes are merged from the left to the right, and
-nothing else is. llama.cpp takes that; Hugging Face's library wants a token for every single byte.
+Hugging Face's older tools and llama.cpp read byte-level BPE only: tokens written in GPT-2's
+alphabet, in which each byte has a visible character, and merges in their order. A tokenizer of
+characters has such a form too: the bytes of each character are merged from left to right, and
+nothing else is merged. llama.cpp accepts it; Hugging Face's library needs a token for every byte.
 Previous: import_command.py.  Next: hugging_face.py.
 """
 
@@ -18,52 +18,52 @@ Pair = tuple[str, str]
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Byte-level BPE; tokens[id] is None where an id has no token."""
+    """A vocabulary in byte-level BPE; tokens[id] is None where an id has no token."""
 
     tokens: list[str | None]
     merges: list[Pair]
     end_of_text: int
 
     def has_all_parts(self) -> bool:
-        """Whether whatever is merged is a token itself, as in every trained BPE."""
+        """Tells whether both parts of every merge are tokens, as in every trained BPE."""
         tokens = set(self.tokens)
         return all(part in tokens for pair in self.merges for part in pair)
 
 
-def bpe_of(tokenizer: Tokenizer) -> Vocabulary:
-    """The tokenizer as byte-level BPE, with the same ids for every text that it can write."""
+def to_bpe(tokenizer: Tokenizer) -> Vocabulary:
+    """Returns a tokenizer as byte-level BPE, with the same ids for every text it can encode."""
     description = json.loads(tokenizer.to_json())
     model, added = description["model"], description["added_tokens"]
     ids: dict[str, int] = model["vocab"]
     if model["type"] == "BPE":
-        merges = [as_pair(merge) for merge in model["merges"]]
+        merges = [parse_merge(merge) for merge in model["merges"]]
     else:
-        shown = {token: token if token == END_OF_TEXT else in_bytes(token) for token in ids}
-        merges = distinct([pair for token in ids if token != END_OF_TEXT for pair in joins(token)])
-        ids = {shown[token]: id for token, id in ids.items()}
+        characters = [token for token in ids if token != END_OF_TEXT]
+        merges = without_duplicates([pair for c in characters for pair in character_merges(c)])
+        ids = {to_byte_alphabet(c): ids[c] for c in characters}  # the end of text is in `added`
     tokens: list[str | None] = [None] * tokenizer.vocab_size
     for token, id in [*ids.items(), *((token["content"], token["id"]) for token in added)]:
         tokens[id] = token
     return Vocabulary(tokens, merges, tokenizer.end_of_text)
 
 
-def as_pair(merge: str | list[str]) -> Pair:
-    """Older files write a merge as "a b"."""
+def parse_merge(merge: str | list[str]) -> Pair:
+    """Returns the two parts of a merge, which older files write as one string, "a b"."""
     left, right = merge.split(" ") if isinstance(merge, str) else merge
     return left, right
 
 
-def in_bytes(text: str) -> str:
-    """The text in GPT-2's alphabet."""
+def to_byte_alphabet(text: str) -> str:
+    """Returns a text in GPT-2's alphabet, one character for each of its bytes."""
     return "".join(CHARACTER_OF_BYTE[byte] for byte in text.encode())
 
 
-def joins(character: str) -> list[Pair]:
-    """The merges that put the bytes of one character together."""
-    shown = in_bytes(character)
-    return [(shown[:i], shown[i]) for i in range(1, len(shown))]
+def character_merges(character: str) -> list[Pair]:
+    """Returns the merges that join the bytes of one character, from left to right."""
+    spelled = to_byte_alphabet(character)
+    return [(spelled[:i], spelled[i]) for i in range(1, len(spelled))]
 
 
-def distinct(pairs: list[Pair]) -> list[Pair]:
-    """Each once, in the order of the first."""
+def without_duplicates(pairs: list[Pair]) -> list[Pair]:
+    """Returns each pair once, in the order of its first occurrence."""
     return list(dict.fromkeys(pairs))

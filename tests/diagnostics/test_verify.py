@@ -210,7 +210,7 @@ def a_matrix_exported_unturned(monkeypatch: pytest.MonkeyPatch) -> None:
         # it is square, so that its shape gives nothing away
         unturned = "blocks.1.attention.out_proj.weight"
         return [
-            replace(name, turned=name.turned and name.own != unturned)
+            replace(name, transposed=name.transposed and name.own != unturned)
             for name in name_table(n_layer)
         ]
 

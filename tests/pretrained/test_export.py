@@ -1,4 +1,4 @@
-"""Exporting: transformers loads what is written, gives the same logits, and the same ids."""
+"""Export: transformers loads the folder and gives the same logits and the same token ids."""
 
 import json
 import logging
@@ -15,8 +15,8 @@ from cfg_gpt2 import GPT2Config
 from generation import SamplingConfig, generate
 from gpt2 import GPT2Model
 from pretrained.hugging_face import write_folder
-from pretrained.model_card import last_figures
-from pretrained.vocabulary import bpe_of
+from pretrained.model_card import last_metrics
+from pretrained.vocabulary import to_bpe
 from tokenizer import BYTE_OF_CHARACTER, Tokenizer
 
 transformers = pytest.importorskip("transformers")
@@ -47,7 +47,7 @@ def sizes(tokenizer: Tokenizer, *, bias: bool = True, extra: int = 0) -> GPT2Con
     )  # fmt: skip
 
 
-@pytest.fixture(params=TOKENIZERS.values(), ids=TOKENIZERS.keys())
+@pytest.fixture(params=TOKENIZERS.values(), ids=list(TOKENIZERS))
 def run(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A run directory."""
     tokenizer = request.param()
@@ -70,18 +70,18 @@ def export(run: Path, out: str, *flags: str) -> Path:
     return folder
 
 
-def test_transformers_loads_the_folder_without_a_word_and_agrees(
+def test_transformers_loads_the_folder_without_warnings_and_gives_the_same_logits_and_ids(
     run: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = export(run, "out")
     logging.getLogger("transformers").propagate = True
     with caplog.at_level(logging.WARNING):
-        theirs, told = transformers.AutoModelForCausalLM.from_pretrained(
+        theirs, loading_info = transformers.AutoModelForCausalLM.from_pretrained(
             folder, output_loading_info=True
         )
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     assert [record.getMessage() for record in caplog.records] == []
-    assert not any(told.values())
+    assert not any(loading_info.values())
     ours, own = GPT2Model.load(run), Tokenizer.load(run)
     tokens = torch.randint(ours.config.vocab_size, (2, 48))
     with torch.inference_mode():
@@ -93,16 +93,16 @@ def test_transformers_loads_the_folder_without_a_word_and_agrees(
     assert tokenizer.model_max_length == 48
 
 
-def test_greedy_text_of_both_is_the_same(english: Path) -> None:
+def test_greedy_text_of_an_exported_model_equals_that_of_the_run(english: Path) -> None:
     theirs = transformers.pipeline("text-generation", str(export(english, "out")))
-    said = theirs("The cat", max_new_tokens=30, do_sample=False, return_full_text=False)
+    rows_of_theirs = theirs("The cat", max_new_tokens=30, do_sample=False, return_full_text=False)
     own = Tokenizer.load(english)
     greedy = SamplingConfig(max_new_tokens=30, temperature=0.0)
     rows = generate(GPT2Model.load(english), [own.encode("The cat")], greedy, own.end_of_text)
-    assert said[0]["generated_text"] == own.decode(rows[0])
+    assert rows_of_theirs[0]["generated_text"] == own.decode(rows[0])
 
 
-def test_out_and_in_again_is_the_same_to_the_bit(run: Path) -> None:
+def test_export_then_import_gives_the_same_files_bit_for_bit(run: Path) -> None:
     folder, again = export(run, "out"), run.parent / "again"
     assert main.main(["import", str(folder), "--out", str(again)]) == 0
     for file in ("model.safetensors", "tokenizer.json"):
@@ -114,7 +114,7 @@ def test_out_and_in_again_is_the_same_to_the_bit(run: Path) -> None:
             assert (twice / file.name).read_bytes() == file.read_bytes(), file.name
 
 
-def test_gpt2s_own_two_files_of_the_vocabulary_give_the_same_ids(english: Path) -> None:
+def test_vocab_json_and_merges_txt_give_the_same_ids(english: Path) -> None:
     folder, own = export(english, "out"), Tokenizer.load(english)
     (folder / "tokenizer.json").unlink()
     assert Tokenizer.from_gpt2(folder).encode(ENGLISH) == own.encode(ENGLISH)
@@ -122,14 +122,16 @@ def test_gpt2s_own_two_files_of_the_vocabulary_give_the_same_ids(english: Path) 
     assert transformers.GPT2Tokenizer(**files)(ENGLISH).input_ids == own.encode(ENGLISH)
 
 
-def test_characters_have_no_vocabulary_in_two_files(tmp_path: Path) -> None:
+def test_a_character_tokenizer_is_exported_without_vocab_json_and_merges_txt(
+    tmp_path: Path,
+) -> None:
     for text in (ENGLISH, RUSSIAN):
         tokenizer = Tokenizer.characters([text])
         write_folder(with_weights(sizes(tokenizer)), tokenizer, tmp_path)
         assert not (tmp_path / "vocab.json").exists() and not (tmp_path / "merges.txt").exists()
 
 
-def test_a_model_without_biases_gets_biases_of_zero(tmp_path: Path) -> None:
+def test_a_model_without_biases_is_exported_with_biases_of_zero(tmp_path: Path) -> None:
     tokenizer = TOKENIZERS["bpe"]()
     ours = with_weights(sizes(tokenizer, bias=False))
     write_folder(ours, tokenizer, tmp_path)
@@ -140,7 +142,9 @@ def test_a_model_without_biases_gets_biases_of_zero(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp16", "float16"), ("bf16", "bfloat16")])
-def test_half_the_bytes_are_the_rounded_weights(precision: str, dtype: str, english: Path) -> None:
+def test_half_precision_export_holds_the_rounded_weights(
+    precision: str, dtype: str, english: Path
+) -> None:
     whole, half = export(english, "out"), export(english, "half", "--precision", precision)
     theirs = transformers.AutoModelForCausalLM.from_pretrained(half)
     assert theirs.dtype == getattr(torch, dtype)
@@ -155,18 +159,18 @@ def test_weights_that_fp16_cannot_hold_are_refused(
 ) -> None:
     model = GPT2Model.load(english)
     with torch.no_grad():
-        model.blocks[1].feedforward.widen_proj.weight[0, 0] = 70_000.0  # type: ignore
+        model.get_parameter("blocks.1.feedforward.widen_proj.weight")[0, 0] = 70_000.0
     model.save(english)
     for form in ("hf", "gguf"):
         pytest.importorskip("gguf") if form == "gguf" else None
         flags = ["--out", str(english.parent / form), "--format", form, "--precision", "fp16"]
         assert main.main(["export", str(english), *flags]) == 2
-        said = capsys.readouterr().err
-        assert "blocks.1.feedforward.widen_proj.weight has weights above 65504" in said
+        error = capsys.readouterr().err
+        assert "blocks.1.feedforward.widen_proj.weight has weights above 65504" in error
         assert not list((english.parent / form).glob("*model*"))
 
 
-def test_the_model_card_tells_sizes_figures_and_how_to_load(english: Path) -> None:
+def test_the_model_card_has_sizes_metrics_and_how_to_load(english: Path) -> None:
     lines = [
         '{"step": 0, "val_loss": 5.5, "val_bits_per_byte": 3.5, "floor_bits_per_byte": 0.25}',
         '{"step": 10, "train_loss": 2.0, "tokens": 12345}',
@@ -174,7 +178,7 @@ def test_the_model_card_tells_sizes_figures_and_how_to_load(english: Path) -> No
         '{"step": 21, "val_lo',
     ]
     (english / "metrics.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    assert last_figures(english / "metrics.jsonl") == {
+    assert last_metrics(english / "metrics.jsonl") == {
         "val_loss": 1.25, "val_bits_per_byte": 0.5, "floor_bits_per_byte": 0.25,
         "tokens": 24690, "step": 20,
     }  # fmt: skip
@@ -185,7 +189,7 @@ def test_the_model_card_tells_sizes_figures_and_how_to_load(english: Path) -> No
     assert "Training text: `tiny-world`." in card
 
 
-def test_a_card_without_figures_names_no_training_text(english: Path) -> None:
+def test_a_model_card_without_metrics_names_no_training_text(english: Path) -> None:
     card = (export(english, "stories") / "README.md").read_text(encoding="utf-8")
     assert "Training text: see the model that it was imported from." in card
 
@@ -198,23 +202,23 @@ CHARACTERS = Tokenizer.characters([ALPHABET])
 
 @given(st.text(alphabet=ALPHABET, max_size=30))
 @settings(deadline=None)
-def test_characters_become_bpe_with_the_same_ids(text: str) -> None:
-    said = bpe_of(CHARACTERS)
-    ids = {token: id for id, token in enumerate(said.tokens) if token is not None}
-    merged = apply_merges(text, said.merges)
+def test_a_character_tokenizer_as_bpe_gives_the_same_ids(text: str) -> None:
+    bpe = to_bpe(CHARACTERS)
+    ids = {token: id for id, token in enumerate(bpe.tokens) if token is not None}
+    merged = apply_merges(text, bpe.merges)
     assert [ids[token] for token in merged] == CHARACTERS.encode(text)
 
 
 def apply_merges(text: str, merges: list[tuple[str, str]]) -> list[str]:
     """Byte-pair encoding by its definition: the earliest merge first, as long as there is one."""
-    shown = {byte: character for character, byte in BYTE_OF_CHARACTER.items()}
-    parts = [shown[byte] for byte in text.encode()]
+    spelled = {byte: character for character, byte in BYTE_OF_CHARACTER.items()}
+    parts = [spelled[byte] for byte in text.encode()]
     ranks = {pair: rank for rank, pair in enumerate(merges)}
     while True:
-        found = [(ranks[p], i) for i, p in enumerate(pairwise(parts)) if p in ranks]
-        if not found:
+        candidates = [(ranks[p], i) for i, p in enumerate(pairwise(parts)) if p in ranks]
+        if not candidates:
             return parts
-        _, i = min(found)
+        _, i = min(candidates)
         parts[i : i + 2] = [parts[i] + parts[i + 1]]
 
 
@@ -228,11 +232,12 @@ WRONG = {
     "q8_0 for transformers": ("export run --out x --precision q8_0", "is for --format gguf"),
     "an unknown format": ("export run --out x --format onnx", "onnx"),
     "q8_0 of an odd width": (
-        "export run --out x --format gguf --precision q8_0", "a multiple of 32, not 40; take fp16",
+        "export run --out x --format gguf --precision q8_0",
+        "a multiple of 32, not 40; take fp16",
     ),
     "weights that are cut": ("export cut --out x", "cut/model.safetensors cannot be read"),
     "no tokenizer": ("export mute --out x", "mute/tokenizer.json does not exist"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("line", "words"), WRONG.values(), ids=WRONG)
@@ -254,18 +259,18 @@ def test_a_wrong_export_ends_with_one_sentence_and_writes_nothing(
     Path("cut/model.safetensors").write_bytes(b"cut")
     (Path("cut") / "tokenizer.json").write_bytes((english / "tokenizer.json").read_bytes())
     assert main.main(line.split()) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("error: ") and said.count("\n") == 1
-    assert words in said
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1
+    assert words in error
     assert not Path("x").exists()
 
 
-def test_config_json_says_what_transformers_says_itself(english: Path) -> None:
+def test_config_json_equals_that_of_transformers(english: Path) -> None:
     written = json.loads((export(english, "out") / "config.json").read_text())
     theirs = transformers.GPT2Config(
         vocab_size=written["vocab_size"], n_positions=48, n_embd=40, n_layer=3, n_head=4,
         bos_token_id=0, eos_token_id=0,
     ).to_dict()  # fmt: skip
-    told_by_us = {"architectures", "dtype", "torch_dtype", "n_ctx"}
-    for key in written.keys() - told_by_us:
+    only_ours = {"architectures", "dtype", "torch_dtype", "n_ctx"}
+    for key in written.keys() - only_ours:
         assert written[key] == theirs[key], key

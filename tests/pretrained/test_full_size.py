@@ -1,4 +1,4 @@
-"""GPT-2 in its four sizes: import agrees with transformers and needs little memory."""
+"""GPT-2 in its four sizes: an imported model equals transformers' and needs little memory."""
 
 import subprocess
 import sys
@@ -18,24 +18,24 @@ from tokenizer import Tokenizer
 
 transformers = pytest.importorskip("transformers")
 if not Path("/proc/self/status").exists():
-    pytest.skip("only Linux tells the most memory that a process had", allow_module_level=True)
+    pytest.skip("only Linux reports the peak memory of a process", allow_module_level=True)
 ROOT = Path(main.__file__).parent
 NAMES = ["gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"]
 MEASURED_IMPORT = """
 import re, sys, main, pretrained.import_command
-def most():
+def peak():
     status = open("/proc/self/status").read()
     return int(re.search(r"VmHWM:\\s*(\\d+) kB", status)[1]) * 1024
-before = most()
+before = peak()
 status = main.main(["import", sys.argv[1], "--out", sys.argv[2]])
-print(most() - before, file=sys.stderr)
+print(peak() - before, file=sys.stderr)
 sys.exit(status)
 """
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Gone at the end: gpt2-xl takes 12 GB in it."""
+    """A folder that is deleted at the end: gpt2-xl takes 12 GB in it."""
     with tempfile.TemporaryDirectory(prefix="full-size-") as name:
         yield Path(name)
 
@@ -57,26 +57,32 @@ def saved_by_transformers(name: str, folder: Path) -> torch.nn.Module:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_a_full_size_model_comes_in_whole(name: str, folder: Path) -> None:
+def test_a_full_size_import_gives_the_same_logits_and_text_within_1_3_times_its_weights_in_memory(
+    name: str, folder: Path
+) -> None:
     theirs = saved_by_transformers(name, folder / "saved")
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", MEASURED_IMPORT, str(folder / "saved"), str(folder / "run")],
-        cwd=ROOT, capture_output=True, encoding="utf-8",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert process.returncode == 0, process.stderr
     size = (folder / "run" / WEIGHTS_FILE).stat().st_size
-    share = int(done.stderr.splitlines()[-1]) / size  # what Python with torch takes is not counted
+    share = int(process.stderr.splitlines()[-1]) / size  # without the memory of Python and torch
     ours = GPT2Model.load(folder / "run")
     tokens = torch.randint(50257, (1, 512))
     with torch.inference_mode():
         difference = (ours(tokens) - theirs(tokens).logits).abs().max().item()
     prompt = tokens[:, :20]
-    text = theirs.generate(  # type: ignore[operator]
-        prompt, max_new_tokens=100, do_sample=False, eos_token_id=None, pad_token_id=0
+    text = transformers.GPT2LMHeadModel.generate(
+        theirs, prompt, max_new_tokens=100, do_sample=False, eos_token_id=None, pad_token_id=0
     )[0, 20:].tolist()
     greedy = SamplingConfig(max_new_tokens=100, temperature=0.0)
-    print(f"{name}: memory {share:.3f} times the weights, logits differ by {difference:.1e}, "
-          f"{len(set(text))} different tokens in the greedy text")  # fmt: skip
+    print(
+        f"{name}: memory {share:.3f} times the weights, logits differ by {difference:.1e}, "
+        f"{len(set(text))} different tokens in the greedy text"
+    )
     assert generate(ours, prompt.tolist(), greedy) == [text]
     assert difference < 1e-4
     assert share <= 1.3

@@ -1,4 +1,4 @@
-"""GGUF files: transformers reads them back, and llama.cpp writes the same greedy text."""
+"""GGUF files: transformers reads them back, and llama.cpp generates the same greedy text."""
 
 import sys
 from pathlib import Path
@@ -46,7 +46,7 @@ def greedy(model: GPT2Model, prompt: list[int], n: int) -> list[int]:
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_transformers_reads_the_same_model_back(bias: bool, tmp_path: Path) -> None:
+def test_transformers_reads_a_gguf_file_back_as_the_same_model(bias: bool, tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     pytest.importorskip("accelerate")
     tokenizer, _ = TOKENIZERS["bpe"]
@@ -59,14 +59,16 @@ def test_transformers_reads_the_same_model_back(bias: bool, tmp_path: Path) -> N
     tokens = torch.randint(tokenizer.vocab_size, (2, 48))
     with torch.inference_mode():
         assert (ours(tokens) - theirs(tokens).logits).abs().max() < ROUNDING
-    said = theirs.generate(
+    generated = theirs.generate(
         tokens[:1, :4], max_new_tokens=30, do_sample=False, eos_token_id=None, pad_token_id=0
     )
-    assert said[0, 4:].tolist() == greedy(ours, tokens[0, :4].tolist(), 30)
+    assert generated[0, 4:].tolist() == greedy(ours, tokens[0, :4].tolist(), 30)
 
 
 @pytest.mark.parametrize("name", ["bpe", "Russian bpe"])
-def test_transformers_gives_the_same_ids(name: str, tmp_path: Path) -> None:
+def test_transformers_gives_the_same_ids_with_the_vocabulary_of_a_gguf_file(
+    name: str, tmp_path: Path
+) -> None:
     transformers = pytest.importorskip("transformers")
     tokenizer, text = TOKENIZERS[name]
     write_gguf(with_weights(tokenizer.vocab_size), tokenizer, tmp_path / "model.gguf")
@@ -84,11 +86,13 @@ def test_llama_cpp_gives_the_same_ids_and_the_same_greedy_text(name: str, tmp_pa
     assert theirs.tokenize(text.encode(), add_bos=False) == tokenizer.encode(text)
     prompt = tokenizer.encode(text)[:6]
     assert theirs.detokenize(prompt).decode("utf-8", "replace") == tokenizer.decode(prompt)
-    said = theirs.generate(prompt, temp=0.0, top_k=1, repeat_penalty=1.0)
-    assert [token for _, token in zip(range(30), said, strict=False)] == greedy(ours, prompt, 30)
+    generated = theirs.generate(prompt, temp=0.0, top_k=1, repeat_penalty=1.0)
+    assert [token for _, token in zip(range(30), generated, strict=False)] == greedy(
+        ours, prompt, 30
+    )
 
 
-def test_llama_cpp_takes_ids_where_there_is_no_tokenizer(tmp_path: Path) -> None:
+def test_llama_cpp_gives_the_same_logits_for_ids_without_a_tokenizer(tmp_path: Path) -> None:
     llama_cpp = pytest.importorskip("llama_cpp")
     ours = with_weights(90)
     write_gguf(ours, None, tmp_path / "model.gguf")
@@ -108,7 +112,7 @@ BOUNDS: dict[Precision, float] = {"fp32": 0.0, "fp16": 2**-11, "bf16": 2**-8, "q
 
 
 @pytest.mark.parametrize(("precision", "bound"), BOUNDS.items())
-def test_each_precision_keeps_the_weights_as_closely_as_it_can(
+def test_stored_weights_differ_by_the_rounding_of_their_precision_at_most(
     precision: Precision, bound: float, tmp_path: Path
 ) -> None:
     ours = with_weights(64)
@@ -120,14 +124,14 @@ def test_each_precision_keeps_the_weights_as_closely_as_it_can(
         ("blocks.2.feedforward.narrow_proj.weight", "blk.2.ffn_down.weight"),
     ):
         tensor, expected = stored[name], ours.state_dict()[own].numpy()
-        found = gguf.dequantize(tensor.data, tensor.tensor_type)
+        restored = gguf.dequantize(tensor.data, tensor.tensor_type)
         # q8_0 rounds to steps of the largest of 32 neighbours, and keeps the step in fp16
         scale = np.abs(expected)
         if precision == "q8_0":
             scale = scale.reshape(-1, 32).max(axis=1).repeat(32).reshape(scale.shape)
             scale = scale * (1 + 127 * 2 * 2**-11)
-        assert (np.abs(found - expected) <= bound * scale + 1e-7 * (bound > 0)).all()
-        assert bool((found != expected).any()) == (precision != "fp32")
+        assert (np.abs(restored - expected) <= bound * scale + 1e-7 * (bound > 0)).all()
+        assert bool((restored != expected).any()) == (precision != "fp32")
     for own, name in (
         ("position_embedding.weight", "position_embd.weight"),
         ("blocks.0.attention.qkv_proj.bias", "blk.0.attn_qkv.bias"),
@@ -136,11 +140,11 @@ def test_each_precision_keeps_the_weights_as_closely_as_it_can(
         assert (stored[name].data == ours.state_dict()[own].numpy()).all()
 
 
-def test_the_sizes_and_the_vocabulary_stand_in_the_header(tmp_path: Path) -> None:
+def test_the_header_of_a_gguf_file_has_the_sizes_and_the_vocabulary(tmp_path: Path) -> None:
     tokenizer, _ = TOKENIZERS["bpe"]
     ours = with_weights(tokenizer.vocab_size + 2)
     write_gguf(ours, tokenizer, tmp_path / "model.gguf", "fp16")
-    told = fields(tmp_path / "model.gguf")
+    header = fields(tmp_path / "model.gguf")
     for key, value in {
         "general.architecture": "gpt2", "general.file_type": 1, "gpt2.block_count": 3,
         "gpt2.context_length": 48, "gpt2.embedding_length": 64, "gpt2.feed_forward_length": 256,
@@ -148,16 +152,16 @@ def test_the_sizes_and_the_vocabulary_stand_in_the_header(tmp_path: Path) -> Non
         "tokenizer.ggml.pre": "gpt-2", "tokenizer.ggml.add_bos_token": False,
         "tokenizer.ggml.eos_token_id": tokenizer.end_of_text,
     }.items():  # fmt: skip
-        assert told[key] == value, key
-    assert told["gpt2.attention.layer_norm_epsilon"] == pytest.approx(1e-5)
-    tokens, kinds = told["tokenizer.ggml.tokens"], told["tokenizer.ggml.token_type"]
-    assert isinstance(tokens, list) and isinstance(kinds, list)
-    assert tokens[0] == "<|endoftext|>" and kinds[0] == gguf.TokenType.CONTROL
-    assert kinds[-3:] == [gguf.TokenType.NORMAL] + 2 * [gguf.TokenType.UNUSED]
+        assert header[key] == value, key
+    assert header["gpt2.attention.layer_norm_epsilon"] == pytest.approx(1e-5)
+    tokens, types = header["tokenizer.ggml.tokens"], header["tokenizer.ggml.token_type"]
+    assert isinstance(tokens, list) and isinstance(types, list)
+    assert tokens[0] == "<|endoftext|>" and types[0] == gguf.TokenType.CONTROL
+    assert types[-3:] == [gguf.TokenType.NORMAL] + 2 * [gguf.TokenType.UNUSED]
     assert len(set(tokens)) == tokenizer.vocab_size + 2
 
 
-def test_the_command_writes_a_file_or_a_model_in_a_folder(
+def test_export_to_gguf_writes_the_named_file_or_model_gguf_in_a_folder(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tokenizer, _ = TOKENIZERS["bpe"]
@@ -171,7 +175,7 @@ def test_the_command_writes_a_file_or_a_model_in_a_folder(
         assert f"llama-cli -m {tmp_path / file}" in capsys.readouterr().out
 
 
-def test_a_file_that_could_not_be_finished_does_not_stay(
+def test_an_unfinished_gguf_file_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(self: object, tensor: object) -> None:
@@ -183,7 +187,7 @@ def test_a_file_that_could_not_be_finished_does_not_stay(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_the_package_one_sentence_says_what_to_install(
+def test_without_the_gguf_package_one_sentence_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "gguf", None)

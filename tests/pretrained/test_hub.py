@@ -1,4 +1,4 @@
-"""The hub: a server of our own stands in for it, and folders are not taken for names."""
+"""The Hugging Face hub, replaced by a local server; names on the hub and local folders."""
 
 import http.server
 import json
@@ -27,12 +27,12 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TEXT = "The cat sat on the mat. " * 40
 
 
-# Which is meant -----------------------------------------------------------------------------
+# Names and folders --------------------------------------------------------------------------
 
 
 @pytest.fixture
-def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names that the hub is asked for; the current folder is empty."""
+def requested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names that are requested from the hub; the current folder is empty."""
     names: list[str] = []
     monkeypatch.setattr(
         pretrained.hub, "download", lambda name, revision: names.append(name) or tmp_path
@@ -42,29 +42,29 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["gpt2", "someone/gpt2-ru", "hub:gpt2", "a.b/c_d"])
-def test_a_plain_name_is_the_hubs(name: str, asked: list[str]) -> None:
+def test_a_plain_name_is_a_repository_on_the_hub(name: str, requested: list[str]) -> None:
     find_folder(name, None)
-    assert asked == [name.removeprefix("hub:")]
+    assert requested == [name.removeprefix("hub:")]
 
 
-def test_a_path_is_a_folder(tmp_path: Path, asked: list[str]) -> None:
+def test_a_path_is_a_local_folder(tmp_path: Path, requested: list[str]) -> None:
     for name in ("gpt2", "runs/some/gpt2"):
         (tmp_path / name).mkdir(parents=True)
         assert find_folder(f"./{name}", None) == Path(name)
     assert find_folder("runs/some/gpt2", None) == Path("runs/some/gpt2")
     assert find_folder(str(tmp_path / "gpt2"), None) == tmp_path / "gpt2"
-    assert asked == []
+    assert requested == []
 
 
 @pytest.mark.parametrize("name", ["gpt2", "someone/gpt2"])
-def test_a_folder_named_like_a_repository_is_not_guessed_at(
-    name: str, tmp_path: Path, asked: list[str]
+def test_a_folder_named_like_a_repository_is_refused_as_ambiguous(
+    name: str, tmp_path: Path, requested: list[str]
 ) -> None:
     (tmp_path / name).mkdir(parents=True)
     with pytest.raises(ValueError, match="is a folder here and could be a repository"):
         find_folder(name, None)
     find_folder(f"hub:{name}", None)
-    assert asked == [name]
+    assert requested == [name]
 
 
 @pytest.mark.parametrize(
@@ -76,33 +76,35 @@ def test_a_folder_named_like_a_repository_is_not_guessed_at(
         ("file", "file is no folder"),
     ],
 )
-def test_what_is_neither_is_said(name: str, words: str, tmp_path: Path, asked: list[str]) -> None:
+def test_a_source_that_is_neither_folder_nor_repository_is_refused(
+    name: str, words: str, tmp_path: Path, requested: list[str]
+) -> None:
     (tmp_path / "file").touch()
     with pytest.raises((FileNotFoundError, ValueError), match=words.replace(".", r"\.")):
         find_folder(name, None)
-    assert asked == []
+    assert requested == []
 
 
-def test_a_revision_is_for_the_hub(tmp_path: Path, asked: list[str]) -> None:
+def test_a_revision_of_a_local_folder_is_refused(tmp_path: Path, requested: list[str]) -> None:
     with pytest.raises(ValueError, match="--revision v2 is for repositories"):
         find_folder(str(tmp_path), "v2")
 
 
-# What is fetched ----------------------------------------------------------------------------
+# Downloads ----------------------------------------------------------------------------------
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
-    """The hub as far as a download sees it: one repository, one commit, files or errors."""
+    """The part of the hub that a download uses: one repository, one commit, files or errors."""
 
     folder: Path
-    asked: list[str]
+    requested: list[str]
 
     def do_HEAD(self) -> None:
         self.answer(b"")
 
     def do_GET(self) -> None:
-        if "/resolve/" in self.path:  # the library asks for other things too
-            self.asked.append(self.path)
+        if "/resolve/" in self.path:  # the library requests other paths too
+            self.requested.append(self.path)
         self.answer(None)
 
     def answer(self, body: bytes | None) -> None:
@@ -127,7 +129,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
         self.wfile.write(contents if body is None else body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing: the tests are quiet."""
+        """Logs nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +147,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     names = [f"transformer.{name}" for name in shard_names()]
     index = {"weight_map": dict.fromkeys(names, "model-1.safetensors")}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    Hub.folder, Hub.asked = folder, []
+    Hub.folder, Hub.requested = folder, []
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -159,14 +161,14 @@ def shard_names() -> list[str]:
 
 
 def run_main(folder: Path, lines: list[str], environment: dict[str, str]) -> list[str]:
-    """Runs command lines in one process -> the last line on stderr of each that fails."""
+    """Runs command lines in one process; returns the lines on stderr, a status after each."""
     script = (
         "import sys, main\n"
         "for line in sys.argv[1:]:\n"
         "    print(main.main(line.split()), file=sys.stderr)\n"
     )
     kept = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", script, *lines],
         cwd=folder,
         env=kept | {"PYTHONPATH": str(ROOT), "HF_HOME": str(folder / "cache")} | environment,
@@ -174,11 +176,11 @@ def run_main(folder: Path, lines: list[str], environment: dict[str, str]) -> lis
         encoding="utf-8",
         timeout=300,
     )
-    assert "Traceback" not in done.stderr
-    return done.stderr.splitlines()
+    assert "Traceback" not in process.stderr
+    return process.stderr.splitlines()
 
 
-def test_a_name_is_downloaded_once_and_read_again_without_a_network(
+def test_a_repository_is_downloaded_once_and_imported_again_without_a_network(
     hub: str, tmp_path: Path
 ) -> None:
     online = run_main(
@@ -192,7 +194,7 @@ def test_a_name_is_downloaded_once_and_read_again_without_a_network(
     )
     assert online[-1] == "2" and "has no --revision v9; name a branch" in online[-2]
     assert "the hub has no repository no/such" in "".join(online)
-    fetched = [path.rpartition("/")[2] for path in Hub.asked]
+    fetched = [path.rpartition("/")[2] for path in Hub.requested]
     assert sorted(set(fetched)) == [
         "config.json", "merges.txt", "model-1.safetensors", "model.safetensors.index.json",
         "vocab.json",
@@ -202,7 +204,7 @@ def test_a_name_is_downloaded_once_and_read_again_without_a_network(
         ["import gpt2 --out two", "import gpt2-medium --out x"],
         {"HF_ENDPOINT": hub, "HF_HUB_OFFLINE": "1"},
     )
-    assert len(Hub.asked) == len(fetched)
+    assert len(Hub.requested) == len(fetched)
     assert offline[-1] == "2"
     assert "openai-community/gpt2-medium is not in the cache and the hub is out of" in offline[-2]
     for file in ("model.safetensors", "tokenizer.json"):
@@ -211,14 +213,14 @@ def test_a_name_is_downloaded_once_and_read_again_without_a_network(
     assert not (tmp_path / "x").exists()
 
 
-@pytest.mark.slow  # the hub's library tries it again for 20 seconds
-def test_a_hub_that_does_not_answer_ends_in_the_same_sentence(tmp_path: Path) -> None:
+@pytest.mark.slow  # the hub's library retries for 20 seconds
+def test_a_hub_that_does_not_answer_ends_with_one_sentence(tmp_path: Path) -> None:
     (port,) = free_ports(1)
-    said = run_main(tmp_path, ["import gpt2 --out x"], {"HF_ENDPOINT": f"http://127.0.0.1:{port}"})
-    assert said[-1] == "2"
-    assert "openai-community/gpt2 is not in the cache and the hub is out of reach" in said[-2]
+    lines = run_main(tmp_path, ["import gpt2 --out x"], {"HF_ENDPOINT": f"http://127.0.0.1:{port}"})
+    assert lines[-1] == "2"
+    assert "openai-community/gpt2 is not in the cache and the hub is out of reach" in lines[-2]
     assert not (tmp_path / "x").exists()
 
 
-def test_the_names_of_old_are_found_under_their_owners() -> None:
+def test_names_published_without_an_owner_have_one() -> None:
     assert OWNERS["gpt2-xl"] == "openai-community" and OWNERS["distilgpt2"] == "distilbert"

@@ -1,4 +1,4 @@
-"""Importing: transformers saves a model in every form there is, and our logits equal its own."""
+"""Import: a model that transformers saved, in each of four forms, gives the same logits."""
 
 import json
 import os
@@ -34,8 +34,9 @@ def tokenizer() -> Tokenizer:
 def theirs(tokenizer: Tokenizer) -> nn.Module:
     """Hugging Face's model with weights of which none is 0 or 1, or they would prove nothing."""
     torch.manual_seed(5)
-    config = transformers.GPT2Config(vocab_size=tokenizer.vocab_size, **SIZES, bos_token_id=0,
-                                     eos_token_id=0)  # fmt: skip
+    config = transformers.GPT2Config(
+        vocab_size=tokenizer.vocab_size, **SIZES, bos_token_id=0, eos_token_id=0
+    )
     model = transformers.GPT2LMHeadModel(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -47,7 +48,7 @@ def theirs(tokenizer: Tokenizer) -> nn.Module:
 def saved(theirs: nn.Module, tokenizer: Tokenizer, tmp_path: Path) -> Path:
     """A folder as transformers saves it, with a tokenizer."""
     folder = tmp_path / "saved"
-    theirs.save_pretrained(folder)
+    transformers.GPT2LMHeadModel.save_pretrained(theirs, folder)
     tokenizer.save(folder)
     return folder
 
@@ -70,7 +71,7 @@ def assert_same_logits(ours: GPT2Model, theirs: nn.Module, bound: float = ROUNDI
 
 
 def as_bin(folder: Path, weights: dict[str, Tensor], *, zipped: bool = True) -> None:
-    """Leaves the folder with pytorch_model.bin alone; zipped=False is the form of 2019."""
+    """Leaves the folder with pytorch_model.bin alone; zipped=False writes the format of 2019."""
     (folder / "model.safetensors").unlink()
     file = folder / "pytorch_model.bin"
     torch.save(weights, file, _use_new_zipfile_serialization=zipped)
@@ -91,7 +92,7 @@ def in_shards(folder: Path, weights: dict[str, Tensor], suffix: str) -> None:
 
 
 def rewritten(folder: Path, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> None:
-    """The weights file with other contents."""
+    """Replaces the contents of the weights file."""
     file = folder / "model.safetensors"
     weights = {name: tensor.clone() for name, tensor in load_file(file).items()}
     save_file({n: t.contiguous() for n, t in change(weights).items()}, file)
@@ -102,10 +103,10 @@ def with_config(folder: Path, **settings: object) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | settings))
 
 
-# What comes in ------------------------------------------------------------------------------
+# Imported models ----------------------------------------------------------------------------
 
 
-def test_a_folder_of_transformers_becomes_a_run_that_says_the_same(
+def test_an_imported_run_gives_the_logits_of_transformers(
     saved: Path, theirs: nn.Module, tokenizer: Tokenizer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ours = imported(saved)
@@ -115,20 +116,24 @@ def test_a_folder_of_transformers_becomes_a_run_that_says_the_same(
     assert_same_logits(ours, theirs)
     run = saved.parent / "run"
     assert {path.name for path in run.iterdir()} == {
-        "config.json", "tokenizer.json", "model.safetensors",
-    }  # fmt: skip
+        "config.json",
+        "tokenizer.json",
+        "model.safetensors",
+    }
     assert f"{ours.n_parameters():,} parameters: 3 blocks, 4 heads" in capsys.readouterr().out
     assert read_config(run).data.tokenizer == str(run)
     assert Tokenizer.load(run).encode(TEXTS[1]) == tokenizer.encode(TEXTS[1])
     assert main.main(["generate", str(run), "--prompt", "The", "--max-new-tokens", "3"]) == 0
 
 
-def test_greedy_text_is_token_for_token_hugging_faces(saved: Path, theirs: nn.Module) -> None:
+def test_greedy_tokens_of_an_imported_model_equal_those_of_transformers(
+    saved: Path, theirs: nn.Module
+) -> None:
     ours = imported(saved)
     prompt = [5, 6, 7, 8]
     greedy = SamplingConfig(max_new_tokens=40, temperature=0.0)
-    expected = theirs.generate(  # type: ignore[operator]
-        torch.tensor([prompt]), max_new_tokens=40, do_sample=False, eos_token_id=None,
+    expected = transformers.GPT2LMHeadModel.generate(
+        theirs, torch.tensor([prompt]), max_new_tokens=40, do_sample=False, eos_token_id=None,
         pad_token_id=0,
     )  # fmt: skip
     assert generate(ours, [prompt], greedy) == [expected[0, 4:].tolist()]
@@ -143,7 +148,7 @@ FORMS: dict[str, Callable[[Path, dict[str, Tensor]], None]] = {
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-def test_every_form_of_weights_gives_the_same_logits(
+def test_every_form_of_stored_weights_gives_the_same_logits(
     form: Callable[[Path, dict[str, Tensor]], None], saved: Path, theirs: nn.Module
 ) -> None:
     weights = {n: t for n, t in theirs.state_dict().items() if n != "lm_head.weight"}
@@ -151,7 +156,7 @@ def test_every_form_of_weights_gives_the_same_logits(
     assert_same_logits(imported(saved), theirs)
 
 
-def test_names_without_prefix_with_masks_and_with_the_head_are_read(
+def test_names_without_prefix_mask_buffers_and_a_stored_head_are_read(
     saved: Path, theirs: nn.Module
 ) -> None:
     def like_2019(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -166,7 +171,7 @@ def test_names_without_prefix_with_masks_and_with_the_head_are_read(
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_is_read_to_the_bit(
+def test_half_precision_weights_are_imported_bit_for_bit(
     dtype: torch.dtype, saved: Path, theirs: nn.Module
 ) -> None:
     rewritten(saved, lambda weights: {n: t.to(dtype) for n, t in weights.items()})
@@ -175,7 +180,7 @@ def test_half_precision_is_read_to_the_bit(
     assert torch.equal(ours.state_dict()["blocks.2.feedforward.widen_proj.weight"], expected)
 
 
-def test_a_vocabulary_in_two_files_comes_along(saved: Path, tokenizer: Tokenizer) -> None:
+def test_a_vocabulary_in_two_files_is_imported(saved: Path, tokenizer: Tokenizer) -> None:
     model = json.loads((saved / "tokenizer.json").read_text(encoding="utf-8"))["model"]
     (saved / "tokenizer.json").unlink()
     merges = "\n".join(["#version: 0.2", *(" ".join(pair) for pair in model["merges"])])
@@ -185,14 +190,14 @@ def test_a_vocabulary_in_two_files_comes_along(saved: Path, tokenizer: Tokenizer
     assert Tokenizer.load(saved.parent / "run").encode(TEXTS[1]) == tokenizer.encode(TEXTS[1])
 
 
-def test_sizes_that_config_json_leaves_out_are_gpt2_smalls(saved: Path) -> None:
+def test_sizes_missing_in_config_json_are_those_of_gpt2_small(saved: Path) -> None:
     from pretrained.config_json import read_config_json
 
     (saved / "config.json").write_text('{"model_type": "gpt2"}')
     assert read_config_json(saved).model == GPT2Config()
 
 
-def test_the_name_table_names_every_weight_of_both_sides_once(theirs: nn.Module) -> None:
+def test_the_name_table_has_every_weight_of_both_models_once(theirs: nn.Module) -> None:
     table = name_table(3)
     with torch.device("meta"):
         own = dict(GPT2Model(GPT2Config(n_layer=3, n_head=1, n_embd=8)).named_parameters())
@@ -203,7 +208,7 @@ def test_the_name_table_names_every_weight_of_both_sides_once(theirs: nn.Module)
     assert len({name.gguf for name in table}) == len(table)
 
 
-def test_what_differs_from_training_elsewhere_is_said(
+def test_dropout_rates_that_differ_are_reported(
     saved: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with_config(saved, attn_pdrop=0.25)
@@ -211,7 +216,7 @@ def test_what_differs_from_training_elsewhere_is_said(
     assert "resid_pdrop 0.1, embd_pdrop 0.1, attn_pdrop 0.25" in capsys.readouterr().out
 
 
-# What is refused ----------------------------------------------------------------------------
+# Refused models -----------------------------------------------------------------------------
 
 
 def code_in(folder: Path) -> None:
@@ -328,15 +333,15 @@ WRONG: dict[str, tuple[Break, str]] = {
 
 
 @pytest.mark.parametrize(("broken", "words"), WRONG.values(), ids=WRONG)
-def test_what_does_not_fit_ends_with_one_sentence_and_no_run(
+def test_a_wrong_import_ends_with_one_sentence_and_writes_no_run(
     broken: Break, words: str, saved: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken(saved)
     run = saved.parent / "run"
     assert main.main(["import", str(saved), "--out", str(run)]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("error: ") and said.count("\n") == 1
-    assert words in said
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1
+    assert words in error
     assert not run.exists()
     assert not (saved / "it-ran").exists()
 
