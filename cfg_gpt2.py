@@ -185,6 +185,16 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InitFrom:
+    """The run whose weights another run began from."""
+
+    __pydantic_config__ = {"extra": "forbid"}
+
+    run: str
+    weights_sha256: str  # of its model.safetensors
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """All settings of one run."""
 
@@ -193,6 +203,7 @@ class RunConfig:
     model: GPT2Config = field(default_factory=GPT2Config)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    init_from: InitFrom | None = None  # None: from random weights
 
 
 _GPT2 = GPT2Config()

@@ -180,6 +180,11 @@ class Tokenizer:
         file = Path(run_dir) / TOKENIZER_FILE
         write_whole(file, lambda path: path.write_text(text, encoding="utf-8"))
 
+    @property
+    def is_by_character(self) -> bool:
+        """Whether a token is a character, and no piece of byte-pair encoding."""
+        return self._id_of_code_point is not None
+
     def to_json(self) -> str:
         """Returns the text of the file tokenizer.json."""
         return self._library.to_str(pretty=True)

@@ -85,7 +85,8 @@ def generate(arguments: list[str]) -> int:
     use_native(model, command.native)
     sampling = replace(
         command.sampling,
-        banned=banned_sequences(command.ban, tokenizer),
+        banned=banned_sequences(command.ban, tokenizer)
+        + ids_without_text(model.config.vocab_size, tokenizer),
         stop_tokens=(*command.sampling.stop_tokens, tokenizer.end_of_text),
     )
     writer = Writer(command, model, tokenizer, sampling, choose_speculation(command, model))
@@ -205,6 +206,14 @@ def banned_sequences(words: tuple[str, ...], tokenizer: Tokenizer) -> tuple[tupl
         with suppress(UnseenCharacter):  # a tokenizer of characters may not know the space
             sequences.append(tuple(tokenizer.encode(" " + word)))
     return tuple(sequences)
+
+
+def ids_without_text(vocab_size: int, tokenizer: Tokenizer) -> tuple[tuple[int, ...], ...]:
+    """Returns the ids of a model that its tokenizer does not know, as sequences to ban.
+
+    Imported models may have more embeddings than tokens, to round the size up.
+    """
+    return tuple((id,) for id in range(tokenizer.vocab_size, vocab_size))
 
 
 def choose_speculation(command: GenerateCommand, model: GPT2Model) -> Speculation | None:

@@ -15,15 +15,36 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from cfg_gpt2 import DEFAULT_PRESET, DataConfig, GPT2Config, RunConfig, TrainConfig, preset, require
+from cfg_gpt2 import (
+    DEFAULT_PRESET,
+    DataConfig,
+    GPT2Config,
+    InitFrom,
+    RunConfig,
+    TrainConfig,
+    preset,
+    require,
+)
 from commands.flags import first_value, parse_flags
+from commands.generate import ids_without_text
+from commands.init_from import (
+    fit_of_tokenizer,
+    initial_model,
+    origin_of,
+    require_sizes_of,
+    require_tokenizer_of,
+    settings_from,
+)
+from data.shards import is_prepared
 from data.tiny_world.stories import LANGUAGES, read_story
 from generation import SamplingConfig, generate
 from gpt2 import GPT2Model
 from load_data import Corpus, load_corpus
 from run_directory.config_file import CONFIG_FILE, read_config, write_config
 from run_directory.files import write_whole
+from tokenizer import UnseenCharacter
 from trainer import Trainer
+from training.checkpoint import has_checkpoint
 from training.progress import Bar, new_console
 from training.runtime import Ranks, Runtime, choose_runtime
 
@@ -38,7 +59,9 @@ class TrainCommand:
     """tiny, shakespeare-char, book, gpt2, gpt2-medium, gpt2-large or gpt2-xl."""
     config: Path | None = None  # a config.json, such as another run's
     out: Path | None = None  # the new run's directory; None: runs/ and the preset's name
-    resume: Path | None = None  # a run directory to go on with, exactly where it stopped
+    resume: Path | None = None  # a run directory to continue, exactly where it stopped
+    init_from: Path | None = None
+    """a run, such as an imported GPT-2: the new run begins with its weights, tokenizer and sizes"""
     model: GPT2Config = field(default_factory=GPT2Config)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -73,14 +96,8 @@ def train_together(
 ) -> tuple[Trainer, RunConfig]:
     """A corpus, a model and the loop, in this process and in whatever others train with it."""
     run_dir = command.resume or runtime.first(partial(new_run_dir, command))
-    corpus = runtime.in_turn(partial(corpus_with_bar, command.data, console))
-    config = RunConfig(
-        model=replace(command.model, vocab_size=corpus.tokenizer.vocab_size),
-        data=command.data,
-        train=command.train,
-    )
-    torch.manual_seed(config.train.seed)
-    model = GPT2Model(config.model)
+    corpus = runtime.in_turn(partial(open_corpus, command, console))
+    config, model = new_model(command, corpus, runtime, console)
     trainer = Trainer(model, corpus, config, run_dir, runtime, console)
     if command.resume:
         trainer.resume()
@@ -88,6 +105,30 @@ def train_together(
     describe(console, config, trainer, run_dir)
     trainer.train()
     return trainer, config
+
+
+def new_model(
+    command: TrainCommand, corpus: Corpus, runtime: Runtime, console: Console
+) -> tuple[RunConfig, GPT2Model]:
+    """Returns the run's settings and its model, with random weights or those of --init-from."""
+    torch.manual_seed(command.train.seed)
+    origin = read_config(command.resume).init_from if command.resume else None
+    if command.init_from:
+        require_tokenizer_of(command.init_from, corpus)
+        warning = fit_of_tokenizer(command.init_from, corpus)
+        if warning:
+            console.print(warning)
+        origin = runtime.first(partial(origin_of, command.init_from))
+    vocab_size = command.model.vocab_size if origin else corpus.tokenizer.vocab_size
+    config = RunConfig(
+        model=replace(command.model, vocab_size=vocab_size),
+        data=command.data,
+        train=command.train,
+        init_from=origin,
+    )
+    if origin is None or (command.resume and has_checkpoint(command.resume)):
+        return config, GPT2Model(config.model)
+    return config, initial_model(config.model, origin)
 
 
 def begin_run(run_dir: Path, config: RunConfig, corpus: Corpus) -> None:
@@ -98,22 +139,37 @@ def begin_run(run_dir: Path, config: RunConfig, corpus: Corpus) -> None:
 
 
 def read_train_command(arguments: list[str]) -> TrainCommand:
-    """Flags over --resume's settings or --config over --preset over defaults."""
-
-    sources = {f: first_value(arguments, f) for f in ("--preset", "--config", "--resume")}
-    name, config_file, resumed = sources.values()
+    """Flags over the settings of --resume, --init-from, --config or --preset over defaults."""
+    flags = ("--preset", "--config", "--resume", "--init-from")
+    sources = {flag: first_value(arguments, flag) for flag in flags}
+    name, config_file, resumed, init_from = sources.values()
     chosen = [flag for flag, value in sources.items() if value]
     require(len(chosen) <= 1, f"{' and '.join(chosen)} exclude each other; choose one")
     base = preset(name or DEFAULT_PRESET)
     if config_file or resumed:
         base = read_config(Path(config_file or resumed or ""))
+    if init_from:
+        base = settings_from(Path(init_from))
     default = TrainCommand(model=base.model, data=base.data, train=base.train)
     command = parse_flags(TrainCommand, "train", arguments, default)
     if resumed:
         require(command.out is None, "--out and --resume exclude each other; choose one")
         unchanged = (command.model, command.data) == (base.model, base.data)
         require(unchanged, f"--resume {resumed} keeps its model and data; change --train.* only")
+        data = with_own_tokenizer(command.data, base.init_from, Path(resumed))
+        command = replace(command, data=data)
+    if command.init_from:
+        require_sizes_of(command.init_from, base.model, command.model)
+        if any(map(is_prepared, command.data.path)):  # they bring the tokenizer along
+            return replace(command, data=replace(command.data, tokenizer=DataConfig.tokenizer))
     return command
+
+
+def with_own_tokenizer(data: DataConfig, origin: InitFrom | None, run_dir: Path) -> DataConfig:
+    """Returns the data settings with the run's own tokenizer where that of --init-from is gone."""
+    if origin is None or data.tokenizer != origin.run or Path(origin.run).exists():
+        return data
+    return replace(data, tokenizer=str(run_dir))
 
 
 def new_run_dir(command: TrainCommand) -> Path:
@@ -129,10 +185,26 @@ def new_run_dir(command: TrainCommand) -> Path:
         )
         return command.out
     name = command.preset
-    if command.preset == DEFAULT_PRESET and command.data.path[0] in LANGUAGES:
+    if command.init_from:
+        name = command.init_from.resolve().name
+    elif name == DEFAULT_PRESET and command.data.path[0] in LANGUAGES:
         name = command.data.path[0]
     numbers = (Path("runs", name if n == 1 else f"{name}-{n}") for n in range(1, 1_000_000))
     return next(path for path in numbers if not path.exists())
+
+
+def open_corpus(command: TrainCommand, console: Console) -> Corpus:
+    """Loads the data. With --init-from a character that its tokenizer lacks is no typing error."""
+    try:
+        return corpus_with_bar(command.data, console)
+    except UnseenCharacter as error:
+        if command.init_from is None:
+            raise
+        reason = str(error).partition(";")[0]
+        raise ValueError(
+            f"{reason}, and the weights of {command.init_from} know no others; train without "
+            "--init-from, or begin from a run with a bpe tokenizer"
+        ) from None
 
 
 def corpus_with_bar(config: DataConfig, console: Console) -> Corpus:
@@ -164,6 +236,7 @@ def describe(console: Console, config: RunConfig, trainer: Trainer, run_dir: Pat
         f"{sizes.vocab_size:,} tokens",
         f"training  {steps.max_steps:,} steps of {steps.batch_size} windows by {steps.optimizer}, "
         f"{' and '.join(f'{times:.1f}' for times in epochs)} times through the text",
+        *([f"weights   from {config.init_from.run}"] if config.init_from else []),
         f"run       {run_dir}",
     ):
         console.print(line)
@@ -179,6 +252,7 @@ def show_samples(
         temperature=0.6,
         top_p=0.9,
         seed=config.train.seed,
+        banned=ids_without_text(config.model.vocab_size, corpus.tokenizer),
     )
     model = GPT2Model.load(run_dir).to(runtime.device)  # as it was saved, and not compiled
     rows = generate(model, [[end]] * N_SAMPLES, sampling, stop_token=end)

@@ -1,1 +1,1 @@
-"""Int8 weights, put into a finished model from outside."""
+"""Int8 weights: a quarter of the bytes, put into a finished model from outside."""

@@ -1,9 +1,10 @@
 """`python main.py quantize RUN`: what int8 weights save in bytes, and what they cost in bits.
 
-    cost = bits per byte with int8 weights / bits per byte with the run's own - 1
+    cost = bits per byte with int8 weights / bits per byte with fp32 weights - 1
 
-Both read the same tokens of the same text, batch after batch.
-Previous: int8.py.  Next: main.py, where `generate --precision int8` quantizes as it loads.
+Both models read the same tokens of the same text, batch by batch. The command changes no file:
+`generate --precision int8` quantizes the weights as it loads them.
+Previous: int8.py.  Next: ../commands/generate.py.
 """
 
 from dataclasses import dataclass, field, replace
@@ -22,16 +23,17 @@ from load_data import Split, evaluation_batches, load_corpus
 from loss import IGNORE_INDEX, bits_per_byte, next_token_loss
 from quantization.int8 import quantize
 from run_directory.config_file import read_config
+from run_directory.open_run import open_run
 from tokenizer import Tokenizer
 from training.progress import Bar, new_console
 from training.runtime import choose_runtime
 
-LOGITS = 1 << 25  # numbers that are held at a time: 128 MB
+MAX_LOGITS = 1 << 25  # logits that are held at a time: 128 MB in fp32
 
 
 @dataclass(frozen=True, kw_only=True)
-class Text:
-    """What is read."""
+class TextFlags:
+    """The text that both models read."""
 
     path: tuple[str, ...] | None = None
     """text files, folders, globs or a built-in world; None: what the run learned from."""
@@ -42,7 +44,7 @@ class QuantizeCommand:
     """Measure what int8 weights save and cost, on the validation split of a text."""
 
     run: tyro.conf.Positional[Path]  # a run directory, such as runs/tiny
-    data: Text = field(default_factory=Text)
+    data: TextFlags = field(default_factory=TextFlags)
     tokens: int = 20_000  # of the text that are read, at most
 
     def __post_init__(self) -> None:
@@ -50,56 +52,48 @@ class QuantizeCommand:
 
 
 def compare(arguments: list[str]) -> int:
-    """Prints a line for the run's own weights and one for int8."""
+    """Prints the size and the bits per byte of the fp32 and of the int8 model; returns 0."""
     command = parse_flags(QuantizeCommand, "quantize", arguments)
     console = new_console()
-    models = {"fp32": GPT2Model.load(command.run), "int8": quantize(GPT2Model.load(command.run))}
-    split = read_split(command, models["fp32"])
-    nats = losses(models, split, console)
-    plain = nats["fp32"]
+    model, tokenizer = open_run(command.run)
+    models = {"fp32": model, "int8": quantize(GPT2Model.load(command.run))}
+    split = read_split(command, tokenizer)
+    nats = measure_nats(models, split, tokenizer.end_of_text, console)
     console.print(f"{len(split.tokens) - 1:,} tokens, {split.n_bytes:,} bytes of text")
     for name, model in models.items():
+        cost = "" if name == "fp32" else f"  {nats[name] / nats['fp32'] - 1:+.3%}"
         console.print(
-            f"{name}  {n_bytes(model) / 1e6:8.1f} MB  "
-            f"{bits_per_byte(nats[name], split.n_bytes):.5f} bits per byte"
-            + f"  {nats[name] / plain - 1:+.3%}"
-            * (name != "fp32")
+            f"{name}  {weight_bytes(model) / 1e6:8.1f} MB  "
+            f"{bits_per_byte(nats[name], split.n_bytes):.5f} bits per byte{cost}"
         )
     return 0
 
 
-def read_split(command: QuantizeCommand, model: GPT2Model) -> Split:
-    """The first tokens of the validation split, and the bytes of their text."""
-    data = read_config(command.run).data
-    tokenizer = Tokenizer.load(command.run)
-    data = replace(data, tokenizer=str(command.run), vocab_size=None)
+def read_split(command: QuantizeCommand, tokenizer: Tokenizer) -> Split:
+    """Returns the first tokens of the validation split, with the bytes of their text."""
+    data = replace(read_config(command.run).data, tokenizer=str(command.run), vocab_size=None)
     if command.data.path is not None:
         data = replace(data, path=command.data.path, stories=None)
     tokens = load_corpus(data).validation.tokens[: command.tokens + 1]
-    require(
-        tokenizer.vocab_size <= model.config.vocab_size,
-        f"{command.run} has {tokenizer.vocab_size} tokens in its tokenizer and "
-        f"{model.config.vocab_size} in its model; name a run that was not mixed from two",
-    )
     text = tokenizer.decode([id for id in tokens[1:].tolist() if id != tokenizer.end_of_text])
     return Split(np.asarray(tokens), len(text.encode()))
 
 
 @torch.inference_mode()
-def losses(models: dict[str, GPT2Model], split: Split, console: Console) -> dict[str, float]:
-    """What each model pays for the tokens of a split, in nats."""
+def measure_nats(
+    models: dict[str, GPT2Model], split: Split, end_of_text: int, console: Console
+) -> dict[str, float]:
+    """Returns, for each model, the sum of its losses over the tokens of a split, in nats."""
     config = next(iter(models.values())).config
-    end_of_text = int(split.tokens[0])
     device = choose_runtime(TrainConfig()).device
-    n_rows = max(1, LOGITS // (config.vocab_size * config.context_length))
+    n_rows = max(1, MAX_LOGITS // (config.vocab_size * config.context_length))
     nats = dict.fromkeys(models, 0.0)
     done, total = 0, len(split.tokens) - 1
     for model in models.values():
         model.to(device)
+    batches = evaluation_batches(split, config.context_length, n_rows, end_of_text)
     with Bar(console, "reading", total) as bar:
-        for tokens, targets in evaluation_batches(
-            split, config.context_length, n_rows, end_of_text
-        ):
+        for tokens, targets in batches:
             tokens, targets = tokens.to(device), targets.to(device)
             for name, model in models.items():
                 nats[name] += next_token_loss(model(tokens), targets)[0].item()
@@ -108,7 +102,7 @@ def losses(models: dict[str, GPT2Model], split: Split, console: Console) -> dict
     return nats
 
 
-def n_bytes(model: nn.Module) -> int:
-    """Of the weights; a matrix that two layers share counts once."""
+def weight_bytes(model: nn.Module) -> int:
+    """Returns the bytes of a model's weights; a matrix that two layers share counts once."""
     tensors = {id(t): t for t in [*model.parameters(), *model.buffers()]}
     return sum(tensor.nbytes for tensor in tensors.values())

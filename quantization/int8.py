@@ -3,11 +3,12 @@
     W[n, k] ~ scale[n] Q[n, k],   scale[n] = max_k |W[n, k]| / 127
     y[n]    = scale[n] sum_k Q[n, k] x[k] + bias[n]
 
-Each weight is off by half a scale at most, and a quarter of the bytes is read for each token,
-which is what a token costs. On a CPU torch's kernel for few rows takes x in bf16 and gives y in
-bf16, whatever their dtype around it. So the same text read at once and read token by token
-differs by the rounding of bf16, and may go on differently where two tokens are about as likely.
-Previous: gpt2.py.  Next: command.py.
+Each weight is off by half a scale at most, and decoding reads a quarter of the bytes per token,
+which is what a token costs. On a CPU, torch's kernel for few rows takes x in bf16 and gives y in
+bf16, whatever their dtype outside of it. So a text read in one pass and the same text read token
+by token differ by the rounding of bf16, and generation may differ where two tokens are about
+equally likely.
+Previous: ../gpt2.py.  Next: command.py.
 """
 
 import torch
@@ -16,30 +17,28 @@ from torch.nn import functional as F
 
 from gpt2 import GPT2Model
 
-FEW = 16  # rows of x; for more, turning the integers into floats once is the faster way
-GROUP = 16  # torch's kernel reads so many weights at a time, beyond the end of other rows
-LARGEST = 127  # -128 stays unused, so that a weight and its negative round alike
+MAX_KERNEL_ROWS = 16  # rows of x; for more, converting the integers to floats once is faster
+KERNEL_WIDTH = 16  # weights that the kernel loads at a time, beyond the end of a shorter row
+QUANT_MAX = 127  # -128 stays unused, so that a weight and its negative round alike
 
 
 def quantize(model: GPT2Model) -> GPT2Model:
-    """Replaces the linear layers and the token embedding in place. For inference only.
+    """Replaces the linear layers and the token embedding in place, for inference only.
 
-    Norms, biases and positions stay as they are: they are less than a hundredth of the bytes.
-    The output layer and the token embedding go on sharing one matrix.
+    Norms, biases and the position embedding stay as they are: they are less than a hundredth of
+    the bytes. The output layer and the token embedding keep sharing one matrix.
     """
-    for block in model.blocks:
-        for layer in (block.attention, block.feedforward):
-            for name, linear in list(layer.named_children()):
-                if isinstance(linear, nn.Linear):
-                    setattr(layer, name, Int8Linear(linear))
     head = Int8Linear(model.lm_head)
-    model.lm_head = head
-    model.token_embedding = Int8Embedding(head)
+    model.set_submodule("lm_head", head)
+    model.set_submodule("token_embedding", Int8Embedding(head))
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, nn.Linear):
+            model.set_submodule(name, Int8Linear(layer))
     return model.eval()
 
 
 class Int8Linear(nn.Module):
-    """What takes the place of an nn.Linear."""
+    """A linear layer with int8 weights, which takes the place of an nn.Linear."""
 
     weight: Tensor
     scale: Tensor
@@ -48,7 +47,7 @@ class Int8Linear(nn.Module):
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
-        weight, scale = rounded(linear.weight.detach())
+        weight, scale = quantize_rows(linear.weight.detach())
         self.register_buffer("weight", weight)  # (N, K)
         self.register_buffer("scale", scale)  # (N,)
         self.register_buffer("ones", torch.ones_like(scale, dtype=torch.bfloat16))  # (N,)
@@ -56,9 +55,9 @@ class Int8Linear(nn.Module):
         self.register_buffer("bias", None if bias is None else bias.detach().clone())
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., K) -> (..., N)."""
-        few = x.numel() <= FEW * x.size(-1)
-        if few and x.device.type == "cpu" and x.size(-1) % GROUP == 0:
+        """(..., K) -> (..., N). The scales are applied in the dtype of x, outside the kernel."""
+        has_few_rows = x.numel() <= MAX_KERNEL_ROWS * x.size(-1)
+        if has_few_rows and x.device.type == "cpu" and x.size(-1) % KERNEL_WIDTH == 0:
             rows = x.bfloat16().flatten(0, -2)  # (..., K)
             y = torch._weight_int8pack_mm(rows, self.weight, self.ones)  # (..., N)
             y = y.unflatten(0, x.shape[:-1]).to(x.dtype) * self.scale.to(x.dtype)  # (..., N)
@@ -68,7 +67,7 @@ class Int8Linear(nn.Module):
 
 
 class Int8Embedding(nn.Module):
-    """What takes the place of the token embedding: the rows of the output layer."""
+    """The token embedding of a quantized model: it reads the rows of the output layer."""
 
     def __init__(self, head: Int8Linear) -> None:
         super().__init__()
@@ -79,8 +78,8 @@ class Int8Embedding(nn.Module):
         return self.head.weight[tokens] * self.head.scale[tokens].unsqueeze(-1)  # (B, T, C)
 
 
-def rounded(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, K) -> (N, K) of int8 and (N,) of scales. A row of zeros has scale 1."""
-    largest = weight.abs().amax(dim=1).float()  # (N,)
-    scale = (largest / LARGEST).where(largest > 0, 1.0)
+def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, K) -> integers (N, K) in int8 and scales (N,) in fp32; a row of zeros has scale 1."""
+    max_abs = weight.abs().amax(dim=1).float()  # (N,)
+    scale = (max_abs / QUANT_MAX).where(max_abs > 0, 1.0)
     return (weight / scale.unsqueeze(1)).round().to(torch.int8), scale

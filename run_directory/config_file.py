@@ -18,6 +18,8 @@ FORMAT_VERSION = 1
 def write_config(folder: Path, config: RunConfig) -> None:
     """Writes folder/config.json, whole or not at all."""
     settings = TypeAdapter(RunConfig).dump_python(config, mode="json")
+    if config.init_from is None:
+        del settings["init_from"]  # readable by versions that know no --init-from
     text = json.dumps({"format_version": FORMAT_VERSION, **settings}, indent=2, ensure_ascii=False)
     write_whole(folder / CONFIG_FILE, lambda path: path.write_text(text + "\n", encoding="utf-8"))
 

@@ -1,6 +1,8 @@
 """The guides for contributors: their links lead somewhere, and the glossary has every column."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -47,3 +49,19 @@ def test_every_term_of_the_glossary_has_two_languages_a_sentence_and_a_place() -
     for row in rows:
         _, russian, definition, where = row
         assert russian and definition.endswith(".") and where.startswith("["), row
+
+
+BLOCKS = [
+    pytest.param(block, id=f"{name_of(page)}-{i}")
+    for page in PAGES
+    for i, block in enumerate(
+        re.findall(
+            r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+        )
+    )
+]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_python_in_the_documents_runs(block: str) -> None:
+    subprocess.run([sys.executable, "-c", block], cwd=ROOT, check=True)

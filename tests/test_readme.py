@@ -69,9 +69,26 @@ def test_links_and_pictures_lead_to_files(readme: Path) -> None:
     assert [target for target in targets if not (ROOT / target).exists()] == []
 
 
-def test_both_languages_give_the_same_commands_and_figures() -> None:
+def test_both_languages_give_the_same_commands() -> None:
     english, russian = ([shape(c) for c in commands(readme)] for readme in READMES)
     assert sorted(english) == sorted(russian)
+
+
+def test_the_tables_of_both_languages_have_the_same_figures() -> None:
+    english, russian = (figures(readme) for readme in READMES)
+    assert len(english) > 40
+    assert english == russian
+
+
+def figures(readme: Path) -> list[list[float]]:
+    """The numbers of each table row: 1,234.5 in English and 1 234,5 in Russian are the same."""
+    rows = re.findall(r"^\|.+\|$", readme.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    if readme.name == "README.md":
+        rows = [re.sub(r"(?<=\d),(?=\d{3})", "", row) for row in rows]
+    else:
+        rows = [re.sub(r"(?<=\d) (?=\d{3}\b)", "", row) for row in rows]
+        rows = [re.sub(r"(?<=\d),(?=\d)", ".", row) for row in rows]
+    return [sorted(map(float, re.findall(r"\d+(?:\.\d+)?", row))) for row in rows]
 
 
 def shape(arguments: list[str]) -> tuple[str, ...]:

@@ -209,6 +209,11 @@ class Checkpoints:
             shutil.rmtree(left)
 
 
+def has_checkpoint(run_dir: Path) -> bool:
+    """Tells whether a run has a checkpoint, whole or not."""
+    return any((run_dir / FOLDER).glob("step-*"))
+
+
 def step_of(place: Path) -> int:
     """step-000250 -> 250."""
     number = place.name.removeprefix("step-")

@@ -4,12 +4,14 @@ import json
 import math
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from run_directory.files import sync, write_whole
 
@@ -71,6 +73,39 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def show_table(
+    console: Console,
+    heading: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    justify: Literal["left", "right"] = "left",
+) -> None:
+    """Prints a table with a frame on a terminal, and lines of padded cells in a file or a pipe.
+
+    Args:
+        console: where to print.
+        heading: the name of each column; the plain lines leave out a heading of empty names.
+        rows: the cells of each row, as many as there are columns.
+        justify: the side on which all columns but the first have their cells; the first has
+            them on the left. "right" suits numbers.
+    """
+    if console.is_terminal:
+        table = Table()
+        for name in heading:
+            side = justify if table.columns else "left"
+            table.add_column(name, justify=side, overflow="fold")
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+        return
+    lines = [heading, *rows] if any(heading) else list(rows)
+    widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
+    pad = str.rjust if justify == "right" else str.ljust
+    for first, *rest in lines:
+        cells = [pad(cell, width) for cell, width in zip(rest, widths[1:], strict=True)]
+        console.print("  ".join([first.ljust(widths[0]), *cells]).rstrip())
 
 
 class MetricsLog:

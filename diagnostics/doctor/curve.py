@@ -1,8 +1,8 @@
-"""What a run's curve tells: every diagnosis is a function of the run, and names a text.
+"""Diagnosis: a fault of a run, or something to know about it, read from the run's curve.
 
-The losses of single batches are noisy, so a curve is looked at in tenths: the mean over the first,
-over the last, over the lowest. Every threshold stands here with its reason.
-Previous: english.py.  Next: command.py.
+The losses of single batches are noisy, so the curve is compared in tenths of the run: the mean
+loss of the first tenth, of the last, of the lowest. Each threshold is a constant with its reason.
+Previous: russian.py.  Next: machine.py.
 """
 
 import itertools
@@ -19,29 +19,29 @@ from training.guard import Guard
 from training.progress import METRICS_FILE, Metrics, MetricsLog
 
 # Fresh weights of N(0, 0.02) guess evenly: ln V, and up to 0.3 more where the model is wide.
-INITIAL_EXCESS = 1.0  # nats a token
-FEWEST = 20  # steps; below that a curve tells nothing
+MAX_INITIAL_EXCESS = 1.0  # nats per token
+MIN_STEPS = 20  # a shorter curve is mostly noise
 # A tenth of a run above its lowest tenth: noise and the text make 0.1, not more.
-RISEN = 0.3  # nats a token
-# A model that learns anything learns how often each token occurs, which is worth far more.
-SMALLEST_FALL = 0.05  # of the first loss
+MAX_RISE = 0.3  # nats per token
+# A model that learns anything learns the frequencies of the tokens, which are worth far more.
+MIN_FALL = 0.05  # of the first loss
 # From the next to last fifth to the last one. A curve at its plateau falls by less, and with a
 # falling learning rate the end of any good run gains a few percent.
 STILL_FALLING = 0.08  # of the loss
-OVERFITTED = 0.05  # nats by which the last evaluation lies above the best one
+MAX_OVERFITTING = 0.05  # nats per token of the last evaluation above the best one
 # A token's loss has a standard deviation of some 3 nats, so the mean of 1,000 is known to 0.1.
-FEWEST_VALIDATION_TOKENS = 1_000
-EXPLODING = 100.0  # times the median gradient: a batch like that undoes many steps
-# A token's mean loss has a gradient of about 0.1 to 3, of all weights together.
+MIN_VALIDATION_TOKENS = 1_000
+EXPLODING = 100.0  # times the median gradient norm: a batch like that undoes many steps
+# The gradient of a mean loss has a norm of about 0.1 to 3, over all weights together.
 VANISHING = 1e-4
-ALWAYS = 0.95  # of the steps after the warm-up
+ALWAYS_CLIPPED = 0.95  # of the steps after the warm-up
 FAR_FROM_FLOOR = 0.25  # the default run ends 0.04 above it, and passes 0.25 in its first half
 N_PARTS = 10
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The name of a text, what stands in it, and whether it is a fault or something to know."""
+    """The name of a text, the figures in it, and whether it is a fault or only worth knowing."""
 
     name: str
     values: dict[str, str] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class Diagnosis:
 
 @dataclass(frozen=True)
 class Run:
-    """A run directory, read."""
+    """The settings and the metrics of a run directory."""
 
     path: Path
     config: RunConfig
@@ -58,19 +58,19 @@ class Run:
 
     @cached_property
     def steps(self) -> list[Metrics]:
-        """The lines of steps that were measured and taken."""
+        """The lines of optimizer steps with a finite training loss."""
         return [m for m in self.lines if "train_loss" in m and math.isfinite(m["train_loss"])]
 
     @cached_property
     def tenths(self) -> list[float]:
-        """The mean training loss of each tenth of the steps."""
+        """The mean training loss of each tenth of the steps, in nats per token."""
         losses, n = [m["train_loss"] for m in self.steps], len(self.steps)
         cuts = [n * i // N_PARTS for i in range(N_PARTS + 1)]
         return [fmean(losses[a:b]) for a, b in itertools.pairwise(cuts) if b > a]
 
     @cached_property
     def evaluations(self) -> list[Metrics]:
-        """The lines with a validation loss."""
+        """The lines with a finite validation loss."""
         return [m for m in self.lines if "val_loss" in m and math.isfinite(m["val_loss"])]
 
     @property
@@ -79,40 +79,43 @@ class Run:
 
 
 def read_run(path: Path) -> Run:
-    """Raises FileNotFoundError or ValueError where it is no run, or has not begun."""
+    """Reads config.json and metrics.jsonl of a run directory.
+
+    Raises FileNotFoundError or ValueError where it is no run, or has not begun.
+    """
     config = read_config(path)
     file = path / METRICS_FILE
     if not file.is_file():
         raise FileNotFoundError(f"{file} does not exist; train first, or name another run")
     try:
         lines = MetricsLog(path).read()
-        fits = all(isinstance(m, dict) and isinstance(m.get("step"), int) for m in lines)
+        valid = all(isinstance(m, dict) and isinstance(m.get("step"), int) for m in lines)
     except ValueError as error:
         raise ValueError(f"{file} cannot be read: {error}; copy it again") from None
-    require(fits, f"{file} cannot be read: a line has no step; copy it again")
+    require(valid, f"{file} cannot be read: a line has no step; copy it again")
     require(len(lines) > 0, f"{file} is empty; train first, or name another run")
     return Run(path, config, lines)
 
 
 def diagnose(run: Run) -> list[Diagnosis]:
-    """All that is to be said; nothing about a healthy run."""
-    found = [look(run) for look in LOOKS]
-    return [diagnosis for diagnosis in found if diagnosis]
+    """Returns every diagnosis of a run; none for a healthy one."""
+    diagnoses = [check(run) for check in CHECKS]
+    return [diagnosis for diagnosis in diagnoses if diagnosis]
 
 
-# Each looks for one thing -------------------------------------------------------------------
+# One function per diagnosis -----------------------------------------------------------------
 
 
 def initial_loss(run: Run) -> Diagnosis | None:
-    """Before the first step every token is about as likely as any other."""
-    first, even = run.lines[0].get("val_loss"), math.log(run.config.model.vocab_size)
-    if run.lines[0]["step"] != 0 or first is None or first <= even + INITIAL_EXCESS:
+    """Returns a diagnosis where fresh weights have a higher loss than a uniform guess."""
+    first, uniform = run.lines[0].get("val_loss"), math.log(run.config.model.vocab_size)
+    if run.lines[0]["step"] != 0 or first is None or first <= uniform + MAX_INITIAL_EXCESS:
         return None
-    return Diagnosis("initial_loss", {"loss": f"{first:.2f}", "even": f"{even:.2f}"})
+    return Diagnosis("initial_loss", {"loss": f"{first:.2f}", "uniform": f"{uniform:.2f}"})
 
 
 def not_finite(run: Run) -> Diagnosis | None:
-    """Steps whose loss or gradient was no number."""
+    """Returns a diagnosis where a loss or a gradient is nan or infinite."""
     bad = [
         m
         for m in run.lines
@@ -126,12 +129,12 @@ def not_finite(run: Run) -> Diagnosis | None:
 
 
 def learning_rate_too_high(run: Run) -> Diagnosis | None:
-    """The loss rose, from its lowest or from its start: steps are longer than the valley."""
-    if len(run.steps) < FEWEST:
+    """Returns a diagnosis where the loss rose above its lowest tenth or above its start."""
+    if len(run.steps) < MIN_STEPS:
         return None
     first, last = run.steps[0]["train_loss"], run.tenths[-1]
     lowest, highest = min(run.tenths), max(run.tenths)
-    if last <= lowest + RISEN and highest <= first + RISEN:
+    if last <= lowest + MAX_RISE and highest <= first + MAX_RISE:
         return None
     measured = {"first": first, "lowest": lowest, "highest": highest, "last": last}
     values = {name: f"{loss:.2f}" for name, loss in measured.items()} | lower_rate(run)
@@ -139,39 +142,38 @@ def learning_rate_too_high(run: Run) -> Diagnosis | None:
 
 
 def learning_rate_too_low(run: Run) -> Diagnosis | None:
-    """After many steps the loss is where it began."""
-    if len(run.steps) < FEWEST or learning_rate_too_high(run):
+    """Returns a diagnosis where the loss has hardly fallen after many steps."""
+    if len(run.steps) < MIN_STEPS or learning_rate_too_high(run):
         return None
     first, last = run.steps[0]["train_loss"], run.tenths[-1]
-    if not first * (1 - SMALLEST_FALL) < last <= first:
+    if not first * (1 - MIN_FALL) < last <= first:
         return None
-    usual = TrainConfig().learning_rate
-    rate = run.train.learning_rate
+    rate, default = run.train.learning_rate, TrainConfig().learning_rate
     values = {"first": f"{first:.2f}", "last": f"{last:.2f}", "rate": f"{rate:g}"}
-    return Diagnosis("rate_too_low", values | {"try": f"{max(usual, 10 * rate):g}"})
+    return Diagnosis("rate_too_low", values | {"try": f"{max(default, 10 * rate):g}"})
 
 
 def spikes(run: Run) -> Diagnosis | None:
-    """Single batches that cost far more than their neighbours."""
-    guard, found = Guard(skip_spikes=None), []
+    """Returns a diagnosis where single batches have a far higher loss than others."""
+    guard, deviations = Guard(skip_spikes=None), []
     for metrics in run.steps:
         notes = guard.judge(metrics["train_loss"], metrics.get("grad_norm", 0.0))
         if z := metrics.get("spike", notes.get("spike")):
-            found.append((z, metrics["step"]))
-    if not found:
+            deviations.append((z, metrics["step"]))
+    if not deviations:
         return None
-    z, step = max(found)
-    return Diagnosis("spikes", {"n": str(len(found)), "step": str(step), "z": f"{z:.0f}"})
+    z, step = max(deviations)
+    return Diagnosis("spikes", {"n": str(len(deviations)), "step": str(step), "z": f"{z:.0f}"})
 
 
 def overfitting(run: Run) -> Diagnosis | None:
-    """New text became dearer while the training text became cheaper."""
-    if len(run.evaluations) < 3 or len(run.steps) < FEWEST or learning_rate_too_high(run):
+    """Returns a diagnosis where the validation loss rose while the training loss stayed below."""
+    if len(run.evaluations) < 3 or len(run.steps) < MIN_STEPS or learning_rate_too_high(run):
         return None
     best = min(run.evaluations, key=lambda m: m["val_loss"])
     last = run.evaluations[-1]
     excess = last["val_loss"] - best["val_loss"]
-    if excess <= OVERFITTED or run.tenths[-1] >= last["val_loss"]:
+    if excess <= MAX_OVERFITTING or run.tenths[-1] >= last["val_loss"]:
         return None
     dropout = run.config.model.dropout
     values = {
@@ -183,24 +185,24 @@ def overfitting(run: Run) -> Diagnosis | None:
 
 
 def validation_split(run: Run) -> Diagnosis | None:
-    """A mean over few tokens is mostly chance."""
+    """Returns a diagnosis where the validation split is too small to measure a loss on."""
     try:
         corpus = load_corpus(run.config.data)
     except (ValueError, OSError) as error:
         return Diagnosis("data_unreadable", {"why": " ".join(str(error).split())}, wrong=False)
     n_tokens = len(corpus.validation.tokens) - 1  # the first one is no target
-    if n_tokens >= FEWEST_VALIDATION_TOKENS:
+    if n_tokens >= MIN_VALIDATION_TOKENS:
         return None
     n_all = n_tokens + len(corpus.train.tokens)
-    share = min(0.5, math.ceil(100 * FEWEST_VALIDATION_TOKENS / n_all) / 100)
-    values = {"n": str(n_tokens), "enough": str(FEWEST_VALIDATION_TOKENS), "share": f"{share:g}"}
+    share = min(0.5, math.ceil(100 * MIN_VALIDATION_TOKENS / n_all) / 100)
+    values = {"n": str(n_tokens), "enough": str(MIN_VALIDATION_TOKENS), "share": f"{share:g}"}
     return Diagnosis("validation_tiny", values)
 
 
 def gradients(run: Run) -> Diagnosis | None:
-    """Their length, step by step."""
+    """Returns a diagnosis where the gradient norms vanish or single ones explode."""
     norms = [m["grad_norm"] for m in run.steps if math.isfinite(m.get("grad_norm", math.nan))]
-    if len(norms) < FEWEST:
+    if len(norms) < MIN_STEPS:
         return None
     middle, largest = median(norms), max(norms)
     values = {"median": f"{middle:.2g}", "largest": f"{largest:.2g}"}
@@ -212,28 +214,28 @@ def gradients(run: Run) -> Diagnosis | None:
 
 
 def always_clipped(run: Run) -> Diagnosis | None:
-    """A limit that is always met is no limit but a scale."""
+    """Returns a diagnosis where nearly every gradient is clipped."""
     limit, warm = run.train.grad_clip, run.train.warmup_steps
     norms = [m["grad_norm"] for m in run.steps if m["step"] > warm and "grad_norm" in m]
-    if not limit or len(norms) < FEWEST:
+    if not limit or len(norms) < MIN_STEPS:
         return None
-    if sum(norm > limit for norm in norms) < ALWAYS * len(norms):
+    if sum(norm > limit for norm in norms) < ALWAYS_CLIPPED * len(norms):
         return None
     values = {"limit": f"{limit:g}", "median": f"{median(norms):.2g}"}
     return Diagnosis("always_clipped", values | {"try": f"{2 * median(norms):.2g}"}, wrong=False)
 
 
 def stopped_early(run: Run) -> Diagnosis | None:
-    """Its last step is not the one that was asked for."""
-    step, wanted = int(run.lines[-1]["step"]), run.train.max_steps
-    if step >= wanted:
+    """Returns a diagnosis where the last step is not --train.max-steps."""
+    step, max_steps = int(run.lines[-1]["step"]), run.train.max_steps
+    if step >= max_steps:
         return None
-    values = {"step": str(step), "wanted": str(wanted), "run": str(run.path)}
+    values = {"step": str(step), "max_steps": str(max_steps), "run": str(run.path)}
     return Diagnosis("stopped_early", values, wrong=False)
 
 
 def still_falling(run: Run) -> Diagnosis | None:
-    """At its last step the loss had not come to rest."""
+    """Returns a diagnosis where the loss still fell in the last fifth of the run."""
     tenths = run.tenths
     if len(tenths) < N_PARTS or stopped_early(run) or learning_rate_too_low(run):
         return None
@@ -245,24 +247,25 @@ def still_falling(run: Run) -> Diagnosis | None:
 
 
 def far_from_floor(run: Run) -> Diagnosis | None:
-    """Built-in worlds know what no model can beat."""
-    known = [m for m in run.evaluations if "floor_bits_per_byte" in m]
-    if not known or stopped_early(run):
+    """Returns a diagnosis where the loss is far above the entropy floor of a built-in world."""
+    evaluations = [m for m in run.evaluations if "floor_bits_per_byte" in m]
+    if not evaluations or stopped_early(run):
         return None
-    bits, floor = known[-1]["val_bits_per_byte"], known[-1]["floor_bits_per_byte"]
+    last = evaluations[-1]
+    bits, floor = last["val_bits_per_byte"], last["floor_bits_per_byte"]
     if bits <= floor * (1 + FAR_FROM_FLOOR):
         return None
-    values = {"bits": f"{bits:.4f}", "floor": f"{floor:.4f}", "share": f"{bits / floor - 1:.0%}"}
+    values = {"bits": f"{bits:.4f}", "floor": f"{floor:.4f}", "excess": f"{bits / floor - 1:.0%}"}
     return Diagnosis("far_from_floor", values | {"try": str(2 * run.train.max_steps)}, wrong=False)
 
 
 def lower_rate(run: Run) -> dict[str, str]:
-    """The learning rate, and a third or, where it is far beyond the usual, the usual one."""
-    rate, usual = run.train.learning_rate, TrainConfig().learning_rate
-    return {"rate": f"{rate:g}", "try": f"{usual if rate > 30 * usual else rate / 3:.2g}"}
+    """Returns the learning rate, and one to try: a third, or the default where it is far above."""
+    rate, default = run.train.learning_rate, TrainConfig().learning_rate
+    return {"rate": f"{rate:g}", "try": f"{default if rate > 30 * default else rate / 3:.2g}"}
 
 
-LOOKS = (
+CHECKS = (
     initial_loss, not_finite, learning_rate_too_high, learning_rate_too_low, spikes, gradients,
     always_clipped, overfitting, validation_split, stopped_early, still_falling, far_from_floor,
 )  # fmt: skip

@@ -1,6 +1,6 @@
-"""What this machine brings: facts that are always told, and what is missing.
+"""MachineReport: facts about this machine, and diagnoses of what it lacks.
 
-Previous: english.py.  Next: command.py.
+Previous: curve.py.  Next: command.py.
 """
 
 import os
@@ -13,12 +13,12 @@ import torch
 from cfg_gpt2 import DataConfig, TrainConfig
 from data.sources import open_source
 from diagnostics.doctor.curve import Diagnosis
-from training.machine import describe_machine
+from training.machine import Machine, describe_machine
 from training.runtime import choose_runtime, is_faster_in_bf16, missing_compiler
 
 GIGA = 10**9
-LEAST_DISK = 2.0  # GB; a checkpoint of GPT-2 124M with model.safetensors takes as much
-LEAST_MEMORY = 2.0  # GB; torch and the default run take less than one
+MIN_DISK = 2.0  # GB; a checkpoint of GPT-2 124M with model.safetensors takes as much
+MIN_MEMORY = 2.0  # GB; torch and the default run take less than one
 PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
@@ -27,55 +27,78 @@ class MachineReport:
     """Facts by name, in the order of the table, and diagnoses."""
 
     facts: dict[str, str]
-    found: list[Diagnosis]
+    diagnoses: list[Diagnosis]
 
 
-def look_at_machine(data: DataConfig, folder: Path) -> MachineReport:
-    """folder is where runs are going to be written."""
-    machine = describe_machine()
-    runtime = choose_runtime(TrainConfig())
-    device = runtime.device.type
+def examine_machine(data: DataConfig, folder: Path) -> MachineReport:
+    """Returns the facts and diagnoses of this machine.
+
+    data: the text that is going to be read; folder: the one that runs are going to be written to.
+    """
+    machine, runtime = describe_machine(), choose_runtime(TrainConfig())
     memory, disk = free_memory(), shutil.disk_usage(folder).free
-    compiler, found = missing_compiler(device), []
+    pages = PAGES.read_text(encoding="utf-8").strip() if PAGES.is_file() else "-"
+    device = runtime.device.type
+    missing = missing_compiler(device)
     facts = {
         "torch": f"{machine.torch}, Python {machine.python}, {machine.system}",
         "processor": f"{machine.cpu} ({', '.join(machine.instructions)})",
         "device": runtime.describe().split(",")[0] + (f", {machine.gpu}" if machine.gpu else ""),
         "bf16": "+" if is_faster_in_bf16(device) else "-",
-        "compiler": f"- ({compiler})" if compiler else "+",
+        "compiler": f"- ({missing})" if missing else "+",
         "threads": f"{machine.threads} / {machine.cores}",
         "memory": f"{memory / GIGA:.1f} GB / {machine.memory / GIGA:.1f} GB" if memory else "?",
         "disk": f"{disk / GIGA:.1f} GB",
-        "pages": PAGES.read_text(encoding="utf-8").strip() if PAGES.is_file() else "-",
+        "pages": pages,
         "data": ", ".join(data.path),
     }
+    diagnoses = [
+        *diagnose_processor(machine, device),
+        *diagnose_resources(memory, disk),
+        *([Diagnosis("no_large_pages", wrong=False)] if "[never]" in pages else []),
+        *diagnose_data(data),
+    ]
+    return MachineReport(facts, diagnoses)
+
+
+def diagnose_processor(machine: Machine, device: str) -> list[Diagnosis]:
+    """Returns what keeps computations slow on a device, cpu or cuda or mps."""
+    diagnoses = []
     if device == "cpu" and not is_faster_in_bf16(device):
-        found.append(Diagnosis("no_bf16", {}, wrong=False))
-    if compiler:
-        found.append(Diagnosis("no_compiler", {"missing": compiler}, wrong=False))
+        diagnoses.append(Diagnosis("no_bf16", wrong=False))
+    if missing := missing_compiler(device):
+        diagnoses.append(Diagnosis("no_compiler", {"missing": missing}, wrong=False))
     if machine.threads < machine.cores and device == "cpu":
         values = {"threads": str(machine.threads), "cores": str(machine.cores)}
-        found.append(Diagnosis("few_threads", values, wrong=False))
+        diagnoses.append(Diagnosis("few_threads", values, wrong=False))
     if device == "cpu" and shutil.which("nvidia-smi") and not torch.cuda.is_available():
-        found.append(Diagnosis("gpu_unused", {"torch": machine.torch}))
-    if disk < LEAST_DISK * GIGA:
-        values = {"free": f"{disk / GIGA:.1f}", "least": f"{LEAST_DISK:g}"}
-        found.append(Diagnosis("disk_full", values))
-    if memory and memory < LEAST_MEMORY * GIGA:
-        values = {"free": f"{memory / GIGA:.1f}", "least": f"{LEAST_MEMORY:g}"}
-        found.append(Diagnosis("memory_short", values))
-    if "[never]" in facts["pages"]:
-        found.append(Diagnosis("no_large_pages", {}, wrong=False))
+        diagnoses.append(Diagnosis("gpu_unused", {"torch": machine.torch}))
+    return diagnoses
+
+
+def diagnose_resources(memory: int, disk: int) -> list[Diagnosis]:
+    """Returns a diagnosis for each kind of bytes of which too few are free; memory 0: unknown."""
+    diagnoses = []
+    if disk < MIN_DISK * GIGA:
+        values = {"free": f"{disk / GIGA:.1f}", "least": f"{MIN_DISK:g}"}
+        diagnoses.append(Diagnosis("disk_full", values))
+    if memory and memory < MIN_MEMORY * GIGA:
+        values = {"free": f"{memory / GIGA:.1f}", "least": f"{MIN_MEMORY:g}"}
+        diagnoses.append(Diagnosis("memory_short", values))
+    return diagnoses
+
+
+def diagnose_data(data: DataConfig) -> list[Diagnosis]:
+    """Returns a diagnosis where the text of a run cannot be opened."""
     try:
         open_source(data)
     except (ValueError, OSError) as error:
-        why = " ".join(str(error).split())
-        found.append(Diagnosis("data_missing", {"why": why}))
-    return MachineReport(facts, found)
+        return [Diagnosis("data_missing", {"why": " ".join(str(error).split())})]
+    return []
 
 
 def free_memory() -> int:
-    """Bytes of main memory that can be had; 0 where the system does not say."""
+    """Returns the bytes of main memory that are free; 0 where the system does not say."""
     info = Path("/proc/meminfo")
     if info.is_file():
         lines = dict(line.split(":") for line in info.read_text(encoding="utf-8").splitlines())

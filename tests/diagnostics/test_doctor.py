@@ -86,7 +86,7 @@ def healthy(trained: Callable[..., Run]) -> Run:
     return trained(replace(TRAIN, max_steps=400, eval_every=100))
 
 
-def test_nothing_is_said_about_a_healthy_run(healthy: Run) -> None:
+def test_a_healthy_run_has_no_diagnosis(healthy: Run) -> None:
     assert diagnose(healthy) == []
 
 
@@ -103,7 +103,7 @@ def test_a_learning_rate_of_a_ten_millionth_is_too_low(trained: Callable[..., Ru
     assert "--train.learning-rate 0.0006" in sentences(diagnose(run)[0], "en")["try"]
 
 
-def test_forty_characters_are_too_few_to_be_measured_on(trained: Callable[..., Run]) -> None:
+def test_a_validation_split_of_forty_characters_is_too_small(trained: Callable[..., Run]) -> None:
     text = sums(2000)
     run = trained(replace(TRAIN, max_steps=20), text, share=40 / len(text))
     found = next(d for d in diagnose(run) if d.name == "validation_tiny")
@@ -112,7 +112,7 @@ def test_forty_characters_are_too_few_to_be_measured_on(trained: Callable[..., R
     assert enough * len(text) > 1_000
 
 
-def test_a_small_text_read_again_and_again_is_learned_by_heart(
+def test_many_epochs_of_a_small_text_overfit(
     trained: Callable[..., Run],
 ) -> None:
     letters = torch.randint(26, (3000,), generator=torch.Generator().manual_seed(1)).tolist()
@@ -124,7 +124,7 @@ def test_a_small_text_read_again_and_again_is_learned_by_heart(
     assert int(found.values["step"]) < 300
 
 
-def test_weights_that_are_too_large_begin_far_above_an_even_guess(
+def test_weights_that_are_too_large_begin_far_above_a_uniform_guess(
     trained: Callable[..., Run],
 ) -> None:
     def enlarge(trainer: Trainer) -> None:
@@ -136,7 +136,7 @@ def test_weights_that_are_too_large_begin_far_above_an_even_guess(
     assert run.lines[0]["val_loss"] > math.log(run.config.model.vocab_size) + 1
 
 
-def test_a_batch_of_rubbish_is_a_spike_and_an_exploding_gradient(
+def test_a_garbage_batch_is_a_spike_and_an_exploding_gradient(
     trained: Callable[..., Run],
 ) -> None:
     def disturb(trainer: Trainer) -> None:
@@ -154,7 +154,7 @@ def test_a_batch_of_rubbish_is_a_spike_and_an_exploding_gradient(
     assert "gradients_explode" in found
 
 
-def test_a_loss_that_is_no_number_is_seen(trained: Callable[..., Run]) -> None:
+def test_a_loss_of_nan_is_diagnosed(trained: Callable[..., Run]) -> None:
     def disturb(trainer: Trainer) -> None:
         def loss_fn(model: GPT2Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, Metrics]:
             total, count, extra = language_model_loss(model, batch)
@@ -166,7 +166,7 @@ def test_a_loss_that_is_no_number_is_seen(trained: Callable[..., Run]) -> None:
     assert "not_finite" in faults(run)
 
 
-def test_gradients_that_vanish_are_seen(trained: Callable[..., Run]) -> None:
+def test_vanishing_gradients_are_diagnosed(trained: Callable[..., Run]) -> None:
     def flatten(trainer: Trainer) -> None:
         with torch.no_grad():  # every token's vector is all but zero, and the head is the same
             trainer.model.final_norm.weight.mul_(1e-6)
@@ -176,26 +176,26 @@ def test_gradients_that_vanish_are_seen(trained: Callable[..., Run]) -> None:
     assert "gradients_vanish" in faults(trained(slow, change=flatten))
 
 
-def test_a_limit_below_every_gradient_is_said(trained: Callable[..., Run]) -> None:
+def test_a_clipping_limit_below_every_gradient_is_diagnosed(trained: Callable[..., Run]) -> None:
     run = trained(replace(TRAIN, grad_clip=1e-3, max_steps=60))
     found = next(d for d in diagnose(run) if d.name == "always_clipped")
     assert not found.wrong
     assert float(found.values["try"]) > 1e-3
 
 
-def test_a_run_that_ends_in_the_middle_of_its_fall_is_said(trained: Callable[..., Run]) -> None:
+def test_a_run_that_ends_while_its_loss_falls_is_diagnosed(trained: Callable[..., Run]) -> None:
     run = trained(replace(TRAIN, max_steps=24, learning_rate=1e-2, final_learning_rate=1e-2))
     assert "still_falling" in names(run)
 
 
-def test_a_run_that_was_interrupted_is_said(healthy: Run) -> None:
+def test_an_interrupted_run_is_diagnosed(healthy: Run) -> None:
     cut = Run(healthy.path, healthy.config, healthy.lines[:200])
     found = next(d for d in diagnose(cut) if d.name == "stopped_early")
-    assert (found.values["step"], found.values["wanted"]) == ("199", "400")
+    assert (found.values["step"], found.values["max_steps"]) == ("199", "400")
     assert not found.wrong
 
 
-def test_the_distance_to_the_floor_of_a_world_is_said(tmp_path: Path) -> None:
+def test_a_loss_far_above_the_entropy_floor_is_diagnosed(tmp_path: Path) -> None:
     flags = [
         "--data.stories", "100", "--data.cache-dir", str(tmp_path / "cache"), "--model.n-layer",
         "1", "--model.n-embd", "32", "--model.n-head", "2", "--train.max-steps", "30",
@@ -210,7 +210,7 @@ def test_the_distance_to_the_floor_of_a_world_is_said(tmp_path: Path) -> None:
 # Words and exit status ----------------------------------------------------------------------
 
 
-def test_both_languages_say_the_same_things_with_the_same_figures() -> None:
+def test_both_languages_have_the_same_texts_with_the_same_figures() -> None:
     assert english_texts.TEXTS.keys() == russian_texts.TEXTS.keys()
     assert english_texts.LABELS.keys() == russian_texts.LABELS.keys()
 
@@ -260,7 +260,7 @@ def test_data_that_is_missing_is_a_fault_of_the_machine(
     assert "none.txt does not exist" in capsys.readouterr().out
 
 
-def test_a_full_disk_and_a_missing_compiler_are_seen(
+def test_a_full_disk_and_a_missing_compiler_are_diagnosed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Usage:
@@ -269,7 +269,7 @@ def test_a_full_disk_and_a_missing_compiler_are_seen(
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda folder: Usage)
     monkeypatch.setattr(machine, "missing_compiler", lambda device: "a C++ compiler")
     monkeypatch.setattr(machine, "free_memory", lambda: 10**6)
-    found = machine.look_at_machine(DataConfig(), tmp_path).found
+    found = machine.examine_machine(DataConfig(), tmp_path).diagnoses
     wrong = {diagnosis.name for diagnosis in found if diagnosis.wrong}
     assert {"disk_full", "memory_short"} <= wrong
     assert "no_compiler" in {diagnosis.name for diagnosis in found}
@@ -287,7 +287,7 @@ def test_a_full_disk_and_a_missing_compiler_are_seen(
         ('{"loss": 1}\n', "a line has no step"),
     ],
 )
-def test_what_is_no_run_ends_in_one_sentence(
+def test_a_folder_that_is_no_run_ends_in_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None, sentence: str
 ) -> None:
     write_config(tmp_path, RunConfig())
@@ -300,7 +300,7 @@ def test_what_is_no_run_ends_in_one_sentence(
 
 
 def test_every_text_has_a_diagnosis_that_names_it() -> None:
-    sources = [machine, __import__("diagnostics.doctor.curve", fromlist=["LOOKS"])]
+    sources = [machine, __import__("diagnostics.doctor.curve", fromlist=["CHECKS"])]
     code = "".join(Path(str(module.__file__)).read_text(encoding="utf-8") for module in sources)
     assert [name for name in english_texts.TEXTS if f'"{name}"' not in code] == []
     assert Diagnosis("spikes").wrong

@@ -1,4 +1,4 @@
-"""main.py plan: the table, what it refuses, and that assumptions are said."""
+"""main.py plan: the table, its figures, refused settings, listed assumptions."""
 
 import json
 from pathlib import Path
@@ -33,7 +33,7 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
 
-def test_eight_gpus_of_the_issue_are_planned(capsys: Capture) -> None:
+def test_gpt2_xl_on_eight_gpus_is_planned(capsys: Capture) -> None:
     assert main.main(["plan", "--preset", "gpt2-xl", "--gpus", "8"]) == 0
     said = capsys.readouterr().out
     assert "1,557,611,200 parameters" in said
@@ -53,7 +53,7 @@ def test_counts_are_those_of_the_model(capsys: Capture) -> None:
     assert record["checkpoint_bytes"] >= 16 * n_parameters
 
 
-def test_a_rate_and_a_share_of_it_give_the_time(capsys: Capture) -> None:
+def test_a_rate_and_its_utilization_give_the_time(capsys: Capture) -> None:
     flags = ["--preset", "gpt2", "--gpu", "a100", "--tokens", "1e9", "--utilization", "0.5"]
     record = planned(capsys, *flags)
     speed = 0.5 * 312e12 / record["operations_per_token"]
@@ -63,7 +63,7 @@ def test_a_rate_and_a_share_of_it_give_the_time(capsys: Capture) -> None:
     assert measured["days"] == pytest.approx(1e6 / 86400)
 
 
-def test_many_gpus_are_faster_but_not_by_their_number(capsys: Capture) -> None:
+def test_speed_grows_by_less_than_the_number_of_gpus(capsys: Capture) -> None:
     flags = ["--preset", "gpt2-xl", "--gpu", "a100", "--train.batch-size", "512"]
     one, eight, many = (
         planned(capsys, *flags, "--gpus", n, "--train.strategy", s)["tokens_per_second"]
@@ -73,14 +73,14 @@ def test_many_gpus_are_faster_but_not_by_their_number(capsys: Capture) -> None:
     assert eight < many <= 64 * one * (1 + 1e-9)
 
 
-def test_a_ring_sends_each_gradient_there_and_back() -> None:
+def test_an_all_reduce_sends_each_gradient_twice() -> None:
     traffic = Traffic(
         n_ranks=4, fsdp=False, n_parameters=1_000, gathered_bytes=2, n_micro_batches=3,
-        gigabytes_a_second=1e-6,
+        gigabytes_per_second=1e-6,
     )  # fmt: skip
-    assert traffic.sent == 2 * 3 / 4 * 4_000
-    assert traffic.waits(computing=1.0) == pytest.approx(6.0 - 0.5)
-    assert traffic.waits(computing=100.0) == 0
+    assert traffic.bytes_per_step == 2 * 3 / 4 * 4_000
+    assert traffic.exposed_seconds(1.0) == pytest.approx(6.0 - 0.5)
+    assert traffic.exposed_seconds(100.0) == 0
 
 
 def test_the_largest_micro_batch_fits_and_one_more_does_not(capsys: Capture) -> None:
@@ -111,11 +111,11 @@ def test_the_largest_micro_batch_fits_and_one_more_does_not(capsys: Capture) -> 
         (["--config", "nothing.json"], "nothing.json does not exist"),
     ],
 )
-def test_what_cannot_be_is_refused(capsys: Capture, flags: list[str], sentence: str) -> None:
+def test_impossible_settings_are_refused(capsys: Capture, flags: list[str], sentence: str) -> None:
     assert sentence in refused(capsys, *flags)
 
 
-def test_what_does_not_fit_is_refused_with_what_would(capsys: Capture) -> None:
+def test_a_run_that_does_not_fit_is_refused_with_a_change_that_fits(capsys: Capture) -> None:
     said = refused(capsys, "--preset", "gpt2-xl", "--gpu", "rtx4090")
     assert "one window of 1024 tokens needs" in said
     advice = said.split("it would fit with ")[1].split()

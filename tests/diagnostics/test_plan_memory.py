@@ -1,7 +1,7 @@
-"""What plan says a step keeps in memory: to the byte where autograd is asked, in MB where it runs.
+"""The memory that plan computes, against autograd's saved tensors and against measured peaks.
 
-Peaks are those of a process of its own, without the gaps that malloc leaves: the environment
-lets it give back what is freed, as a GPU's allocator counts it.
+Peaks are measured in a process of their own, in an environment where malloc returns freed memory
+to the system, so that no gaps are counted.
 """
 
 import json
@@ -17,15 +17,16 @@ import torch
 
 import main
 from cfg_gpt2 import GPT2Config, TrainConfig
-from diagnostics.plan.command import Plan, PlanCommand
+from diagnostics.plan.estimate import Plan
 from diagnostics.plan.memory import (
     Memory,
     Setup,
-    copied_weights,
-    kept_by_block,
-    kept_by_head,
-    kept_outside_blocks,
+    bf16_copies,
+    saved_by_block,
+    saved_by_head,
+    saved_outside_blocks,
 )
+from diagnostics.plan.settings import PlanCommand
 from gpt2 import GPT2Model
 from loss import head_loss
 
@@ -34,8 +35,8 @@ B, T = 2, 24
 SMALL = GPT2Config(vocab_size=101, context_length=T, n_layer=2, n_head=5, n_embd=35, dropout=0.0)
 
 
-class Kept:
-    """Inside this context: the storages that autograd keeps, each once, without parameters."""
+class SavedTensors:
+    """Counts the storages that autograd saves, each once, without parameters."""
 
     def __init__(self, model: GPT2Model) -> None:
         self.known = {p.untyped_storage().data_ptr() for p in model.parameters()}
@@ -53,7 +54,7 @@ class Kept:
         return sum(storage.nbytes() for storage in self.storages.values())
 
 
-def products(*, bf16: bool) -> object:
+def matmuls(*, bf16: bool) -> object:
     return torch.autocast("cpu", torch.bfloat16) if bf16 else nullcontext()
 
 
@@ -61,53 +62,55 @@ def products(*, bf16: bool) -> object:
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 @pytest.mark.parametrize("length", [T, 520])  # in bf16 a CPU writes up to 512 keys out
 @pytest.mark.parametrize("bias", [True, False])
-def test_a_block_keeps_what_is_listed_to_the_byte(
+def test_a_block_saves_the_listed_bytes(
     bf16: bool, dropout: float, length: int, bias: bool
 ) -> None:
     sizes = replace(SMALL, dropout=dropout, context_length=length, bias=bias)
     model = GPT2Model(sizes).train()
     x = torch.randn(B, length, sizes.n_embd, requires_grad=True)
-    kept = Kept(model)
-    with products(bf16=bf16), kept.hooks:
+    saved = SavedTensors(model)
+    with matmuls(bf16=bf16), saved.hooks:
         result = model.blocks[0](x)
     setup = Setup(model=sizes, device="cpu", bf16=bf16, micro_batch=B)
     assert result.shape == x.shape
-    assert kept.n_bytes == kept_by_block(setup) + copied_weights(setup)
+    assert saved.n_bytes == saved_by_block(setup) + bf16_copies(setup)
 
 
 @pytest.mark.parametrize("bf16", [False, True])
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
-def test_a_model_and_its_loss_keep_what_is_listed_to_the_byte(bf16: bool, dropout: float) -> None:
+def test_a_model_and_its_loss_save_the_listed_bytes(bf16: bool, dropout: float) -> None:
     sizes = replace(SMALL, dropout=dropout)
     model = GPT2Model(sizes).train()
     tokens = torch.randint(sizes.vocab_size, (B, T))
-    kept = Kept(model)
-    with products(bf16=bf16), kept.hooks:
+    saved = SavedTensors(model)
+    with matmuls(bf16=bf16), saved.hooks:
         loss, _ = head_loss(model.hidden_states(tokens), model.lm_head.weight, tokens.roll(-1))
     setup = Setup(model=sizes, device="cpu", bf16=bf16, micro_batch=B)
-    blocks = sizes.n_layer * (kept_by_block(setup) + copied_weights(setup))
+    blocks = sizes.n_layer * (saved_by_block(setup) + bf16_copies(setup))
     assert loss.requires_grad
-    assert kept.n_bytes == blocks + kept_outside_blocks(setup) + kept_by_head(setup)
+    assert saved.n_bytes == blocks + saved_outside_blocks(setup) + saved_by_head(setup)
 
 
-def test_weights_gradients_and_states_are_what_the_optimizers_hold() -> None:
+def test_weights_gradients_and_states_have_the_optimizers_sizes() -> None:
     for muon in (False, True):
         setup = Setup(model=SMALL, device="cpu", muon=muon)
         n_parameters = GPT2Model(SMALL).n_parameters()
-        parts = Memory(setup).moments["optimizer"]
+        parts = Memory(setup).phases["optimizer"]
         assert parts["weights"] == parts["gradients"] == 4 * n_parameters
         in_blocks = 2 * 12 * 35**2 if muon else 0
         assert parts["optimizer"] == 8 * (n_parameters - in_blocks) + 4 * in_blocks
 
 
-def test_a_share_in_each_gpu_is_smaller_than_a_whole() -> None:
+def test_a_shard_is_smaller_than_the_whole() -> None:
     whole = Setup(model=GPT2Config(), device="cuda", bf16=True, n_ranks=8, strategy="ddp")
-    share = replace(whole, strategy="fsdp")
-    standing = [Memory(setup).moments["forward"] for setup in (whole, share)]
-    assert standing[0]["gradients"] == standing[0]["weights"]  # in DDP's buckets, from step to step
-    assert standing[1]["weights"] * 8 == pytest.approx(standing[0]["weights"], abs=8)
-    assert standing[1]["optimizer"] * 8 == pytest.approx(standing[0]["optimizer"], abs=8)
-    assert Memory(share).peak < Memory(whole).peak
+    shard = replace(whole, strategy="fsdp")
+    persistent = [Memory(setup).phases["forward"] for setup in (whole, shard)]
+    assert (
+        persistent[0]["gradients"] == persistent[0]["weights"]
+    )  # in DDP's buckets, from step to step
+    assert persistent[1]["weights"] * 8 == pytest.approx(persistent[0]["weights"], abs=8)
+    assert persistent[1]["optimizer"] * 8 == pytest.approx(persistent[0]["optimizer"], abs=8)
+    assert Memory(shard).peak < Memory(whole).peak
     light = replace(whole, checkpointing=True, micro_batch=8)
     assert Memory(light).peak < Memory(replace(light, checkpointing=False)).peak
 
@@ -140,12 +143,12 @@ SIZES = {
         ("30M", {"precision": "fp32", "compile": "on"}, 0.0, 0.2),
     ],
 )
-def test_the_peak_is_near_the_one_that_is_measured(
+def test_the_peak_is_near_the_measured_one(
     size: str, changes: dict[str, str], dropout: float, tolerance: float
 ) -> None:
     settings = {"device": "cpu", "compile": "off", **changes}
     model, train = replace(SIZES[size][0], dropout=dropout), replace(SIZES[size][1], **settings)
-    planned = Plan(PlanCommand(model=model, train=train)).chosen.peak
+    planned = Plan(PlanCommand(model=model, train=train)).memory_at_peak.peak
     said = subprocess.run(
         [sys.executable, "-m", "oracles.peak_memory",
          json.dumps({"model": model.__dict__, "train": train.__dict__})],

@@ -242,13 +242,13 @@ def a_path_compared_with_itself(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def int8_weights_rounded_down(monkeypatch: pytest.MonkeyPatch) -> None:
-    nearest = int8.rounded
+    nearest = int8.quantize_rows
 
     def down(weight: Tensor) -> tuple[Tensor, Tensor]:
         _, scale = nearest(weight)
         return (weight / scale.unsqueeze(1)).floor().to(torch.int8), scale
 
-    monkeypatch.setattr(int8, "rounded", down)
+    monkeypatch.setattr(int8, "quantize_rows", down)
 
 
 def int8_rows_with_their_neighbours_scale(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 import main
 import native.compiled as compiled
 from cfg_gpt2 import GPT2Config
+from commands.generate import use_native
 from decoding.speculative import PromptLookup, SmallModel, Speculation
 from generation import SamplingConfig, complete, generate
 from gpt2 import GPT2Model
@@ -270,7 +271,7 @@ def test_what_the_compiler_says_becomes_one_sentence(
     broken = tmp_path / "step.cpp"
     broken.write_text("int main( {", encoding="utf-8")
     monkeypatch.setattr(compiled, "SOURCE", broken)
-    with pytest.raises(ValueError, match=r"cannot compile step\.cpp: .*error.*--compile off"):
+    with pytest.raises(ValueError, match=r"cannot compile step\.cpp: .*error.*--native off"):
         compile_model(new_model())
     assert not list(nothing_built.iterdir())
 
@@ -284,25 +285,27 @@ def test_the_flag(
     taken: list[GPT2Model] = []
 
     def noted(model: GPT2Model) -> GPT2Model:
+        compile_model(model)
         taken.append(model)
-        return compile_model(model)
+        return model
 
     def texts(*flags: str) -> list[str]:
         arguments = ["generate", str(tmp_path), "--json", "--temperature", "0", *flags]
         assert main.main([*arguments, "--max-new-tokens", "20", "--prompt", "The"]) == 0
         return [json.loads(line)["text"] for line in capsys.readouterr().out.splitlines()]
 
-    monkeypatch.setattr(main, "compile_model", noted)
-    plain = texts("--compile", "off")
+    monkeypatch.setattr(compiled, "compile_model", noted)
+    plain = texts("--native", "off")
     assert texts() == plain and not taken  # small, so auto lets it be
-    assert texts("--compile", "on") == plain and len(taken) == 1
-    monkeypatch.setattr(main, "is_large", lambda sizes: True)
+    assert texts("--native", "on") == plain and len(taken) == 1
+    assert texts("--compile", "off") == plain and len(taken) == 1  # the earlier name
+    monkeypatch.setattr("commands.generate.is_large", lambda sizes: True)
     assert texts() == plain and len(taken) == 2
     monkeypatch.setattr(compiled, "which", lambda name: None)
     assert texts() == plain and len(taken) == 2
-    assert main.main(["generate", str(tmp_path), "--compile", "on", "--prompt", "The"]) == 2
+    assert main.main(["generate", str(tmp_path), "--native", "on", "--prompt", "The"]) == 2
     said = capsys.readouterr().err
-    assert "--compile on: there is no C++ compiler" in said and said.count("\n") == 1
+    assert "there is no C++ compiler" in said and "--native on" in said and said.count("\n") == 1
 
 
 def test_where_it_cannot_compile_by_itself_it_writes_as_ever_and_says_so(
@@ -312,19 +315,19 @@ def test_where_it_cannot_compile_by_itself_it_writes_as_ever_and_says_so(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A compiler that is there and does nothing, as Apple's before its tools are installed."""
-    monkeypatch.setattr(main, "is_large", lambda sizes: True)
+    monkeypatch.setattr("commands.generate.is_large", lambda sizes: True)
     monkeypatch.setattr(compiled, "FLAGS", ("-fno-such-flag",))
     model = new_model()
-    main.compile_models(model, "auto")
+    use_native(model, "auto")
     said = capsys.readouterr().err
-    assert said.startswith("steps as written: ") and said.count("\n") == 1
+    assert said.startswith("decode steps run in PyTorch: ") and said.count("\n") == 1
     assert model.forward == GPT2Model.forward.__get__(model)
     with pytest.raises(ValueError, match=r"cannot compile step\.cpp: .*no-such-flag"):
-        main.compile_models(model, "on")
+        use_native(model, "on")
     (tmp_path / "file").touch()
     monkeypatch.setattr(compiled, "BUILT", tmp_path / "file")
-    main.compile_models(model, "auto")
-    assert capsys.readouterr().err.startswith("steps as written: [Errno 17]")
+    use_native(model, "auto")
+    assert capsys.readouterr().err.startswith("decode steps run in PyTorch: [Errno 17]")
     monkeypatch.undo()
     with monkeypatch.context() as windows:
         windows.setattr("os.name", "nt")

@@ -1,4 +1,4 @@
-"""`python main.py quantize` and `generate --precision` as a person meets them."""
+"""The commands `quantize` and `generate --precision`, called as from a shell."""
 
 import re
 from pathlib import Path
@@ -26,35 +26,35 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def test_the_cost_in_bits_and_the_bytes_are_told(
+def test_the_bytes_and_the_cost_in_bits_are_printed(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     capsys.readouterr()
     assert main.main(["quantize", str(run)]) == 0
-    said = capsys.readouterr().out
-    rows = re.findall(r"(fp32|int8) +([\d.]+) MB +([\d.]+) bits per byte", said)
+    output = capsys.readouterr().out
+    rows = re.findall(r"(fp32|int8) +([\d.]+) MB +([\d.]+) bits per byte", output)
     assert [row[0] for row in rows] == ["fp32", "int8"]
     bits = [float(row[2]) for row in rows]
     assert bits[0] < 1.5  # of some 5 for a model that knows nothing
-    share = float(re.findall(r"([+-][\d.]+)%", said)[0])
+    share = float(re.findall(r"([+-][\d.]+)%", output)[0])
     rounding = 100 * 1e-5 / bits[0]  # of two figures that are printed to 1e-5
     assert share == pytest.approx(100 * (bits[1] / bits[0] - 1), abs=rounding + 1e-3)
     assert abs(share) < 5
 
 
-def test_fp32_bits_are_those_of_the_training_log(
+def test_the_bits_of_fp32_weights_equal_those_of_the_training_log(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = (run / "metrics.jsonl").read_text().splitlines()
-    wanted = re.findall(r'"val_bits_per_byte": ([\d.]+)', lines[-1])[0]
+    logged = re.findall(r'"val_bits_per_byte": ([\d.]+)', lines[-1])[0]
     capsys.readouterr()
     assert main.main(["quantize", str(run)]) == 0
-    found = re.findall(r"fp32 .* ([\d.]+) bits per byte", capsys.readouterr().out)[0]
-    assert float(found) == pytest.approx(float(wanted), abs=2e-5)  # it is printed to 1e-5
+    printed = re.findall(r"fp32 .* ([\d.]+) bits per byte", capsys.readouterr().out)[0]
+    assert float(printed) == pytest.approx(float(logged), abs=2e-5)  # it is printed to 1e-5
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
-def test_every_precision_writes_the_verse(
+def test_greedy_text_in_every_precision_is_the_verse_that_was_learned(
     run: Path, precision: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     capsys.readouterr()
@@ -64,18 +64,18 @@ def test_every_precision_writes_the_verse(
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         (["missing"], "missing"),
         (["{run}", "--tokens", "0"], "--tokens 0 must be 1 or more"),
         (["{run}", "--data.path", "nowhere.txt"], "nowhere.txt does not exist"),
     ],
 )
-def test_wrong_input_ends_in_one_sentence(
-    run: Path, flags: list[str], said: str, capsys: pytest.CaptureFixture[str]
+def test_wrong_input_ends_with_one_sentence_and_status_2(
+    run: Path, flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     capsys.readouterr()
     assert main.main(["quantize", *(flag.format(run=run) for flag in flags)]) == 2
     error = capsys.readouterr().err
-    assert said in error
+    assert message in error
     assert error.count("\n") == 1

@@ -56,7 +56,7 @@ def int8_kernel(under_test: ModelUnderTest) -> Comparison:
     for weight, layer in pairs:
         weight.copy_(layer.weight * layer.scale.unsqueeze(1))
     tokens = under_test.tokens[:, :MAX_TOKENS]
-    pieces = tokens.split(int8.FEW // len(tokens), dim=1)
+    pieces = tokens.split(int8.MAX_KERNEL_ROWS // len(tokens), dim=1)
     cache = model.new_cache(len(tokens))
     with count_calls(model) as calls, explicit_attention():
         fast = torch.cat([model(piece, cache) for piece in pieces], dim=1)

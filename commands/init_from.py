@@ -1,0 +1,102 @@
+"""`train --init-from RUN`: a new run begins with the weights, tokenizer and sizes of another.
+
+Optimizer, schedule, step count and data are the new run's own, as with nanoGPT's init_from. The
+context may be shorter than RUN's, not longer: there is no trained embedding for later positions.
+Previous: flags.py.  Next: train.py.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from cfg_gpt2 import DataConfig, GPT2Config, InitFrom, RunConfig, TrainConfig, require
+from gpt2 import GPT2Model
+from load_data import Corpus
+from run_directory.config_file import read_config
+from run_directory.files import sha256
+from run_directory.weights import WEIGHTS_FILE, assign_weights, on_meta_device
+from tokenizer import Tokenizer
+
+TRAINING = TrainConfig(  # weights that are good already want small steps
+    max_steps=500,
+    batch_size=8,
+    learning_rate=1e-4,
+    final_learning_rate=1e-5,
+    warmup_steps=20,
+    eval_every=100,
+)
+LEAST_BYTES_PER_TOKEN = 1.5  # below it a vocabulary was trained on a text of another kind
+
+
+def settings_from(run: Path) -> RunConfig:
+    """Returns the defaults of a run that begins from another: its sizes, its tokenizer.
+
+    Raises FileNotFoundError where the run has no config.json.
+    """
+    model = read_config(run).model
+    return RunConfig(model=model, data=DataConfig(tokenizer=str(run)), train=TRAINING)
+
+
+def require_sizes_of(run: Path, base: GPT2Config, model: GPT2Config) -> None:
+    """Raises ValueError unless a model of other settings can hold the weights of a run."""
+    for name in ("n_layer", "n_head", "n_embd", "bias"):
+        value, needed = getattr(model, name), getattr(base, name)
+        flag = "--model." + name.replace("_", "-")
+        require(
+            value == needed,
+            f"{flag} {value} does not fit the weights of {run}, which have {needed}; leave it out",
+        )
+    require(
+        model.context_length <= base.context_length,
+        f"--model.context-length {model.context_length} is longer than the "
+        f"{base.context_length} positions that {run} was trained for; choose at most "
+        f"{base.context_length}",
+    )
+
+
+def require_tokenizer_of(run: Path, corpus: Corpus) -> None:
+    """Raises ValueError unless the corpus is in the tokens that a run's weights were trained on."""
+    require(
+        corpus.tokenizer.to_json() == Tokenizer.load(run).to_json(),
+        f"the text is in another tokenizer's tokens than {run} was trained on; leave out "
+        f"--data.tokenizer, or prepare the text with --data.tokenizer {run}",
+    )
+
+
+def fit_of_tokenizer(run: Path, corpus: Corpus) -> str | None:
+    """Returns a warning where a run's tokenizer needs a token for almost every byte of the text."""
+    bytes_per_token = corpus.train.n_bytes / len(corpus.train.tokens)
+    if bytes_per_token >= LEAST_BYTES_PER_TOKEN or corpus.tokenizer.is_by_character:
+        return None
+    return (
+        f"the tokenizer of {run} hardly fits this text: {bytes_per_token:.1f} bytes per token; "
+        "a run without --init-from trains a tokenizer on the text itself"
+    )
+
+
+def origin_of(run: Path) -> InitFrom:
+    """Returns what config.json records of the run that another begins from."""
+    file = run / WEIGHTS_FILE
+    if not file.is_file():
+        raise FileNotFoundError(f"--init-from: {file} does not exist; name a finished run")
+    return InitFrom(run=str(run), weights_sha256=sha256(file))
+
+
+def initial_model(config: GPT2Config, origin: InitFrom) -> GPT2Model:
+    """Returns a model of the given sizes with the weights of a run, ready to be trained.
+
+    Raises ValueError where the run's weights have changed since they were recorded.
+    """
+    run = Path(origin.run)
+    require(
+        origin_of(run) == origin,
+        f"the weights of {run} have changed since this run began from them; "
+        "begin another run with --init-from",
+    )
+    base = GPT2Model.load(run)
+    weights = {name: parameter.detach() for name, parameter in base.named_parameters()}
+    positions = weights["position_embedding.weight"]  # (S, C)
+    weights["position_embedding.weight"] = positions[: config.context_length].clone()
+    with on_meta_device():
+        model = GPT2Model(replace(config, vocab_size=base.config.vocab_size))
+    assign_weights(model, weights)
+    return model
