@@ -29,15 +29,14 @@ from training.checkpoint import (
     RunIdentity,
     below,
     identity_of,
-    random_states,
     restore,
-    set_random_states,
     tensors_of,
 )
 from training.guard import Guard, describe
 from training.micro_batch import MemoryNeed, measure_need
 from training.optimizer import make_optimizers, step_optimizers
 from training.progress import Bar, Metrics, MetricsLog, draw_losses
+from training.random_state import random_states, set_random_states
 from training.runtime import Batch, LossFunction, Runtime, blank
 from training.schedule import learning_rate
 from training.stop_signal import stop_signal

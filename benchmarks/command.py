@@ -32,10 +32,10 @@ from cfg_gpt2 import GPT2Config, TrainConfig, require
 from commands.flags import parse_flags
 from data.tiny_world.stories import LANGUAGES, corpus
 from tokenizer import Tokenizer
+from training.choose_runtime import choose_runtime, is_faster_in_bf16
 from training.flops import operations, parameters, weights_in_products
 from training.machine import describe_machine, shortened
 from training.progress import Bar, new_console
-from training.runtime import choose_runtime, is_faster_in_bf16
 
 RESULTS = Path(__file__).with_name("results")
 STORIES = 4_000  # of the tiny world that are tokenized where --text is not given
@@ -101,10 +101,7 @@ def overview() -> str:
 
 def make_plan(chosen: settings.Measuring, scratch: Path) -> Plan:
     """Flags -> jobs. Raises ValueError or FileNotFoundError for what does not fit."""
-    try:
-        device = choose_runtime(TrainConfig(device=chosen.device)).device.type
-    except ValueError as error:
-        raise ValueError(str(error).replace("--train.", "--")) from None
+    device = choose_runtime(TrainConfig(device=chosen.device), flags="--").device.type
     peers = read_peers(chosen.peers) if isinstance(chosen, settings.Compared) else {}
     if isinstance(chosen, settings.Tokenizing):
         return plan_tokenizing(chosen, scratch)

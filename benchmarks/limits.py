@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from benchmarks.job import Job
 from cfg_gpt2 import TrainConfig
-from training.runtime import choose_runtime, is_faster_in_bf16
+from training.choose_runtime import choose_runtime, is_faster_in_bf16
 
 REPEATS = 5
 SECONDS = 0.2  # that a repeat takes at least

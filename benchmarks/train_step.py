@@ -23,8 +23,8 @@ from gpt2 import GPT2Model
 from load_data import Corpus, Split
 from tokenizer import Tokenizer
 from trainer import Trainer
+from training.choose_runtime import choose_runtime
 from training.progress import new_console
-from training.runtime import choose_runtime
 
 N_BATCHES = 8  # different ones, read again and again
 MANY_STEPS = 1_000_000  # more than are taken, so that the learning rate stays a usual one

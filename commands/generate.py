@@ -24,8 +24,8 @@ from decoding.speculative import PromptLookup, SmallModel, Speculation
 from generation import SamplingConfig, cache_bytes
 from gpt2 import GPT2Model
 from tokenizer import TOKENIZER_FILE, Tokenizer, UnseenCharacter
+from training.choose_runtime import choose_runtime, is_large
 from training.progress import new_console
-from training.runtime import choose_runtime, is_large
 
 
 @dataclass(frozen=True, kw_only=True)

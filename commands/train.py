@@ -45,8 +45,9 @@ from run_directory.files import write_whole
 from tokenizer import UnseenCharacter
 from trainer import Trainer
 from training.checkpoint import has_checkpoint
+from training.choose_runtime import choose_runtime
 from training.progress import Bar, new_console
-from training.runtime import Ranks, Runtime, choose_runtime
+from training.runtime import Ranks, Runtime
 
 N_SAMPLES = 10
 

@@ -10,7 +10,8 @@ from typing import Literal
 import tyro
 
 from cfg_gpt2 import TrainConfig, require
-from training.runtime import Runtime, choose_runtime
+from training.choose_runtime import choose_runtime
+from training.runtime import Runtime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +96,5 @@ class EvaluateCommand:
 
     def runtime(self) -> Runtime:
         """Where the model computes. Raises ValueError where that is not here."""
-        wanted = TrainConfig(device=self.device, precision=self.precision, compile="off")
-        try:
-            return choose_runtime(wanted)
-        except ValueError as error:
-            raise ValueError(str(error).replace("--train.", "--")) from None
+        settings = TrainConfig(device=self.device, precision=self.precision, compile="off")
+        return choose_runtime(settings, flags="--")

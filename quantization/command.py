@@ -25,8 +25,8 @@ from quantization.int8 import quantize
 from run_directory.config_file import read_config
 from run_directory.open_run import open_run
 from tokenizer import Tokenizer
+from training.choose_runtime import choose_runtime
 from training.progress import Bar, new_console
-from training.runtime import choose_runtime
 
 MAX_LOGITS = 1 << 25  # logits that are held at a time: 128 MB in fp32
 

@@ -29,10 +29,11 @@ from load_data import Corpus, load_corpus
 from loss import IGNORE_INDEX
 from multiheadattention import explicit_attention
 from trainer import Batch, Trainer, language_model_loss
+from training.choose_runtime import choose_runtime, missing_compiler
 from training.muon import MOMENTUM, Muon, orthogonal
 from training.optimizer import make_optimizers
 from training.progress import MetricsLog
-from training.runtime import Runtime, choose_runtime, missing_compiler
+from training.runtime import Runtime
 from training.schedule import learning_rate
 
 
@@ -360,7 +361,7 @@ def test_compiled_blocks_are_the_written_ones(corpus: Corpus, tmp_path: Path) ->
 def test_what_is_compiled_is_said(
     monkeypatch: pytest.MonkeyPatch, compile_: Literal["auto", "on", "off"], missing: str | None
 ) -> None:
-    monkeypatch.setattr("training.runtime.missing_compiler", lambda device: missing)
+    monkeypatch.setattr("training.choose_runtime.missing_compiler", lambda device: missing)
     config = TrainConfig(device="cpu", compile=compile_)
     small, large = PRESETS["tiny"], PRESETS["gpt2"]
     if compile_ == "on" and missing:

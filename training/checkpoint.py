@@ -27,6 +27,7 @@ from run_directory.files import sync
 from run_directory.weights import write_tensors
 from training.guard import GuardState
 from training.optimizer import Optimizers
+from training.random_state import random_states, set_random_states
 
 FOLDER = "checkpoints"
 RECORD_FILE = "checkpoint.json"
@@ -310,22 +311,3 @@ def restore(tensors: dict[str, Tensor], model: GPT2Model, optimizers: Optimizers
             if names[parameter] in remembered
         }
     set_random_states(below("random/", tensors))
-
-
-def random_states() -> dict[str, Tensor]:
-    """The states of the generators that dropout draws from."""
-    states = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states["cuda"] = torch.cuda.get_rng_state()
-    if torch.backends.mps.is_available():
-        states["mps"] = torch.mps.get_rng_state()
-    return states
-
-
-def set_random_states(states: dict[str, Tensor]) -> None:
-    """Puts back what `random_states` gave."""
-    torch.set_rng_state(states["cpu"])
-    if "cuda" in states and torch.cuda.is_available():
-        torch.cuda.set_rng_state(states["cuda"])
-    if "mps" in states and torch.backends.mps.is_available():
-        torch.mps.set_rng_state(states["mps"])

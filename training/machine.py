@@ -90,10 +90,47 @@ def instructions(cpuinfo: str) -> list[str]:
 
 
 def memory_size() -> int:
-    """Bytes of main memory; 0 where the system does not say."""
-    if sys.platform == "win32":
+    """Returns the size of main memory in bytes; 0 where the system does not say."""
+    if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
         return 0
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def available_memory() -> int | None:
+    """Returns the bytes of main memory that can be had without swapping; None but on Linux."""
+    info = Path("/proc/meminfo")
+    if not info.is_file():
+        return None
+    lines = dict(line.split(":") for line in info.read_text(encoding="utf-8").splitlines())
+    return int(lines["MemAvailable"].split()[0]) * 1024
+
+
+def container_memory() -> int | None:
+    """Returns the bytes that a container's or a job's limit leaves (Linux, cgroup 2).
+
+    None where there is no limit.
+    """
+    limit, used = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))
+    if not (limit.exists() and used.exists()) or limit.read_text().strip() == "max":
+        return None
+    return int(limit.read_text()) - int(used.read_text())
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Returns the bytes of a device's memory that this process may still take.
+
+    On a CPU that is what the machine and a container's limit leave, or half of the machine's
+    memory where the system does not say. None where it says neither.
+    """
+    if device.type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    available = available_memory()
+    if available is None:
+        available = memory_size() // 2 or None
+    return min((size for size in (available, container_memory()) if size is not None), default=None)
 
 
 def shortened(text: str) -> str:

@@ -7,15 +7,14 @@ The same batch is then cut into as few portions as that allows. Only a GPU says 
 short, and then halving helps as well; a CPU's machine begins to swap or ends the process.
 """
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from training.checkpoint import random_states, set_random_states
+from training.machine import free_memory
+from training.random_state import random_states, set_random_states
 
 SHARE = 0.7  # of what is free: peaks were up to 1.3 times the sum, by what lives shortly
 OPTIMIZER_TENSORS = 2  # of a parameter's size: AdamW's two means
@@ -64,8 +63,13 @@ def measure_need(
         set_random_states(before)
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     to_come = 1 if has_stepped else 1 + OPTIMIZER_TENSORS
-    per_window, device = max(1, two - one), next(model.parameters()).device
-    return MemoryNeed(per_window, weights * to_come + one - per_window, free_bytes(device))
+    per_window, free = max(1, two - one), free_memory(next(model.parameters()).device)
+    if free is None:
+        raise ValueError(
+            "--train.micro-batch auto: this system does not say how much memory is free; "
+            "give a number"
+        )
+    return MemoryNeed(per_window, weights * to_come + one - per_window, free)
 
 
 def kept_bytes(model: nn.Module, forward: Callable[[], Tensor]) -> int:
@@ -84,35 +88,3 @@ def kept_bytes(model: nn.Module, forward: Callable[[], Tensor]) -> int:
     total = sum(kept.values())
     del result
     return total
-
-
-def free_bytes(device: torch.device) -> int:
-    """Memory that a run may still take. Raises ValueError where the system does not say."""
-    if device.type == "cuda":
-        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + unused
-    if device.type == "mps":
-        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
-    found = [size for size in (machine_free(), container_free()) if size is not None]
-    if not found:
-        raise ValueError("--train.micro-batch auto: this system does not say how much memory is "
-                         "free; give a number")  # fmt: skip
-    return min(found)
-
-
-def machine_free() -> int | None:
-    """Linux: what could be had without swapping. Elsewhere half of the machine's memory."""
-    if Path("/proc/meminfo").exists():
-        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        return int(lines["MemAvailable"].split()[0]) * 1024
-    if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    return None
-
-
-def container_free() -> int | None:
-    """What a container's or a job's limit (Linux, cgroup 2) leaves."""
-    limit, used = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))
-    if not (limit.exists() and used.exists()) or limit.read_text().strip() == "max":
-        return None
-    return int(limit.read_text()) - int(used.read_text())

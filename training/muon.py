@@ -13,12 +13,11 @@ calls than in products. Where several processes hold a share of each matrix (FSD
 stay shares, u is gathered, and every process computes the whole O(u).
 """
 
-import sys
-
 import torch
 from torch import Tensor
 
 from training.adamw import State
+from training.dtensor import full_tensor, shard_like
 
 # Jordan's 0.95 is for longer runs. Shakespeare by characters in 210 steps, three seeds: 1.894 with
 # 0.93, 1.875 with 0.9, 1.868 with 0.85; tiny-world in 1,700: 4.4% off with 0.9, 4.2% with 0.8, in
@@ -61,11 +60,11 @@ class Muon:
         torch._foreach_div_(gradients, divisor)
         momenta = [self.momentum(matrix) for matrix in matrices]
         torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
-        ahead = [whole(u) for u in torch._foreach_lerp(momenta, gradients, 1 - MOMENTUM)]
+        ahead = [full_tensor(u) for u in torch._foreach_lerp(momenta, gradients, 1 - MOMENTUM)]
         wide = torch.stack([u if u.size(0) <= u.size(1) else u.T for u in ahead])
         directions = orthogonal(wide.to(self.precision)).to(matrices[0].dtype).unbind()
         straight = [
-            shared_as(matrix, o if matrix.size(0) <= matrix.size(1) else o.T)
+            shard_like(o if matrix.size(0) <= matrix.size(1) else o.T, matrix)
             for o, matrix in zip(directions, matrices, strict=True)
         ]
         size = 0.2 * max(matrices[0].shape) ** 0.5
@@ -77,22 +76,6 @@ class Muon:
         if matrix not in self.state:
             self.state[matrix] = {"momentum_buffer": torch.zeros_like(matrix)}  # torch's name
         return self.state[matrix]["momentum_buffer"]
-
-
-def whole(tensor: Tensor) -> Tensor:
-    """A tensor of which each process holds a share, gathered; any other as it is."""
-    return getattr(tensor, "full_tensor", lambda: tensor)()
-
-
-def shared_as(model: Tensor, full: Tensor) -> Tensor:
-    """Of a tensor that every process has in full, the share that it holds of `model`."""
-    if "torch.distributed.tensor" not in sys.modules:  # half a second to import, for no share
-        return full
-    from torch.distributed.tensor import DTensor, distribute_tensor
-
-    if not isinstance(model, DTensor):
-        return full
-    return distribute_tensor(full, model.device_mesh, model.placements, src_data_rank=None)
 
 
 def orthogonal(stack: Tensor) -> Tensor:

@@ -24,12 +24,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from gpt2 import GPT2Model
-from training.checkpoint import below, copied, random_states
+from training.checkpoint import below, copied
+from training.dtensor import full_tensor, local_part, part_like
 from training.progress import Metrics
+from training.random_state import random_states
 from training.runtime import Batch, LossFunction, Objective, Runtime, Save
 from training.sharded_checkpoint import read_shards, wait_for_shards, write_shards
 
@@ -132,9 +133,9 @@ class Parallel(Runtime):
         The first process's random states have the names that they have in one process alone.
         """
         mine = f"random-{self.ranks.rank}/" if self.ranks.rank else "random/"
-        parts = copied({name: local(tensor) for name, tensor in tensors.items()})
+        parts = copied({name: local_part(tensor) for name, tensor in tensors.items()})
         return {
-            name.replace("random/", mine): as_share(parts[name], tensor, self.main_memory)
+            name.replace("random/", mine): part_like(parts[name], tensor, self.main_memory)
             for name, tensor in tensors.items()
         }
 
@@ -239,7 +240,7 @@ class Sharded(Parallel):
 
     def norm(self, gradients: list[Tensor]) -> Tensor:
         """The length of the whole gradient."""
-        return in_full(super().norm(gradients))
+        return full_tensor(super().norm(gradients))
 
     def describe(self) -> str:
         """One line for the user."""
@@ -252,7 +253,7 @@ class Sharded(Parallel):
         """
         gathered = {}
         for name, tensor in tensors.items():
-            full = in_full(tensor)
+            full = full_tensor(tensor)
             if self.is_first:
                 gathered[name] = full.cpu()
         return gathered
@@ -305,25 +306,6 @@ def new_group(timeout: timedelta) -> dist.ProcessGroup:
     group = dist.new_group(backend="gloo", timeout=timeout)
     assert isinstance(group, dist.ProcessGroup)
     return group
-
-
-def local(tensor: Tensor) -> Tensor:
-    """The part of a tensor that this process holds."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
-
-
-def as_share(part: Tensor, model: Tensor, mesh: DeviceMesh) -> Tensor:
-    """A part as what it is of a whole: the same as this process's part of `model`."""
-    if not isinstance(model, DTensor):
-        return part
-    return DTensor.from_local(
-        part, mesh, model.placements, run_check=False, shape=model.shape, stride=model.stride()
-    )
-
-
-def in_full(tensor: Tensor) -> Tensor:
-    """The whole of a tensor of which each process holds a part."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def is_broken_connection(error: RuntimeError) -> bool:

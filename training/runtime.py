@@ -11,17 +11,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from shutil import which
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from cfg_gpt2 import GPT2Config, TrainConfig, require
 from gpt2 import GPT2Model
 from loss import IGNORE_INDEX
 from training.attention import differentiate_in_tiles
@@ -29,9 +26,6 @@ from training.checkpoint import TENSORS_FILE, copied, read_checkpoint, write_che
 from training.memory import can_keep_memory, keep_memory
 from training.products import ROWS, multiply_in_rows
 from training.progress import Metrics
-
-LARGE = 10_000_000  # weights in the blocks; smaller models gain less than compiling costs
-TORCHRUN = "torchrun --standalone --nproc-per-node 2 main.py ..."
 
 Answer = TypeVar("Answer")
 Batch = tuple[Tensor, Tensor]  # tokens and targets, both (B, T)
@@ -187,97 +181,3 @@ def blank(batch: Batch) -> Batch:
     """A batch of the same shape that counts for nothing."""
     tokens, targets = batch
     return tokens, torch.full_like(targets, IGNORE_INDEX)
-
-
-def choose_runtime(
-    config: TrainConfig, sizes: GPT2Config | None = None, ranks: Ranks | None = None
-) -> Runtime:
-    """The device, precision, compilation and strategy asked for, or the best that is here.
-
-    Raises ValueError where what was asked for is not here.
-    """
-    ranks = ranks or Ranks()
-    kind = choose_strategy(config.strategy, ranks)
-    present = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    name = config.device
-    if name == "auto":
-        name = next(device for device, here in present.items() if here)
-    if not present[name]:
-        here = ", ".join(device for device, found in present.items() if found)
-        raise ValueError(f"--train.device {name} is not present here; present: {here}")
-    require(
-        name != "mps" or kind is Runtime,
-        "several processes run on --train.device cpu or cuda, not on mps; leave torchrun out",
-    )
-    require(
-        name != "cuda" or ranks.n_local <= torch.cuda.device_count(),
-        f"--nproc-per-node {ranks.n_local} is more than the {torch.cuda.device_count()} GPUs "
-        "of this host; start one process for each",
-    )
-    precision = config.precision
-    if precision == "auto":
-        precision = "bf16" if is_faster_in_bf16(name) else "fp32"
-    missing = missing_compiler(name)
-    if config.compile == "on" and missing:
-        raise ValueError(f"--train.compile on needs {missing}, which is not here; leave it out")
-    compiled = config.compile == "on"
-    if config.compile == "auto" and sizes:
-        compiled = is_large(sizes)
-    has_tiles = name == "cpu" and torch.cpu._is_amx_tile_supported()
-    return kind(
-        torch.device(name, ranks.local_rank) if name == "cuda" else torch.device(name),
-        torch.bfloat16 if precision == "bf16" else torch.float32,
-        compiled and not missing,
-        missing if compiled else None,
-        config.activation_checkpointing,
-        has_tiles and precision == "bf16" and sizes is not None and is_large(sizes),
-        ranks,
-    )
-
-
-def is_large(sizes: GPT2Config) -> bool:
-    """Whether compiling for this model pays."""
-    return 12 * sizes.n_layer * sizes.n_embd**2 >= LARGE
-
-
-def choose_strategy(strategy: str, ranks: Ranks) -> type[Runtime]:
-    """The class that --train.strategy means for these processes."""
-    if strategy == "auto":
-        strategy = "ddp" if ranks.n_ranks > 1 else "single"
-    if strategy == "single":
-        require(
-            ranks.n_ranks == 1,
-            f"--train.strategy single is one process, torchrun has started {ranks.n_ranks}; "
-            "leave torchrun out, or take --train.strategy ddp",
-        )
-        return Runtime
-    require(
-        ranks.from_torchrun,
-        f"--train.strategy {strategy} is for processes that torchrun starts; "
-        f"write {TORCHRUN}, or leave it out",
-    )
-    from training.parallel import Replicated, Sharded  # a second that one process does not need
-
-    return Replicated if strategy == "ddp" else Sharded
-
-
-def missing_compiler(device: str) -> str | None:
-    """What compiling for the device lacks; None: nothing."""
-    if device == "cuda":
-        return None if find_spec("triton") else "the package triton"
-    if device == "mps" or any(map(which, ("c++", "g++", "clang++", "cl"))):
-        return None
-    return "a C++ compiler"
-
-
-def is_faster_in_bf16(device: str) -> bool:
-    """Whether the device has instructions for bf16 products."""
-    if device == "cuda":
-        return torch.cuda.get_device_capability()[0] >= 8
-    if device == "cpu":
-        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return False

@@ -3,7 +3,6 @@
 Previous: curve.py.  Next: command.py.
 """
 
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,8 @@ import torch
 from cfg_gpt2 import DataConfig, TrainConfig
 from data.sources import open_source
 from diagnostics.doctor.curve import Diagnosis
-from training.machine import Machine, describe_machine
-from training.runtime import choose_runtime, is_faster_in_bf16, missing_compiler
+from training.choose_runtime import choose_runtime, is_faster_in_bf16, missing_compiler
+from training.machine import Machine, available_memory, describe_machine
 
 GIGA = 10**9
 MIN_DISK = 2.0  # GB; a checkpoint of GPT-2 124M with model.safetensors takes as much
@@ -36,7 +35,7 @@ def examine_machine(data: DataConfig, folder: Path) -> MachineReport:
     data: the text that is going to be read; folder: the one that runs are going to be written to.
     """
     machine, runtime = describe_machine(), choose_runtime(TrainConfig())
-    memory, disk = free_memory(), shutil.disk_usage(folder).free
+    memory, disk = available_memory() or 0, shutil.disk_usage(folder).free
     pages = PAGES.read_text(encoding="utf-8").strip() if PAGES.is_file() else "-"
     device = runtime.device.type
     missing = missing_compiler(device)
@@ -95,15 +94,3 @@ def diagnose_data(data: DataConfig) -> list[Diagnosis]:
     except (ValueError, OSError) as error:
         return [Diagnosis("data_missing", {"why": " ".join(str(error).split())})]
     return []
-
-
-def free_memory() -> int:
-    """Returns the bytes of main memory that are free; 0 where the system does not say."""
-    info = Path("/proc/meminfo")
-    if info.is_file():
-        lines = dict(line.split(":") for line in info.read_text(encoding="utf-8").splitlines())
-        return 1024 * int(lines["MemAvailable"].split()[0]) if "MemAvailable" in lines else 0
-    names = getattr(os, "sysconf_names", {})
-    if "SC_AVPHYS_PAGES" in names:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-    return 0

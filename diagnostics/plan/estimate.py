@@ -14,9 +14,9 @@ from data.stream import token_dtype
 from diagnostics.plan.memory import Memory, Setup, Strategy
 from diagnostics.plan.settings import PlanCommand
 from diagnostics.plan.speed import GIGA, GPUS, GPUS_PER_MACHINE, Gpu, Traffic
+from training.choose_runtime import choose_runtime, is_large
 from training.flops import operations, parameters
 from training.machine import memory_size
-from training.runtime import choose_runtime, is_large
 
 # of a GPU's memory: its context and libraries take some 0.5 to 1 GB, and the allocator leaves gaps
 RESERVED = 0.08

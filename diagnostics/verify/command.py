@@ -31,8 +31,8 @@ from diagnostics.verify.checks import (
     training,
 )
 from diagnostics.verify.model_under_test import ModelUnderTest, model_of_run, small_model
+from training.choose_runtime import choose_runtime
 from training.progress import Bar, new_console
-from training.runtime import choose_runtime
 
 CHECKS = [
     Check("fused", "fused attention", "the formula", attention.fused),
@@ -84,10 +84,7 @@ class VerifyCommand:
 def verify(arguments: list[str]) -> int:
     """Runs the checks, prints their rows, and returns 0, or 1 where one has failed."""
     command = parse_flags(VerifyCommand, "verify", arguments)
-    try:
-        runtime = choose_runtime(TrainConfig(device=command.device))
-    except ValueError as error:
-        raise ValueError(str(error).replace("--train.", "--")) from None
+    runtime = choose_runtime(TrainConfig(device=command.device), flags="--")
     if command.run is None:
         under_test = small_model(runtime.device)
     else:

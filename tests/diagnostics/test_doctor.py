@@ -268,7 +268,7 @@ def test_a_full_disk_and_a_missing_compiler_are_diagnosed(
 
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda folder: Usage)
     monkeypatch.setattr(machine, "missing_compiler", lambda device: "a C++ compiler")
-    monkeypatch.setattr(machine, "free_memory", lambda: 10**6)
+    monkeypatch.setattr(machine, "available_memory", lambda: 10**6)
     found = machine.examine_machine(DataConfig(), tmp_path).diagnoses
     wrong = {diagnosis.name for diagnosis in found if diagnosis.wrong}
     assert {"disk_full", "memory_short"} <= wrong

@@ -15,8 +15,8 @@ from benchmarks.train_step import random_corpus
 from cfg_gpt2 import GPT2Config, RunConfig, TrainConfig
 from gpt2 import GPT2Model
 from trainer import Trainer
+from training.choose_runtime import choose_runtime
 from training.progress import new_console
-from training.runtime import choose_runtime
 
 STEPS = 3  # the first one makes the optimizer's states, so the second is the largest
 

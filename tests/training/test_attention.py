@@ -10,7 +10,7 @@ from gpt2 import GPT2Model
 from multiheadattention import MultiHeadAttention, explicit_attention
 from training import attention
 from training.attention import AttentionInTiles, differentiate_in_tiles, gradients
-from training.runtime import choose_runtime
+from training.choose_runtime import choose_runtime
 
 HEAD = 16
 CONFIG = GPT2Config(

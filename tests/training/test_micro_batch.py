@@ -9,8 +9,9 @@ from oracles.small_run import FP32, TRAIN, new_trainer, said, verse_corpus, weig
 
 import training.micro_batch
 from load_data import Corpus
-from training.micro_batch import SHARE, MemoryNeed, free_bytes, kept_bytes
-from training.runtime import missing_compiler
+from training.choose_runtime import missing_compiler
+from training.machine import free_memory
+from training.micro_batch import SHARE, MemoryNeed, kept_bytes
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,8 @@ def test_a_batch_is_cut_into_few_equal_portions_that_fit() -> None:
 
 
 def test_this_machine_says_what_is_free() -> None:
-    assert 1e7 < free_bytes(torch.device("cpu")) < 1e14
+    free = free_memory(torch.device("cpu"))
+    assert free is not None and 1e7 < free < 1e14
 
 
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
@@ -52,7 +54,7 @@ def test_auto_finds_the_micro_batch_and_the_step_is_the_same(
     need = all_fit.memory_need()
     assert need is not None
     three = need.fixed + int(3.5 * need.per_window / SHARE)
-    monkeypatch.setattr(training.micro_batch, "free_bytes", lambda device: three)
+    monkeypatch.setattr(training.micro_batch, "free_memory", lambda device: three)
     runtime = replace(FP32, compiled=compiled)
     auto = new_trainer(corpus, tmp_path / "auto", replace(TRAIN, micro_batch="auto"),
                        runtime=runtime)  # fmt: skip
@@ -69,9 +71,9 @@ def test_a_resumed_run_keeps_the_micro_batch_that_was_found(
     corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train = replace(TRAIN, micro_batch="auto")
-    monkeypatch.setattr(training.micro_batch, "free_bytes", lambda device: 0)
+    monkeypatch.setattr(training.micro_batch, "free_memory", lambda device: 0)
     assert new_trainer(corpus, tmp_path, train).train()
-    monkeypatch.setattr(training.micro_batch, "free_bytes", lambda device: 10**12)
+    monkeypatch.setattr(training.micro_batch, "free_memory", lambda device: 10**12)
     again = new_trainer(corpus, tmp_path, train)
     assert again.micro_batch == 6
     again.resume()

@@ -20,8 +20,9 @@ from cfg_gpt2 import GPT2Config, RunConfig, TrainConfig
 from gpt2 import GPT2Model
 from trainer import Trainer
 from training.checkpoint import RECORD_FILE
+from training.choose_runtime import choose_runtime, missing_compiler
 from training.progress import Metrics, MetricsLog
-from training.runtime import Ranks, Runtime, choose_runtime, missing_compiler
+from training.runtime import Ranks, Runtime
 
 TRAIN = TrainConfig(
     max_steps=6,

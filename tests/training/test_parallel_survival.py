@@ -29,9 +29,10 @@ from cfg_gpt2 import GPT2Config, RunConfig
 from gpt2 import GPT2Model
 from trainer import Trainer
 from training.checkpoint import RECORD_FILE, Checkpoints
+from training.choose_runtime import choose_runtime
 from training.parallel import FAILED
 from training.progress import MetricsLog
-from training.runtime import Ranks, choose_runtime
+from training.runtime import Ranks
 from training.sharded_checkpoint import read_shards
 
 ROOT = Path(__file__).parents[2]

@@ -7,8 +7,8 @@ from torch import nn
 from cfg_gpt2 import GPT2Config, TrainConfig, preset
 from gpt2 import GPT2Model
 from training import products
+from training.choose_runtime import choose_runtime
 from training.products import LinearInRows, multiply_in_rows
-from training.runtime import choose_runtime
 
 
 def pair(n_in: int, n_out: int, bias: bool) -> tuple[nn.Linear, nn.Linear]:

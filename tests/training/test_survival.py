@@ -38,8 +38,9 @@ from training.checkpoint import (
     read_checkpoint,
     verified,
 )
+from training.choose_runtime import missing_compiler
 from training.progress import MetricsLog
-from training.runtime import Runtime, missing_compiler
+from training.runtime import Runtime
 
 ROOT = Path(__file__).parents[2]
 N_STEPS = 24

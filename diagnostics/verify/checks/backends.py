@@ -17,7 +17,8 @@ from diagnostics.verify.rounding import explain_bound, logit_bound, max_abs_diff
 from gpt2 import GPT2Model
 from multiheadattention import explicit_attention, is_short
 from run_directory.weights import assign_weights, on_meta_device
-from training.runtime import Runtime, missing_compiler
+from training.choose_runtime import missing_compiler
+from training.runtime import Runtime
 
 FP32, BF16 = torch.float32, torch.bfloat16
 

@@ -31,15 +31,14 @@ from loss import ALIGNED, IGNORE_INDEX, head_loss, next_token_loss
 from multiheadattention import explicit_attention
 from trainer import language_model_loss
 from training.checkpoint import (
-    random_states,
     read_checkpoint,
     restore,
-    set_random_states,
     tensors_of,
     write_checkpoint,
 )
 from training.muon import COEFFICIENTS, EPS, ITERATIONS, MOMENTUM
 from training.optimizer import Optimizers, make_optimizers, step_optimizers
+from training.random_state import random_states, set_random_states
 
 FP32 = torch.float32
 LEARNING_RATE = 1e-2
