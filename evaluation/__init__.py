@@ -1,1 +1,1 @@
-"""Figures that compare: `python main.py evaluate`. README.md has the definitions."""
+"""Perplexity, bits per byte and task scores of models; README.md has the definitions."""

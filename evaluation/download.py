@@ -1,4 +1,4 @@
-"""The published files of the tasks, with the checksums under which others have published them.
+"""Downloads of the tasks' published files, checked by the SHA-256 that other projects publish.
 
     lambada    OpenAI's test set, 5,153 passages     hellaswag  the validation set, 10,042 scenes
 
@@ -17,13 +17,13 @@ from cfg_gpt2 import DataConfig, require
 from run_directory.files import write_whole
 from training.progress import Bar
 
-PIECE = 1 << 16  # bytes
-PATIENCE = 30  # seconds without a byte
+CHUNK_BYTES = 1 << 16
+TIMEOUT = 30  # seconds without a byte
 
 
 @dataclass(frozen=True)
-class Published:
-    """A file and how to know it."""
+class PublishedFile:
+    """Where a file is published, and its checksum and size."""
 
     url: str
     sha256: str
@@ -31,12 +31,12 @@ class Published:
 
 
 PUBLISHED = {
-    "lambada": Published(
+    "lambada": PublishedFile(
         "https://openaipublic.blob.core.windows.net/gpt-2/data/lambada_test.jsonl",
         "4aa8d02cd17c719165fc8a7887fddd641f43fcafa4b1c806ca8abc31fabdb226",
         1_819_752,
     ),
-    "hellaswag": Published(
+    "hellaswag": PublishedFile(
         "https://raw.githubusercontent.com/rowanz/hellaswag/master/data/hellaswag_val.jsonl",
         "0aa3b88843990f3f10a97b9575c94d7b71fb2205240ba04ae4884d9e9c992588",
         12_246_618,
@@ -45,42 +45,43 @@ PUBLISHED = {
 
 
 def download(task: str, console: Console) -> Path:
-    """The task's file, from the cache or the network.
+    """Returns the file of a task, from the cache or from the network.
 
-    Raises OSError without a network, ValueError where another file came than was published.
+    Raises OSError without a network, ValueError for a file with another checksum.
     """
-    wanted = PUBLISHED[task]
-    file = Path(DataConfig().cache_dir) / wanted.url.rpartition("/")[2]
+    published = PUBLISHED[task]
+    file = Path(DataConfig().cache_dir) / published.url.rpartition("/")[2]
     if file.is_file():
-        require_checksum(file.read_bytes(), wanted, f"{file} (delete it)")
+        require_checksum(file.read_bytes(), published, f"{file} (delete it)")
         return file
     try:
-        with Bar(console, f"downloading {file.name}", wanted.n_bytes) as bar:
-            content = content_of(wanted, bar)
+        with Bar(console, f"downloading {file.name}", published.n_bytes) as bar:
+            content = download_bytes(published, bar)
     except (OSError, HTTPException) as error:
         raise OSError(
-            f"{wanted.url} cannot be downloaded: {error}; place the file somewhere by other "
+            f"{published.url} cannot be downloaded: {error}; place the file somewhere by other "
             f"means and name it: --task {task} FILE"
         ) from None
-    require_checksum(content, wanted, wanted.url)
-    write_whole(file, lambda part: part.write_bytes(content))
+    require_checksum(content, published, published.url)
+    write_whole(file, lambda path: path.write_bytes(content))
     return file
 
 
-def require_checksum(content: bytes, wanted: Published, where: str) -> None:
-    found = hashlib.sha256(content).hexdigest()
+def require_checksum(content: bytes, published: PublishedFile, where: str) -> None:
+    """Raises ValueError for a content that does not have the published checksum."""
+    sha256 = hashlib.sha256(content).hexdigest()
     require(
-        found == wanted.sha256,
-        f"{where} has the SHA-256 {found}, and the published file {wanted.sha256}; "
+        sha256 == published.sha256,
+        f"{where} has the SHA-256 {sha256}, and the published file {published.sha256}; "
         "a file that you trust can be named behind --task",
     )
 
 
-def content_of(wanted: Published, bar: Bar) -> bytes:
-    """All bytes of the file."""
+def download_bytes(published: PublishedFile, bar: Bar) -> bytes:
+    """Downloads all bytes of a file."""
     content = bytearray()
-    with urlopen(wanted.url, timeout=PATIENCE) as answer:
-        while piece := answer.read(PIECE):
-            content += piece
-            bar.move(min(len(content), wanted.n_bytes), f"{len(content) / 1e6:.1f} MB")
+    with urlopen(published.url, timeout=TIMEOUT) as response:
+        while chunk := response.read(CHUNK_BYTES):
+            content += chunk
+            bar.move(min(len(content), published.n_bytes), f"{len(content) / 1e6:.1f} MB")
     return bytes(content)

@@ -1,8 +1,8 @@
-"""A run directory as a model of lm-evaluation-harness, which then runs its own tasks on it.
+"""An adapter that makes a run a model of lm-evaluation-harness, which runs its tasks on it.
 
-    log-likelihoods    of continuations, by continuations.py
-    rolling            of whole texts, in the harness's own windows
-    generation         greedy or drawn, until one of the task's stop strings
+    log-likelihoods            of continuations, by continuations.py
+    rolling log-likelihoods    of whole texts, in the harness's own windows
+    generation                 greedy or sampled, until one of the task's stop strings
 
 Previous: measure_harness.py.  Next: report.py.
 """
@@ -21,13 +21,13 @@ from rich.console import Console
 from cfg_gpt2 import require
 from evaluation.continuations import Likelihood, Request, score_continuations
 from evaluation.result import Run
-from evaluation.score import rows_at_a_time
+from evaluation.score import rows_per_batch
 from generation import SamplingConfig, complete
 from training.progress import Bar
 from training.runtime import Runtime
 
-MAX_NEW_TOKENS = 256  # where a task does not say
-KNOWN = {"until", "max_gen_toks", "do_sample", "temperature", "top_p", "top_k"}
+MAX_NEW_TOKENS = 256  # where a task does not set it
+SUPPORTED_SETTINGS = {"until", "max_gen_toks", "do_sample", "temperature", "top_p", "top_k"}
 Setting = str | int | float | bool | list[str] | None
 
 
@@ -35,7 +35,9 @@ class Instance(Protocol):
     """One request of the harness."""
 
     @property
-    def args(self) -> tuple[str, dict[str, Setting]]: ...
+    def args(self) -> tuple[str, dict[str, Setting]]:
+        """The text, and the settings of generation."""
+        ...
 
 
 class Adapter(TemplateLM):
@@ -51,15 +53,16 @@ class Adapter(TemplateLM):
 
     @property
     def eot_token_id(self) -> int:
-        """What an empty context is, and what ends a text."""
+        """The id of the token that stands for an empty context and ends a text."""
         return self.run.tokenizer.end_of_text
 
     @property
     def tokenizer_name(self) -> str:
+        """The name under which the harness caches tokens: the run directory."""
         return self.run.folder.as_posix()
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None) -> list[int]:
-        """Ids; there are no special tokens to add."""
+        """Encodes a text; there are no special tokens to add."""
         return self.run.tokenizer.encode(string)
 
     def _loglikelihood_tokens(
@@ -67,7 +70,10 @@ class Adapter(TemplateLM):
         requests: Sequence[tuple[tuple[str, str], list[int], list[int]]],
         disable_tqdm: bool = False,
     ) -> list[Likelihood]:
-        """((context, continuation), their tokens) -> log-probability, and whether greedy."""
+        """Scores requests of ((context, continuation), context tokens, continuation tokens).
+
+        Raises ValueError for a continuation that does not fit into the model's context.
+        """
         for (context, _), _, ids in requests:
             require(
                 1 <= len(ids) <= self.max_length,
@@ -79,7 +85,7 @@ class Adapter(TemplateLM):
     def loglikelihood_rolling(
         self, requests: Sequence[Instance], disable_tqdm: bool = False
     ) -> list[float]:
-        """The log-probability of each text as a whole."""
+        """Returns the log-probability of each text as a whole, in nats."""
         windows: list[Request] = []
         owners: list[int] = []
         for owner, request in enumerate(requests):
@@ -93,16 +99,16 @@ class Adapter(TemplateLM):
         return totals
 
     def generate_until(self, requests: Sequence[Instance], disable_tqdm: bool = False) -> list[str]:
-        """A continuation for each request, without the stop string."""
+        """Generates a continuation for each request, without the stop string."""
         texts = [""] * len(requests)
-        kinds: dict[str, list[int]] = {}
+        groups: dict[str, list[int]] = {}  # the requests with the same settings
         for number, request in enumerate(requests):
-            kinds.setdefault(repr(request.args[1]), []).append(number)
-        with Bar(self.console, "writing", len(requests)) as bar:
+            groups.setdefault(repr(request.args[1]), []).append(number)
+        with Bar(self.console, "generating", len(requests)) as bar:
             done = 0
-            for numbers in kinds.values():
+            for numbers in groups.values():
                 config = self.sampling(requests[numbers[0]].args[1])
-                size = self.rows or rows_at_a_time(self.max_length, self.runtime)
+                size = self.rows or rows_per_batch(self.max_length, self.runtime)
                 for first in range(0, len(numbers), size):
                     batch = numbers[first : first + size]
                     prompts = [self.prompt(requests[i].args[0], config) for i in batch]
@@ -114,30 +120,33 @@ class Adapter(TemplateLM):
                     bar.move(done)
         return texts
 
-    def sampling(self, wanted: dict[str, Setting]) -> SamplingConfig:
-        """The harness's settings as ours. Raises ValueError for one that has no counterpart."""
-        settings = normalize_gen_kwargs(wanted, MAX_NEW_TOKENS)
-        unknown = ", ".join(sorted(set(settings) - KNOWN))
+    def sampling(self, requested: dict[str, Setting]) -> SamplingConfig:
+        """Translates the harness's settings. Raises ValueError for one that has no counterpart."""
+        settings = normalize_gen_kwargs(requested, MAX_NEW_TOKENS)
+        unknown = ", ".join(sorted(set(settings) - SUPPORTED_SETTINGS))
         require(not unknown, f"the task asks for {unknown}, which this model's adapter has not")
-        drawn = bool(settings.get("do_sample"))
+        do_sample = bool(settings.get("do_sample"))
         return SamplingConfig(
             max_new_tokens=settings["max_gen_toks"],
-            temperature=settings["temperature"] if drawn else 0.0,
-            top_p=settings.get("top_p") if drawn else None,
-            top_k=settings.get("top_k") if drawn else None,
+            temperature=settings["temperature"] if do_sample else 0.0,
+            top_p=settings.get("top_p") if do_sample else None,
+            top_k=settings.get("top_k") if do_sample else None,
             stop=tuple(text for text in settings["until"] if text),
             stop_tokens=(self.eot_token_id,),
         )
 
     def prompt(self, text: str, config: SamplingConfig) -> list[int]:
-        """The end of a prompt that leaves room for what is written, where there can be room."""
+        """Encodes a prompt, cut at its beginning so that the new tokens fit into the context.
+
+        Where max_new_tokens fills the context alone, the prompt has a whole context.
+        """
         room = self.max_length - config.max_new_tokens
         return self.tok_encode(text)[-(room if room > 0 else self.max_length) :] or [
             self.eot_token_id
         ]
 
     def score(self, requests: list[Request]) -> list[Likelihood]:
-        """With a bar."""
+        """Scores requests with a progress bar."""
         if not requests:
             return []
         with Bar(self.console, "scoring", len(requests)) as bar:

@@ -1,4 +1,4 @@
-"""Items: a context, the ways it may go on, and which of them is right; read from JSON lines.
+"""Items of a task: a context, its possible continuations and the right one, from JSON lines.
 
 Previous: continuations.py.  Next: lambada.py.
 """
@@ -21,30 +21,34 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """One question."""
+    """One question of a task."""
 
-    line: int  # of the file
+    line: int  # of the file, counted from 1
     context: str
     continuations: list[str]
-    answer: int  # the one that is right
+    answer: int  # the index of the right continuation
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What a model makes of an item."""
+class ScoredItem:
+    """An item, and the likelihoods that a model gives to its continuations."""
 
     item: Item
     likelihoods: list[Likelihood]
 
     @property
     def log_probabilities(self) -> list[float]:
+        """The log-probability of each continuation, in nats."""
         return [likelihood.log_probability for likelihood in self.likelihoods]
 
 
 def read_items(
     file: Path, row: type[Row], make: Callable[[int, Row], Item], limit: int | None
 ) -> list[Item]:
-    """The first `limit` items of a file. Raises ValueError that names the line that is wrong."""
+    """Returns the first `limit` items of a file; None: all.
+
+    Raises FileNotFoundError where there is no file, ValueError with the number of a wrong line.
+    """
     if not file.is_file():
         raise FileNotFoundError(f"{file} does not exist; name the task's JSONL file")
     adapter, items = TypeAdapter(row), []
@@ -58,23 +62,26 @@ def read_items(
                 parsed = adapter.validate_json(line.removeprefix(codecs.BOM_UTF8))
                 items.append(make(number, parsed))
             except ValidationError as error:
-                raise ValueError(f"{file}, line {number}: {reason(error)}") from None
+                raise ValueError(f"{file}, line {number}: {first_error(error)}") from None
             except ValueError as error:
                 raise ValueError(f"{file}, line {number}: {error}") from None
     require(len(items) > 0, f"{file} has no items; name the task's JSONL file")
     return items
 
 
-def reason(error: ValidationError) -> str:
-    """The first thing that is wrong."""
+def first_error(error: ValidationError) -> str:
+    """Returns the first error of a validation, with the name of its field."""
     first = error.errors()[0]
     where = ".".join(map(str, first["loc"]))
     return f"{where}: {first['msg']}" if where else first["msg"]
 
 
 def encode_items(items: list[Item], tokenizer: Tokenizer, file: Path) -> list[Request]:
-    """All continuations of all items in one row."""
-    pairs = [(item.context, way) for item in items for way in item.continuations]
+    """Returns a request for each continuation of each item, in order.
+
+    Raises UnseenCharacter with the line of a character that the tokenizer does not have.
+    """
+    pairs = [(item.context, text) for item in items for text in item.continuations]
     lines = [item.line for item in items for _ in item.continuations]
     try:
         requests = encode_pairs(tokenizer, pairs)
@@ -84,30 +91,34 @@ def encode_items(items: list[Item], tokenizer: Tokenizer, file: Path) -> list[Re
     return requests
 
 
-def require_room(items: list[Item], requests: list[Request], room: int, file: Path) -> None:
-    """A continuation has to fit into the model's context as a whole."""
+def require_fit(
+    items: list[Item], requests: list[Request], context_length: int, file: Path
+) -> None:
+    """Raises ValueError for a continuation that does not fit into the model's context."""
     lines = [item.line for item in items for _ in item.continuations]
     for line, request in zip(lines, requests, strict=True):
         n_tokens = len(request.continuation)
         require(
-            1 <= n_tokens <= room,
+            1 <= n_tokens <= context_length,
             f"{file}, line {line}: a continuation has {n_tokens} tokens and the model's context "
-            f"{room}; leave the item out, or take a model with more context",
+            f"{context_length}; leave the item out, or take a model with more context",
         )
 
 
-def answers_of(items: list[Item], found: list[Likelihood]) -> list[Answer]:
-    """Puts the likelihoods back to their items."""
-    rest = iter(found)
+def group_by_item(items: list[Item], likelihoods: list[Likelihood]) -> list[ScoredItem]:
+    """Returns the items, each with the likelihoods of its continuations."""
+    rest = iter(likelihoods)
     return [
-        Answer(item=item, likelihoods=[next(rest) for _ in item.continuations]) for item in items
+        ScoredItem(item=item, likelihoods=[next(rest) for _ in item.continuations])
+        for item in items
     ]
 
 
 def mean(values: list[bool] | list[float]) -> float:
+    """Returns the mean of at least one value."""
     return sum(values) / len(values)
 
 
 def standard_error(values: list[bool]) -> float | None:
-    """Of the mean; None for a single value."""
+    """Returns the standard error of the mean, or None for a single value."""
     return stdev(map(float, values)) / len(values) ** 0.5 if len(values) > 1 else None

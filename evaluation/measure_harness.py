@@ -1,4 +1,4 @@
-"""Measures a run by tasks of lm-evaluation-harness, as it defines them.
+"""Measures a run on tasks of lm-evaluation-harness, as the harness defines them.
 
 Previous: measure_task.py.  Next: harness.py.
 """
@@ -10,19 +10,19 @@ from importlib.util import find_spec
 from rich.console import Console
 
 from cfg_gpt2 import require
-from evaluation.report import describe
+from evaluation.report import summary_lines
 from evaluation.result import Figures, Measure, Origin, Result, Run
 from evaluation.settings import EvaluateCommand
 from training.runtime import Runtime
 
 PACKAGE = "lm_eval"
-BOOTSTRAPS = 1000  # for the standard errors that have no formula
+BOOTSTRAP_SAMPLES = 1000  # for the standard errors that have no formula
 
 
 def measure_harness(
-    command: EvaluateCommand, typed: str, runtime: Runtime, console: Console
+    command: EvaluateCommand, command_line: str, runtime: Runtime, console: Console
 ) -> list[Result]:
-    """Its tasks on one run, its figures under its names."""
+    """Runs tasks of the harness on one run; the result has its figures under its names."""
     require(
         find_spec(PACKAGE) is not None,
         '--harness needs the package lm-eval; install it by pip install -e ".[eval]"',
@@ -34,7 +34,7 @@ def measure_harness(
     figures = run_tasks(command, run, runtime, console)
     names = ", ".join(command.harness)
     result = Result(
-        command=typed,
+        command=command_line,
         measure=Measure(
             what="harness", name="harness-" + "-".join(command.harness).replace("/", "-"),
             about=f"{names} by lm-evaluation-harness {version(PACKAGE)}", paths=command.harness,
@@ -44,14 +44,14 @@ def measure_harness(
         figures=figures,
         seconds=round(time.monotonic() - started, 3),
     )  # fmt: skip
-    for line in describe(result):
+    for line in summary_lines(result):
         console.print(line)
     console.print(f"written   {result.write(folder)}")
     return [result]
 
 
 def run_tasks(command: EvaluateCommand, run: Run, runtime: Runtime, console: Console) -> Figures:
-    """TASK/METRIC -> figure. Raises ValueError for tasks that the harness does not have."""
+    """Returns the figures by TASK/METRIC. Raises ValueError for tasks that the harness lacks."""
     from lm_eval import simple_evaluate  # pyright: ignore[reportMissingImports]
     from lm_eval.tasks import TaskManager  # pyright: ignore[reportMissingImports]
 
@@ -66,18 +66,18 @@ def run_tasks(command: EvaluateCommand, run: Run, runtime: Runtime, console: Con
             name in manager.all_tasks,
             f"--harness {name} is no task of lm-evaluation-harness; lm-eval ls tasks lists them",
         )
-    found = simple_evaluate(
+    results = simple_evaluate(
         Adapter(run, runtime, console, command.batch_size),
         tasks=list(command.harness),
         limit=command.limit,
         task_manager=manager,
-        bootstrap_iters=BOOTSTRAPS,
+        bootstrap_iters=BOOTSTRAP_SAMPLES,
         log_samples=False,
     )
-    assert found is not None
+    assert results is not None
     return {
         f"{task}/{metric.removesuffix(',none')}": value
-        for task, metrics in found["results"].items()
+        for task, metrics in results["results"].items()
         for metric, value in metrics.items()
         if isinstance(value, int | float)
     }

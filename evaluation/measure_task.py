@@ -15,14 +15,14 @@ from evaluation import hellaswag, lambada
 from evaluation.continuations import score_continuations
 from evaluation.download import download
 from evaluation.items import (
-    Answer,
     Item,
-    answers_of,
+    ScoredItem,
     encode_items,
+    group_by_item,
     read_items,
-    require_room,
+    require_fit,
 )
-from evaluation.report import describe
+from evaluation.report import summary_lines
 from evaluation.result import Figures, Measure, Origin, Result, Run, file_sha256, write_rows
 from evaluation.settings import EvaluateCommand
 from training.progress import Bar
@@ -31,21 +31,21 @@ from training.runtime import Runtime
 
 @dataclass(frozen=True)
 class Task:
-    """How a task is read and scored."""
+    """The functions that read the items of a task and compute its figures."""
 
     read: Callable[[Path, int | None], list[Item]]
-    figures: Callable[[list[Answer]], Figures]
-    is_right: Callable[[Answer], bool]
+    figures: Callable[[list[ScoredItem]], Figures]
+    is_right: Callable[[ScoredItem], bool]
 
 
 TASKS = {
     "lambada": Task(
-        lambda file, limit: read_items(file, lambada.Passage, lambada.last_word, limit),
+        lambda file, limit: read_items(file, lambada.Passage, lambada.parse_passage, limit),
         lambada.figures,
         lambada.is_right,
     ),
     "hellaswag": Task(
-        lambda file, limit: read_items(file, hellaswag.Scene, hellaswag.choice, limit),
+        lambda file, limit: read_items(file, hellaswag.Scene, hellaswag.parse_scene, limit),
         hellaswag.figures,
         hellaswag.is_right,
     ),
@@ -53,17 +53,17 @@ TASKS = {
 
 
 def measure_task(
-    command: EvaluateCommand, typed: str, runtime: Runtime, console: Console
+    command: EvaluateCommand, command_line: str, runtime: Runtime, console: Console
 ) -> list[Result]:
-    """The same items, run by run."""
+    """Scores the same items with each run, writes and prints a result for each."""
     assert command.task
-    name, *named = command.task
+    name, *files = command.task
     require(name in TASKS, f"--task {name} is unknown; choose one of {', '.join(TASKS)}")
     require(
-        len(named) <= 1,
-        f"--task {' '.join(command.task)} names {len(named)} files; name one, and RUN before it",
+        len(files) <= 1,
+        f"--task {' '.join(command.task)} names {len(files)} files; name one, and RUN before it",
     )
-    file = Path(named[0]).expanduser() if named else download(name, console)
+    file = Path(files[0]).expanduser() if files else download(name, console)
     items = TASKS[name].read(file, command.limit)
     console.print(f"task      {name}: {len(items):,} items of {file}")
     measure = Measure(
@@ -75,45 +75,45 @@ def measure_task(
         started = time.monotonic()
         run = Run.open(folder, runtime)
         console.print(f"model     {run.describe()}")
-        answers = answered(run, items, file, runtime, console, command.batch_size)
+        scored_items = score_items(run, items, file, runtime, console, command.batch_size)
         result = Result(
-            command=typed,
+            command=command_line,
             measure=measure,
             origin=Origin.of(run, runtime, command),
-            figures=TASKS[name].figures(answers),
+            figures=TASKS[name].figures(scored_items),
             seconds=round(time.monotonic() - started, 3),
         )
-        for line in describe(result):
+        for line in summary_lines(result):
             console.print(line)
-        write_rows(folder, name, [row_of(answer, TASKS[name]) for answer in answers])
+        write_rows(folder, name, [to_row(scored, TASKS[name]) for scored in scored_items])
         console.print(f"written   {result.write(folder)}")
         results.append(result)
     return results
 
 
-def answered(
+def score_items(
     run: Run,
     items: list[Item],
     file: Path,
     runtime: Runtime,
     console: Console,
     batch_size: int | None,
-) -> list[Answer]:
-    """What the run makes of each item."""
+) -> list[ScoredItem]:
+    """Returns the items with the likelihoods that a run gives to their continuations."""
     requests = encode_items(items, run.tokenizer, file)
-    require_room(items, requests, run.model.config.context_length, file)
+    require_fit(items, requests, run.model.config.context_length, file)
     end = run.tokenizer.end_of_text
     with Bar(console, "scoring", len(requests)) as bar:
-        found = score_continuations(run.model, requests, runtime, end, bar.move, batch_size)
-    return answers_of(items, found)
+        likelihoods = score_continuations(run.model, requests, runtime, end, bar.move, batch_size)
+    return group_by_item(items, likelihoods)
 
 
-def row_of(answer: Answer, task: Task) -> dict[str, object]:
-    """A line for the file of items."""
+def to_row(scored: ScoredItem, task: Task) -> dict[str, object]:
+    """Returns the line of an item for the file NAME.items.jsonl."""
     return {
-        "line": answer.item.line,
-        "right": task.is_right(answer),
-        "answer": answer.item.answer,
-        "log_probabilities": answer.log_probabilities,
-        "greedy": [likelihood.greedy for likelihood in answer.likelihoods],
+        "line": scored.item.line,
+        "right": task.is_right(scored),
+        "answer": scored.item.answer,
+        "log_probabilities": scored.log_probabilities,
+        "greedy": [likelihood.greedy for likelihood in scored.likelihoods],
     }

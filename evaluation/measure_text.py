@@ -1,4 +1,4 @@
-"""Measures runs on a text.
+"""Measures runs on a text: nats, perplexity and bits per byte.
 
 Previous: command.py.  Next: text.py.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from cfg_gpt2 import require
-from evaluation.report import describe
+from evaluation.report import summary_lines
 from evaluation.result import Figures, Measure, Origin, Result, Run
 from evaluation.score import TextScore, score_text
 from evaluation.settings import EvaluateCommand
@@ -21,46 +21,50 @@ from training.runtime import Runtime
 
 
 def measure_text(
-    command: EvaluateCommand, typed: str, runtime: Runtime, console: Console
+    command: EvaluateCommand, command_line: str, runtime: Runtime, console: Console
 ) -> list[Result]:
-    """A text, run by run."""
-    text = text_for_all(command)
-    strides = [stride_of(command, run) for run in command.runs]  # refused before anything is read
+    """Scores the same text with each run, writes and prints a result for each."""
+    text = common_text(command)
+    # raises before anything is read
+    strides = [resolve_stride(command, run) for run in command.runs]
     sha256, floor = text.sha256(), text.floor()
     console.print(f"text      {text.about}")
     results = []
     for folder, stride in zip(command.runs, strides, strict=True):
         started = time.monotonic()
         run = Run.open(folder, runtime)
-        console.print(f"model     {run.describe()}; the window moves on by {stride}")
-        score = scored(run, text, stride, runtime, console, command.batch_size)
+        console.print(f"model     {run.describe()}; stride {stride}")
+        score = score_run(run, text, stride, runtime, console, command.batch_size)
         result = Result(
-            command=typed,
+            command=command_line,
             measure=Measure(
                 what="text", name=f"{text.name}-stride-{stride}", about=text.about,
                 paths=text.paths, sha256=sha256, stride=stride,
             ),
             origin=Origin.of(run, runtime, command),
-            figures=figures_of(score, floor),
+            figures=to_figures(score, floor),
             seconds=round(time.monotonic() - started, 3),
         )  # fmt: skip
-        for line in describe(result):
+        for line in summary_lines(result):
             console.print(line)
         console.print(f"written   {result.write(folder)}")
         results.append(result)
     return results
 
 
-def text_for_all(command: EvaluateCommand) -> Text:
-    """The one text that all runs are measured on."""
+def common_text(command: EvaluateCommand) -> Text:
+    """Returns the text that all runs are measured on. Raises ValueError where they differ."""
     texts = [open_text(command.data.path, run) for run in command.runs]
     same = all(text.source.identity == texts[0].source.identity for text in texts)
     require(same, "--compare needs one text and the runs learned from several; add --data.path")
     return texts[0]
 
 
-def stride_of(command: EvaluateCommand, run: Path) -> int:
-    """--stride, or the context of the run's model."""
+def resolve_stride(command: EvaluateCommand, run: Path) -> int:
+    """Returns --stride, or the context length of the run's model.
+
+    Raises ValueError for a stride beyond the context, which would leave out tokens.
+    """
     context_length = read_config(run).model.context_length
     stride = command.stride or context_length
     require(
@@ -71,20 +75,21 @@ def stride_of(command: EvaluateCommand, run: Path) -> int:
     return stride
 
 
-def scored(
+def score_run(
     run: Run, text: Text, stride: int, runtime: Runtime, console: Console, batch_size: int | None
 ) -> TextScore:
-    """Tokenizes and reads the text, each with a bar."""
-    with ExitStack() as opened:
+    """Tokenizes and scores the text with a run, each with a progress bar."""
+    with ExitStack() as stack:
         with Bar(console, "tokenizing", text.source.n_bytes(text.split)) as bar:
-            reading = text.tokens(run.tokenizer, lambda done, total, what: bar.move(done))
-            split = opened.enter_context(reading)
+            token_files = text.tokens(run.tokenizer, lambda done, total, what: bar.move(done))
+            split = stack.enter_context(token_files)
         with Bar(console, "scoring", len(split.tokens) - 1) as bar:
             end = run.tokenizer.end_of_text
             return score_text(run.model, split, end, stride, runtime, bar.move, batch_size)
 
 
-def figures_of(score: TextScore, floor: float | None) -> Figures:
+def to_figures(score: TextScore, floor: float | None) -> Figures:
+    """Returns the score by the names that the result file has."""
     return {
         "nats": score.nats,
         "tokens": score.n_tokens,

@@ -1,4 +1,4 @@
-"""What a person sees: lines for one model; for several a table and a picture.
+"""Results for people: lines for one model; a table and a picture for several.
 
 Previous: result.py.  Next: command.py.
 """
@@ -9,42 +9,43 @@ import matplotlib
 from rich.console import Console
 from rich.table import Table
 
-from evaluation.result import FOLDER, Figures, Result
+from evaluation.result import RESULTS_FOLDER, Figures, Result
 from run_directory.files import write_whole
 
-CHOSEN = {  # the figure that the picture draws, and what it is called
+PICTURED = {  # measure -> the figure that the picture shows, and its label
     "text": ("bits_per_byte", "bits per byte; lower is better"),
-    "lambada": ("acc", "last words guessed; higher is better"),
+    "lambada": ("acc", "last words predicted; higher is better"),
     "hellaswag": ("acc_norm", "endings chosen, by length; higher is better"),
 }
-COLOR, LIMIT = "#1f4e8c", "#c0392b"
+BAR_COLOR, FLOOR_COLOR = "#1f4e8c", "#c0392b"
 
 
-def describe(result: Result) -> list[str]:
-    """The figures of one model."""
+def summary_lines(result: Result) -> list[str]:
+    """Returns the figures of one model, a line for each."""
     figures = result.figures
     if result.measure.what == "text":
-        return describe_text(figures)
-    lines = [f"{name:15} {shown(value)}" for name, value in figures.items() if value is not None]
+        return text_lines(figures)
+    values = {name: value for name, value in figures.items() if value is not None}
+    lines = [f"{name:15} {format_figure(value)}" for name, value in values.items()]
     return [*lines, f"{'time':15} {result.seconds:.1f} s"]
 
 
-def describe_text(figures: Figures) -> list[str]:
-    """How much was read, and what the model paid."""
+def text_lines(figures: Figures) -> list[str]:
+    """Returns two lines: the size of the text, and the loss of the model on it."""
     loss, bits, floor = figures["loss"], figures["bits_per_byte"], figures["floor"]
     assert loss is not None and bits is not None
     above = f"; {100 * (bits / floor - 1):.1f}% above the floor {floor:.4f}" if floor else ""
-    perplexity = shown(figures["perplexity"])
+    perplexity = format_figure(figures["perplexity"])
     return [
         f"read      {figures['tokens']:,} tokens of {figures['bytes']:,} bytes, "
         f"in {figures['windows']:,} windows",
-        f"score     {loss:.4f} nats a token, perplexity {perplexity}, "
+        f"score     {loss:.4f} nats per token, perplexity {perplexity}, "
         f"{bits:.4f} bits per byte{above}",
     ]
 
 
-def shown(value: float | None) -> str:
-    """Four digits at least; counts in full."""
+def format_figure(value: float | None) -> str:
+    """Returns a figure with four decimals, or without any for counts and large numbers."""
     if value is None:
         return "-"
     if isinstance(value, int) or value >= 1000:
@@ -52,33 +53,33 @@ def shown(value: float | None) -> str:
     return f"{value:.4f}"
 
 
-def table_of(results: list[Result]) -> list[list[str]]:
-    """A row a model, under a heading."""
+def comparison_table(results: list[Result]) -> list[list[str]]:
+    """Returns a heading and a row for each model."""
     what = results[0].measure.what
     figures = {"text": ["loss", "perplexity", "bits_per_byte"]}.get(what)
     figures = figures or [name for name in results[0].figures if not name.endswith("stderr")]
     heading = ["run", "parameters", "context", "vocabulary"]
-    heading += ["bytes a token"] if what == "text" else []
+    heading += ["bytes per token"] if what == "text" else []
     rows = []
     for result in results:
-        origin, found = result.origin, result.figures
+        origin, values = result.origin, result.figures
         sizes = (origin.parameters, origin.context_length, origin.vocab_size)
         row = [origin.run, *(f"{size:,}" for size in sizes)]
         if what == "text":
-            row.append(f"{(found['bytes'] or 0) / (found['tokens'] or 1):.2f}")
-        rows.append([*row, *(shown(found[name]) for name in figures)])
+            row.append(f"{(values['bytes'] or 0) / (values['tokens'] or 1):.2f}")
+        rows.append([*row, *(format_figure(values[name]) for name in figures)])
     return [[*heading, *(name.replace("_", " ") for name in figures)], *rows]
 
 
 def show(console: Console, table: list[list[str]]) -> None:
-    """A table on a terminal; elsewhere plain lines."""
+    """Prints a table with a frame on a terminal, as plain lines elsewhere."""
     if console.is_terminal:
-        drawn = Table()
+        framed = Table()
         for i, name in enumerate(table[0]):
-            drawn.add_column(name, justify="right" if i else "left", overflow="fold")
+            framed.add_column(name, justify="right" if i else "left", overflow="fold")
         for row in table[1:]:
-            drawn.add_row(*row)
-        console.print(drawn)
+            framed.add_row(*row)
+        console.print(framed)
         return
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:
@@ -86,28 +87,28 @@ def show(console: Console, table: list[list[str]]) -> None:
         console.print("  ".join([row[0].ljust(len(first)), *rest]).rstrip())
 
 
-def draw(folder: Path, results: list[Result]) -> Path:
-    """folder/evaluation/NAME.png: a bar for each model."""
+def draw_comparison(folder: Path, results: list[Result]) -> Path:
+    """Writes folder/evaluation/NAME.png with a bar for each model, and returns its path."""
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    name, label = CHOSEN[results[0].measure.what]
+    name, label = PICTURED[results[0].measure.what]
     size = (8, 1.4 + 0.45 * len(results))
     figure, axes = pyplot.subplots(figsize=size, dpi=120, layout="constrained")
-    for place, result in enumerate(results):
+    for position, result in enumerate(results):
         value = result.figures[name] or 0.0
-        axes.barh(place, value, color=COLOR, height=0.65)
-        axes.text(value, place, f"  {value:.4f}", va="center", fontsize=8)
+        axes.barh(position, value, color=BAR_COLOR, height=0.65)
+        axes.text(value, position, f"  {value:.4f}", va="center", fontsize=8)
     floor = results[0].figures.get("floor")
     if floor:
-        axes.axvline(floor, color=LIMIT, linestyle="--", linewidth=1)
+        axes.axvline(floor, color=FLOOR_COLOR, linestyle="--", linewidth=1)
         label += f"; red: the floor {floor:.4f}"
     axes.set_yticks(range(len(results)), [result.origin.run for result in results])
     axes.invert_yaxis()
     axes.margins(x=0.12)
     axes.set_xlabel(label)
     axes.set_title(results[0].measure.about, fontsize=8, loc="left", wrap=True)
-    path = folder / FOLDER / f"{results[0].measure.name}.png"
+    path = folder / RESULTS_FOLDER / f"{results[0].measure.name}.png"
     write_whole(path, lambda part: figure.savefig(part, format="png"))
     pyplot.close(figure)
     return path

@@ -1,4 +1,4 @@
-"""The result: figures, and everything needed to get them again, as JSON beside the model.
+"""The result file: figures, and everything needed to reproduce them, as JSON in the run.
 
 Previous: hellaswag.py.  Next: report.py.
 """
@@ -22,14 +22,14 @@ from run_directory.weights import WEIGHTS_FILE
 from tokenizer import TOKENIZER_FILE, Tokenizer
 from training.runtime import Runtime
 
-FOLDER = "evaluation"
+RESULTS_FOLDER = "evaluation"  # in the run directory
 FORMAT_VERSION = 1
 Figures = dict[str, float | int | None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A run directory, opened."""
+    """An opened run directory, whose model is on the device."""
 
     folder: Path
     model: GPT2Model
@@ -37,7 +37,7 @@ class Run:
 
     @classmethod
     def open(cls, folder: Path, runtime: Runtime) -> "Run":
-        """Raises FileNotFoundError and ValueError where the folder is no run."""
+        """Opens a run directory. Raises FileNotFoundError or ValueError where it is no run."""
         tokenizer = Tokenizer.load(folder)
         model = GPT2Model.load(folder)
         require(
@@ -48,6 +48,7 @@ class Run:
         return cls(folder=folder, model=runtime.prepare(model), tokenizer=tokenizer)
 
     def describe(self) -> str:
+        """Returns the name and the sizes of the model as one phrase."""
         sizes = self.model.config
         return (
             f"{self.folder}: {self.model.n_parameters():,} parameters, "
@@ -57,11 +58,11 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
-    """What is measured, on what, and how."""
+    """The kind of measurement and the data that it is made on."""
 
     what: str  # text, lambada, hellaswag, harness
     name: str  # of the files that are written
-    about: str  # for people
+    about: str  # a description for people
     paths: tuple[str, ...]
     sha256: str | None  # of the text, or of the file with the items
     stride: int | None = None
@@ -70,7 +71,7 @@ class Measure:
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Whose figures they are, and where they were taken."""
+    """The model that was measured, and the hardware and software that it ran on."""
 
     run: str
     parameters: int
@@ -87,6 +88,7 @@ class Origin:
 
     @classmethod
     def of(cls, run: Run, runtime: Runtime, command: EvaluateCommand) -> "Origin":
+        """Describes a run and the current environment."""
         sizes = run.model.config
         return cls(
             run=run.folder.as_posix(),
@@ -106,7 +108,7 @@ class Origin:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """One model, one measure."""
+    """The result of one measurement of one model: the content of a result file."""
 
     command: str
     measure: Measure
@@ -116,23 +118,23 @@ class Result:
     format_version: int = FORMAT_VERSION
 
     def write(self, folder: Path) -> Path:
-        """folder/evaluation/NAME.json, whole or not at all."""
-        path = folder / FOLDER / f"{self.measure.name}.json"
+        """Writes folder/evaluation/NAME.json, whole or not at all, and returns its path."""
+        path = folder / RESULTS_FOLDER / f"{self.measure.name}.json"
         text = TypeAdapter(Result).dump_json(self, indent=2) + b"\n"
         write_whole(path, lambda part: part.write_bytes(text))
         return path
 
 
 def write_rows(folder: Path, name: str, rows: Sequence[dict[str, object]]) -> None:
-    """folder/evaluation/NAME.items.jsonl, a line for each item."""
+    """Writes folder/evaluation/NAME.items.jsonl, a line for each item."""
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     write_whole(
-        folder / FOLDER / f"{name}.items.jsonl",
+        folder / RESULTS_FOLDER / f"{name}.items.jsonl",
         lambda part: part.write_text(text, encoding="utf-8", newline="\n"),
     )
 
 
 def file_sha256(path: Path) -> str:
-    """Of a file that may be larger than memory."""
+    """Returns the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

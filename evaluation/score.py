@@ -1,11 +1,11 @@
-"""The score of a text: what a model pays for it, in nats.
+"""The score of a text: the sum of a model's losses over its tokens, in nats.
 
     loss          = nats / tokens scored
     perplexity    = exp(loss)
     bits per byte = nats / (ln 2 * bytes of the text)
 
-A token is scored wherever it stands: the first one of a document is guessed from <|endoftext|>,
-and so is <|endoftext|> itself at the document's end. Bytes are those of the text alone.
+Every token counts: the first one of a document is predicted from <|endoftext|>, and <|endoftext|>
+itself is predicted at the document's end. The bytes are those of the text alone.
 Previous: windows.py.  Next: continuations.py.
 """
 
@@ -22,14 +22,14 @@ from load_data import Split
 from loss import IGNORE_INDEX, bits_per_byte, head_loss, perplexity
 from training.runtime import Runtime
 
-TOKENS_AT_A_TIME = {"cpu": 4096}  # as much as keeps a CPU busy
-TOKENS_ON_GPU = 65536
-Report = Callable[[int], None]  # how many targets are scored
+TOKENS_PER_BATCH = {"cpu": 4096}  # enough to use all cores
+TOKENS_PER_BATCH_ON_GPU = 65536
+Report = Callable[[int], None]  # is called with the number of targets or items scored so far
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextScore:
-    """What a model pays for a text."""
+    """The losses of a model on a text, summed, and what they are divided by."""
 
     nats: float
     n_tokens: int  # that were scored
@@ -38,15 +38,17 @@ class TextScore:
 
     @property
     def loss(self) -> float:
-        """Nats a token."""
+        """The mean loss in nats per token."""
         return self.nats / self.n_tokens
 
     @property
     def perplexity(self) -> float:
+        """exp of the loss."""
         return perplexity(self.loss)
 
     @property
     def bits_per_byte(self) -> float:
+        """The sum of the losses in bits, divided by the bytes of the text."""
         return bits_per_byte(self.nats, self.n_bytes)
 
 
@@ -60,9 +62,13 @@ def score_text(
     report: Report,
     batch_size: int | None = None,
 ) -> TextScore:
-    """Every token of a split, once. Raises ValueError where the model's numbers are none."""
+    """Scores every token of a split exactly once.
+
+    report is called with the number of tokens scored so far. Raises ValueError where the model
+    gives nan.
+    """
     context_length = model.config.context_length
-    batch_size = batch_size or rows_at_a_time(context_length, runtime)
+    batch_size = batch_size or rows_per_batch(context_length, runtime)
     nats, n_tokens, n_windows = 0.0, 0, 0
     batches = window_batches(split, context_length, stride, batch_size, end_of_text)
     for tokens, targets in batches:
@@ -71,24 +77,25 @@ def score_text(
             total, count = scored_loss(model, hidden_states, runtime.to_device(targets))
         nats, n_tokens = nats + total.item(), n_tokens + int(count)
         n_windows += len(tokens)
-        require_number(nats)
+        require_not_nan(nats)
         report(n_tokens)
     return TextScore(nats=nats, n_tokens=n_tokens, n_windows=n_windows, n_bytes=split.n_bytes)
 
 
 def scored_loss(model: GPT2Model, hidden_states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, T, C), (B, T) -> sum in nats and count; what is not scored takes no output layer."""
+    """(B, T, C), (B, T) -> sum in nats, and count; only scored positions take the output layer."""
     scored = targets != IGNORE_INDEX
     rows = hidden_states[scored].unsqueeze(0), targets[scored].unsqueeze(0)
     return head_loss(rows[0], model.lm_head.weight, rows[1])
 
 
-def rows_at_a_time(n_tokens: int, runtime: Runtime) -> int:
-    """How many rows of n_tokens are computed together."""
-    return max(1, TOKENS_AT_A_TIME.get(runtime.device.type, TOKENS_ON_GPU) // n_tokens)
+def rows_per_batch(n_tokens: int, runtime: Runtime) -> int:
+    """Returns how many rows of n_tokens are computed together."""
+    return max(1, TOKENS_PER_BATCH.get(runtime.device.type, TOKENS_PER_BATCH_ON_GPU) // n_tokens)
 
 
-def require_number(nats: float) -> None:
+def require_not_nan(nats: float) -> None:
+    """Raises ValueError for nan, with what to do about it."""
     require(
         nats == nats,  # nan is not
         "the model gives nan for probabilities: its training has diverged; train it again, "

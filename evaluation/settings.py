@@ -16,7 +16,7 @@ from training.runtime import Runtime
 
 @dataclass(frozen=True, kw_only=True)
 class TextFlags:
-    """What is read."""
+    """The text that is scored."""
 
     path: tuple[str, ...] | None = None
     """text files, folders, globs or a built-in world; None: what the run kept apart from its own
@@ -66,7 +66,7 @@ class EvaluateCommand:
         self.require_one_measure()
 
     def require_one_measure(self) -> None:
-        """A text, a task or the harness, with the flags that belong to it."""
+        """Raises ValueError for flags that belong to different kinds of measurement."""
         require(
             not (self.task and self.harness),
             "--task and --harness exclude each other; choose one",
@@ -92,9 +92,10 @@ class EvaluateCommand:
 
     @property
     def runs(self) -> list[Path]:
+        """The run directories that are measured, in the order in which they were named."""
         return [*([self.run] if self.run else []), *(self.compare or ())]
 
     def runtime(self) -> Runtime:
-        """Where the model computes. Raises ValueError where that is not here."""
+        """Returns the device and precision to compute with. Raises ValueError where it has none."""
         settings = TrainConfig(device=self.device, precision=self.precision, compile="off")
         return choose_runtime(settings, flags="--")

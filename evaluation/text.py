@@ -1,4 +1,4 @@
-"""The text that is scored: whole files, or what a run kept apart from its own data.
+"""The text that is scored: whole files, or the validation split of the run's own data.
 
     <|endoftext|> document <|endoftext|> document ... <|endoftext|>      the stream, as in training
 
@@ -26,7 +26,7 @@ from load_data import Split
 from run_directory.config_file import read_config
 from tokenizer import Tokenizer
 
-WHOLE, KEPT_APART = "held-out", "validation"
+HELD_OUT, VALIDATION = "held-out", "validation"  # the names of the splits
 
 
 class Files(TextFileSource):
@@ -38,69 +38,73 @@ class Files(TextFileSource):
         for file, size in files.items():
             mark = size == len(codecs.BOM_UTF8) and file.read_bytes() == codecs.BOM_UTF8
             require(not mark, f"{file} is empty but for its byte order mark; give it some text")
-        self.spans = {WHOLE: [Span(file, 0, size) for file, size in files.items()]}
+        self.spans = {HELD_OUT: [Span(file, 0, size) for file, size in files.items()]}
         self.identity = [str(file) for file in files]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Text:
-    """A text, to be read by one tokenizer after the other."""
+    """A text that several runs score, each with its own tokenizer."""
 
-    about: str  # for people
-    name: str  # for the names of files
-    paths: tuple[str, ...]  # as they were named
+    about: str  # a description for people
+    name: str  # of the result files
+    paths: tuple[str, ...]  # as given by --data.path
     split: str
     source: TextSource
 
     def floor(self) -> float | None:
-        """Bits per byte that no model can beat, where that is known."""
+        """Returns the entropy of the text in bits per byte, or None where nobody knows it."""
         return self.source.floor() if isinstance(self.source, TinyWorldSource) else None
 
     def sha256(self) -> str:
-        """Of the documents in UTF-8, a zero byte before each."""
-        found = hashlib.sha256()
+        """Returns the SHA-256 of the documents in UTF-8, with a zero byte before each."""
+        digest = hashlib.sha256()
         for chunk in self.source.chunks(self.split):
-            found.update((b"" if chunk.start else b"\0") + chunk.text.encode())
-        return found.hexdigest()
+            digest.update((b"" if chunk.start else b"\0") + chunk.text.encode())
+        return digest.hexdigest()
 
     @contextmanager
     def tokens(self, tokenizer: Tokenizer, report: Report) -> Iterator[Split]:
-        """The stream of tokens, in a file that is mapped into memory and goes away again.
+        """Yields the stream of tokens, in a temporary file that is mapped into memory.
 
-        Raises ValueError for no UTF-8, and for a character that the tokenizer does not know.
+        Raises ValueError for bytes that are not UTF-8 and for a character that the tokenizer does
+        not have.
         """
         dtype = token_dtype(tokenizer.vocab_size)
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # Windows keeps
-            file = Path(folder, "tokens.bin")  # a file that is still mapped
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            file = Path(folder, "tokens.bin")  # Windows cannot delete it while it is mapped
             n_bytes = write_tokens(file, dtype, self.source, self.split, tokenizer, report)
             yield Split(np.memmap(file, dtype, "r"), n_bytes)
 
 
 def open_text(paths: tuple[str, ...] | None, run: Path) -> Text:
-    """What --data.path names; where it names nothing, what the run kept apart from its data.
+    """Returns the text that --data.path names, or else the validation split of the run's data.
 
     Raises FileNotFoundError for a missing file, ValueError for one without text.
     """
     if paths is None:
-        return own_text(run)
+        return validation_text_of(run)
     if any(path in LANGUAGES for path in paths):
-        return kept_apart(DataConfig(path=paths))
+        return validation_text(DataConfig(path=paths))
     for path in paths:
         require(not is_prepared(path), f"{path} holds tokens and no text; name a text")
     source = Files(paths)
-    files = [span.path for span in source.spans[WHOLE]]
+    files = [span.path for span in source.spans[HELD_OUT]]
     others = f"-and-{len(files) - 1}-more" if len(files) > 1 else ""
     return Text(
         about=", ".join(paths) + (f", {len(files)} files" if len(files) > len(paths) else ""),
-        name=files[0].stem + others, paths=paths, split=WHOLE, source=source,
+        name=files[0].stem + others, paths=paths, split=HELD_OUT, source=source,
     )  # fmt: skip
 
 
-def own_text(run: Path) -> Text:
-    """The validation split of the run's own data."""
+def validation_text_of(run: Path) -> Text:
+    """Returns the validation split of the run's own data.
+
+    Raises FileNotFoundError where that data is missing.
+    """
     data = read_config(run).data
     try:
-        return kept_apart(data)
+        return validation_text(data)
     except FileNotFoundError:
         missing = ", ".join(data.path)
         raise FileNotFoundError(
@@ -108,8 +112,11 @@ def own_text(run: Path) -> Text:
         ) from None
 
 
-def kept_apart(data: DataConfig) -> Text:
-    """The validation split that training with these settings measures."""
+def validation_text(data: DataConfig) -> Text:
+    """Returns the validation split that training with these settings evaluates on.
+
+    Raises ValueError for token shards, which hold no text.
+    """
     for path in data.path:
         require(
             not is_prepared(path),
@@ -118,5 +125,5 @@ def kept_apart(data: DataConfig) -> Text:
         )
     about = f"the validation split of {', '.join(data.path)}"
     return Text(
-        about=about, name=KEPT_APART, paths=data.path, split=KEPT_APART, source=open_source(data)
+        about=about, name=VALIDATION, paths=data.path, split=VALIDATION, source=open_source(data)
     )

@@ -1,4 +1,4 @@
-"""`python main.py evaluate` as a person meets it."""
+"""The command `evaluate`, called as from a shell."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import main
-from evaluation.report import shown
+from evaluation.report import format_figure
 from gpt2 import GPT2Model
 from load_data import Split, evaluation_batches
 from loss import bits_per_byte, head_loss
@@ -34,9 +34,9 @@ ITEMS = {
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder_of_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with texts, items and three runs: by characters, by bpe, and on a world."""
-    folder = tmp_path_factory.mktemp("place")
+    folder = tmp_path_factory.mktemp("evaluate")
     before = Path.cwd()
     os.chdir(folder)
     (folder / "verse.txt").write_text(VERSE, encoding="utf-8")
@@ -66,9 +66,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def inside(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(place)
-    return place
+def inside(folder_of_runs: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(folder_of_runs)
+    return folder_of_runs
 
 
 def result(run: str, name: str) -> dict:
@@ -79,9 +79,9 @@ def result(run: str, name: str) -> dict:
 
 
 @pytest.mark.parametrize("run", ["char", "bpe", "world"])
-def test_without_a_text_the_figure_is_that_of_the_training_log(
+def test_without_a_text_the_loss_equals_that_of_the_training_log(
     run: str, capsys: pytest.CaptureFixture[str]
-):
+) -> None:
     assert main.main(["evaluate", run, "--device", "cpu"]) == 0
     logged = json.loads(Path(run, "metrics.jsonl").read_text().splitlines()[-1])
     figures = result(run, "validation-stride-16")["figures"]
@@ -89,12 +89,12 @@ def test_without_a_text_the_figure_is_that_of_the_training_log(
     assert figures["loss"] == pytest.approx(logged["val_loss"], rel=1e-6)
     assert figures["bits_per_byte"] == pytest.approx(logged["val_bits_per_byte"], rel=1e-6)
     assert figures["floor"] == logged.get("floor_bits_per_byte")
-    said = capsys.readouterr().out
-    assert "the validation split of" in said
-    assert ("above the floor" in said) == (run == "world")
+    output = capsys.readouterr().out
+    assert "the validation split of" in output
+    assert ("above the floor" in output) == (run == "world")
 
 
-def test_whole_files_are_scored_to_the_last_byte(capsys: pytest.CaptureFixture[str]):
+def test_whole_files_are_scored_to_the_last_byte(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["evaluate", "bpe", "--data.path", "other.txt", "verse.txt"]) == 0
     figures = result("bpe", "other-and-1-more-stride-16")["figures"]
     tokenizer, model = Tokenizer.load("bpe"), GPT2Model.load("bpe")
@@ -116,17 +116,17 @@ def test_whole_files_are_scored_to_the_last_byte(capsys: pytest.CaptureFixture[s
     assert "perplexity" in capsys.readouterr().out
 
 
-def test_a_smaller_stride_is_another_measurement_with_a_file_of_its_own():
+def test_each_stride_has_its_own_windows_and_its_own_result_file() -> None:
     for stride in ("16", "8", "1"):
         assert main.main(["evaluate", "char", "--data.path", "other.txt", "--stride", stride]) == 0
-    found = [result("char", f"other-stride-{stride}") for stride in (16, 8, 1)]
-    windows = [one["figures"]["windows"] for one in found]
+    results = [result("char", f"other-stride-{stride}") for stride in (16, 8, 1)]
+    windows = [one["figures"]["windows"] for one in results]
     assert windows == [14, 27, 202]  # of 217 targets: 16 first, then 16, 8 or 1 at a time
-    assert len({one["figures"]["tokens"] for one in found}) == 1
-    assert [one["measure"]["stride"] for one in found] == [16, 8, 1]
+    assert len({one["figures"]["tokens"] for one in results}) == 1
+    assert [one["measure"]["stride"] for one in results] == [16, 8, 1]
 
 
-def test_the_file_says_all_that_repeating_it_takes():
+def test_the_result_file_has_everything_needed_to_repeat_the_measurement() -> None:
     flags = ["--data.path", "other.txt", "--stride", "8", "--batch-size", "3", "--device", "cpu"]
     assert main.main(["evaluate", "char", *flags]) == 0
     found = result("char", "other-stride-8")
@@ -146,14 +146,14 @@ def test_the_file_says_all_that_repeating_it_takes():
     assert result("char", "other-stride-8")["figures"] == again
 
 
-def test_a_world_by_name_has_its_floor():
+def test_a_built_in_world_has_an_entropy_floor_below_the_measured_bits() -> None:
     assert main.main(["evaluate", "bpe", "--data.path", "tiny-world-ru"]) == 0
     found = result("bpe", "validation-stride-16")
     assert 0 < found["figures"]["floor"] < found["figures"]["bits_per_byte"]
     assert found["measure"]["paths"] == ["tiny-world-ru"]
 
 
-def test_bf16_is_near_fp32():
+def test_the_loss_in_bf16_differs_from_fp32_by_less_than_one_percent() -> None:
     losses = []
     for precision in ("fp32", "bf16"):
         flags = ["--data.path", "other.txt", "--precision", precision, "--device", "cpu"]
@@ -166,7 +166,7 @@ def test_bf16_is_near_fp32():
 # Several runs -------------------------------------------------------------------------------
 
 
-def test_runs_are_compared_in_one_table_and_one_picture(capsys: pytest.CaptureFixture[str]):
+def test_runs_are_compared_in_one_table_and_one_picture(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["evaluate", "--compare", "char", "bpe"]) == 0
     table = capsys.readouterr().out.split("\n\n")[1].splitlines()
     assert [line.split()[0] for line in table] == ["run", "char", "bpe"]
@@ -180,13 +180,13 @@ def test_runs_are_compared_in_one_table_and_one_picture(capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize("task", ITEMS)
-def test_a_task_is_scored_compared_and_kept_item_by_item(
+def test_a_task_is_scored_compared_and_written_item_by_item(
     task: str, capsys: pytest.CaptureFixture[str]
-):
+) -> None:
     flags = ["--task", task, f"{task}.jsonl", "--limit", "2", "--compare", "bpe"]
     assert main.main(["evaluate", "char", *flags]) == 0
-    said = capsys.readouterr().out
-    assert "2 items of" in said and "picture" in said
+    output = capsys.readouterr().out
+    assert "2 items of" in output and "picture" in output
     for run in ("char", "bpe"):
         found = result(run, task)
         assert found["figures"]["items"] == 2 and found["measure"]["limit"] == 2
@@ -200,8 +200,8 @@ def test_a_task_is_scored_compared_and_kept_item_by_item(
         assert len(rows[0]["log_probabilities"]) == len(rows[0]["greedy"]) > 0
 
 
-def test_numbers_are_shown_with_four_digits():
-    assert [shown(x) for x in (None, 5, 12345, 0.25, 1234.5)] == [
+def test_figures_have_four_decimals_and_counts_none() -> None:
+    assert [format_figure(x) for x in (None, 5, 12345, 0.25, 1234.5)] == [
         "-",
         "5",
         "12,345",
@@ -210,7 +210,7 @@ def test_numbers_are_shown_with_four_digits():
     ]
 
 
-# What is wrong ------------------------------------------------------------------------------
+# Wrong input --------------------------------------------------------------------------------
 
 WRONG = {
     "no run": ("evaluate", "evaluate needs a run directory; name one, such as runs/tiny"),
@@ -280,18 +280,18 @@ WRONG = {
 @pytest.mark.parametrize(("line", "words"), WRONG.values(), ids=WRONG)
 def test_a_wrong_input_ends_with_one_sentence_and_status_2(
     line: str, words: str, inside: Path, capsys: pytest.CaptureFixture[str]
-):
+) -> None:
     before = contents(inside)
     assert main.main(line.split()) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("error: ") and words in said
-    assert said.count("\n") == 1 and "Traceback" not in said
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and words in error
+    assert error.count("\n") == 1 and "Traceback" not in error
     assert contents(inside) == before
 
 
-def test_without_the_harness_the_sentence_names_the_extra(
+def test_without_the_harness_the_error_names_the_extra_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
+) -> None:
     monkeypatch.setattr("evaluation.measure_harness.PACKAGE", "no_such_package")
     assert main.main(["evaluate", "char", "--harness", "hellaswag"]) == 2
     assert 'pip install -e ".[eval]"' in capsys.readouterr().err

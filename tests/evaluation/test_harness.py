@@ -1,11 +1,12 @@
-"""Scores of tasks against lm-evaluation-harness's own, item by item.
+"""Task scores against those of lm-evaluation-harness, item by item.
 
-Two opinions: the harness with its own Hugging Face model, and the harness with our adapter.
+The harness runs twice: with its own Hugging Face model, and with a run through the adapter.
 """
 
 import json
 import random
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -15,12 +16,15 @@ from oracles.hugging_face import hugging_face_pair
 import main
 from cfg_gpt2 import GPT2Config
 from evaluation.continuations import score_continuations
-from evaluation.items import Answer, answers_of, encode_items
+from evaluation.items import ScoredItem, encode_items, group_by_item
 from evaluation.measure_task import TASKS
-from evaluation.result import Run
+from evaluation.result import Figures, Run
 from tokenizer import Tokenizer
 from training.progress import new_console
 from training.runtime import Runtime
+
+if TYPE_CHECKING:
+    from lm_eval.api.model import TemplateLM  # pyright: ignore[reportMissingImports]
 
 harness = pytest.importorskip(
     "lm_eval", reason='lm-eval is not installed; pip install -e ".[eval]"'
@@ -62,7 +66,7 @@ class Pair:
         )  # fmt: skip
 
     def greedy_word(self, context: str) -> str | None:
-        """The word that the model itself would write, where it writes one within 4 tokens."""
+        """Returns the word that greedy decoding gives, where it gives one within 4 tokens."""
         ids = self.tokenizer.encode(context)[-CONTEXT:]
         text = ""
         for _ in range(4):
@@ -85,7 +89,7 @@ def sentence(dice: random.Random, n_words: int) -> str:
 
 @pytest.fixture(scope="module")
 def lambada_file(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Passages of 1 to 60 words; every other one ends as the model would end it, if it can."""
+    """Passages of 1 to 60 words, of which every other one ends with the greedy word."""
     dice, rows = random.Random(5), []
     for number in range(N_ITEMS):
         context = sentence(dice, dice.randint(1, 60)) if number else ""
@@ -126,9 +130,9 @@ def hellaswag_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_task(folder: Path, name: str, file: Path) -> str:
-    """A task like the harness's own of that name, whose items come from a file -> its name."""
-    own = Path(harness.__file__).parent / "tasks"
-    [source] = own.glob(f"*/{name}.yaml")
+    """Writes a copy of one of the harness's tasks that reads a file, and returns its name."""
+    tasks = Path(harness.__file__).parent / "tasks"
+    [source] = tasks.glob(f"*/{name}.yaml")
     split = {"lambada_openai": "test_split", "hellaswag": "validation_split"}[name]
     settings = {
         "include": str(source), "task": f"local_{name}", "dataset_path": "json",
@@ -140,47 +144,51 @@ def write_task(folder: Path, name: str, file: Path) -> str:
     return f"local_{name}"
 
 
-def models_of(pair: Pair, kind: str) -> object:
-    """The harness's view of Hugging Face's model, or of ours."""
+def model_for_harness(pair: Pair, kind: str) -> "TemplateLM":
+    """Returns the harness's view of Hugging Face's model, or of ours through the adapter."""
     if kind == "hugging face":
-        from lm_eval.models.huggingface import HFLM
+        from lm_eval.models.huggingface import HFLM  # pyright: ignore[reportMissingImports]
 
         tokenizer = pair.hugging_face_tokenizer()
-        return HFLM(
-            pretrained=pair.theirs, tokenizer=tokenizer, max_length=CONTEXT, batch_size=7
-        )  # fmt: skip
+        return HFLM(pretrained=pair.theirs, tokenizer=tokenizer, max_length=CONTEXT, batch_size=7)
     from evaluation.harness import Adapter
 
     run = Run(folder=pair.folder, model=pair.ours, tokenizer=pair.tokenizer)
     return Adapter(run, CPU, new_console())
 
 
-def their_scores(model: object, name: str, file: Path, folder: Path) -> tuple[dict, list[dict]]:
-    """The harness's figures, and what it kept of each item."""
-    from lm_eval.tasks import TaskManager
+def their_scores(
+    model: "TemplateLM", name: str, file: Path, folder: Path
+) -> tuple[dict[str, float], list[dict]]:
+    """Returns the harness's figures, and its record of each item."""
+    from lm_eval.tasks import TaskManager  # pyright: ignore[reportMissingImports]
 
     task = write_task(folder, name, file)
     manager = TaskManager(include_path=str(folder), include_defaults=False)
-    found = harness.simple_evaluate(model, tasks=[task], task_manager=manager, bootstrap_iters=9)
-    samples = sorted(found["samples"][task], key=lambda sample: sample["doc_id"])
-    return found["results"][task], samples
+    results = harness.simple_evaluate(model, tasks=[task], task_manager=manager, bootstrap_iters=9)
+    samples = sorted(results["samples"][task], key=lambda sample: sample["doc_id"])
+    return results["results"][task], samples
 
 
-def our_scores(pair: Pair, name: str, file: Path) -> tuple[dict, list[Answer]]:
+def our_scores(pair: Pair, name: str, file: Path) -> tuple[Figures, list[ScoredItem]]:
     task = TASKS[name]
     items = task.read(file, None)
     requests = encode_items(items, pair.tokenizer, file)
     end = pair.tokenizer.end_of_text
-    found = score_continuations(pair.ours, requests, CPU, end, lambda done: None, batch_size=5)
-    answers = answers_of(items, found)
+    likelihoods = score_continuations(
+        pair.ours, requests, CPU, end, lambda done: None, batch_size=5
+    )
+    answers = group_by_item(items, likelihoods)
     return task.figures(answers), answers
 
 
 @pytest.mark.parametrize("kind", ["hugging face", "adapter"])
-def test_lambada_equals_the_harness_to_the_last_item(
+def test_lambada_scores_equal_those_of_the_harness_for_every_item(
     kind: str, pair: Pair, lambada_file: Path, tmp_path: Path
-):
-    theirs, samples = their_scores(models_of(pair, kind), "lambada_openai", lambada_file, tmp_path)
+) -> None:
+    theirs, samples = their_scores(
+        model_for_harness(pair, kind), "lambada_openai", lambada_file, tmp_path
+    )
     ours, answers = our_scores(pair, "lambada", lambada_file)
     assert len(samples) == len(answers) == N_ITEMS
     for sample, answer in zip(samples, answers, strict=True):
@@ -188,17 +196,19 @@ def test_lambada_equals_the_harness_to_the_last_item(
         [own] = answer.likelihoods
         assert own.log_probability == pytest.approx(log_probability, rel=TOLERANCE)
         assert own.greedy == greedy
-    assert 0.1 < ours["acc"] < 0.9  # else agreement would say little
+    assert ours["acc"] is not None and 0.1 < ours["acc"] < 0.9  # else agreement would say little
     assert ours["acc"] == theirs["acc,none"]
     assert ours["acc_stderr"] == pytest.approx(theirs["acc_stderr,none"])
     assert ours["perplexity"] == pytest.approx(theirs["perplexity,none"], rel=TOLERANCE)
 
 
 @pytest.mark.parametrize("kind", ["hugging face", "adapter"])
-def test_hellaswag_equals_the_harness_to_the_last_item(
+def test_hellaswag_scores_equal_those_of_the_harness_for_every_item(
     kind: str, pair: Pair, hellaswag_file: Path, tmp_path: Path
-):
-    theirs, samples = their_scores(models_of(pair, kind), "hellaswag", hellaswag_file, tmp_path)
+) -> None:
+    theirs, samples = their_scores(
+        model_for_harness(pair, kind), "hellaswag", hellaswag_file, tmp_path
+    )
     ours, answers = our_scores(pair, "hellaswag", hellaswag_file)
     assert len(samples) == len(answers) == N_ITEMS
     for sample, answer in zip(samples, answers, strict=True):
@@ -212,52 +222,57 @@ def test_hellaswag_equals_the_harness_to_the_last_item(
         assert ours[f"{name}_stderr"] == pytest.approx(theirs[f"{name}_stderr,none"])
 
 
-def test_the_adapter_reads_whole_texts_as_the_harness_does(pair: Pair):
-    from lm_eval.api.instance import Instance
+def test_rolling_log_likelihoods_of_the_adapter_equal_those_of_the_harness(pair: Pair) -> None:
+    from lm_eval.api.instance import Instance  # pyright: ignore[reportMissingImports]
 
     dice = random.Random(7)
     texts = [sentence(dice, n) for n in (1, 30, 50, 200)]
     requests = [Instance("loglikelihood_rolling", {}, (text,), i) for i, text in enumerate(texts)]
-    theirs = models_of(pair, "hugging face").loglikelihood_rolling(requests)
-    ours = models_of(pair, "adapter").loglikelihood_rolling(requests)
+    theirs = model_for_harness(pair, "hugging face").loglikelihood_rolling(requests)
+    ours = model_for_harness(pair, "adapter").loglikelihood_rolling(requests)
     assert ours == pytest.approx(theirs, rel=1e-5)  # sums of up to 400 terms
 
 
-def test_the_adapter_writes_what_the_harness_writes(pair: Pair):
-    from lm_eval.api.instance import Instance
+def test_the_adapter_generates_the_same_texts_as_the_harness(pair: Pair) -> None:
+    from lm_eval.api.instance import Instance  # pyright: ignore[reportMissingImports]
 
     dice = random.Random(8)
-    asked = {"until": ["s", "."], "max_gen_toks": 12, "do_sample": False}
+    settings = {"until": ["s", "."], "max_gen_toks": 12, "do_sample": False}
     prompts = [sentence(dice, dice.randint(1, 60)) for _ in range(12)]
     requests = [
-        Instance("generate_until", {}, (prompt, dict(asked)), i) for i, prompt in enumerate(prompts)
+        Instance("generate_until", {}, (prompt, dict(settings)), i)
+        for i, prompt in enumerate(prompts)
     ]
     kinds = ("hugging face", "adapter")
-    both = [models_of(pair, kind).generate_until(requests) for kind in kinds]
+    both = [model_for_harness(pair, kind).generate_until(requests) for kind in kinds]
     # bytes of an unfinished character at the end become one U+FFFD here and several there
     theirs, ours = ([text.rstrip("\ufffd") for text in texts] for texts in both)
     assert ours == theirs
     assert len(set(theirs)) > 3 and len(set(map(len, theirs))) > 2
 
 
-def test_a_setting_that_the_adapter_does_not_know_is_refused(pair: Pair):
-    from lm_eval.api.instance import Instance
+def test_a_generation_setting_that_the_adapter_lacks_is_refused(pair: Pair) -> None:
+    from lm_eval.api.instance import Instance  # pyright: ignore[reportMissingImports]
 
-    asked = {"until": [], "num_beams": 4}
+    settings = {"until": [], "num_beams": 4}
     with pytest.raises(ValueError, match="asks for num_beams"):
-        models_of(pair, "adapter").generate_until([Instance("generate_until", {}, ("a", asked), 0)])
+        model_for_harness(pair, "adapter").generate_until(
+            [Instance("generate_until", {}, ("a", settings), 0)]
+        )
 
 
-def test_the_command_runs_a_task_of_the_harness(pair: Pair, hellaswag_file: Path, tmp_path: Path):
+def test_evaluate_runs_a_task_of_the_harness(
+    pair: Pair, hellaswag_file: Path, tmp_path: Path
+) -> None:
     task = write_task(tmp_path, "hellaswag", hellaswag_file)
     flags = ["--harness", task, "--harness-path", str(tmp_path), "--limit", "9"]
     assert main.main(["evaluate", str(pair.folder), *flags]) == 0
     assert main.main(["evaluate", str(pair.folder), "--harness", "no_such_task"]) == 2
     written = pair.folder / "evaluation" / f"harness-{task}.json"
-    found = json.loads(written.read_text(encoding="utf-8"))["figures"]
+    figures = json.loads(written.read_text(encoding="utf-8"))["figures"]
     flags = ["--task", "hellaswag", str(hellaswag_file), "--limit", "9"]
     assert main.main(["evaluate", str(pair.folder), *flags]) == 0
     written = pair.folder / "evaluation" / "hellaswag.json"
     own = json.loads(written.read_text(encoding="utf-8"))["figures"]
     for name in ("acc", "acc_norm", "acc_norm_stderr"):
-        assert found[f"{task}/{name}"] == pytest.approx(own[name])
+        assert figures[f"{task}/{name}"] == pytest.approx(own[name])

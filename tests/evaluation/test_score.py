@@ -1,4 +1,4 @@
-"""The score of a text against transformers, window by window."""
+"""The score of a text, against transformers window by window."""
 
 import math
 from pathlib import Path
@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cfg_gpt2 import PRESETS, GPT2Config
-from evaluation.score import rows_at_a_time, score_text, scored_loss
+from evaluation.score import rows_per_batch, score_text, scored_loss
 from evaluation.windows import window_batches
+from gpt2 import GPT2Model
 from load_data import Split
 from loss import IGNORE_INDEX
 from tokenizer import Tokenizer
@@ -24,29 +25,29 @@ SHAKESPEARE = SHARED / "corpora" / "tinyshakespeare.txt"
 needs_shared = pytest.mark.skipif(
     not SHAKESPEARE.exists(), reason="the corpora lie outside the repository, in ../shared"
 )
-TOLERANCE = 1e-4  # in nats a token; fp32 rounding in logits of some units is a tenth of it
+TOLERANCE = 1e-4  # in nats per token; fp32 rounding in logits of some units is a tenth of it
 
 
 def direct_losses(
     theirs: nn.Module, ids: Tensor, context_length: int, stride: int
 ) -> list[tuple[float, int]]:
-    """The common recipe for transformers: (nats, targets scored) of window after window."""
-    found, scored_until = [], 0
+    """Returns (nats, targets scored) of each window, by the common recipe for transformers."""
+    results, scored_until = [], 0
     for begin in range(0, len(ids), stride):
-        end = min(begin + context_length, len(ids) - 1)  # of the inputs; targets lie one behind
+        end = min(begin + context_length, len(ids) - 1)  # of the inputs; targets are shifted by one
         with torch.no_grad():
             logits = theirs(ids[None, begin:end]).logits[0]
         losses = F.cross_entropy(logits, ids[begin + 1 : end + 1], reduction="none")
         new = losses[scored_until - begin :]
-        found.append((new.double().sum().item(), len(new)))
+        results.append((new.double().sum().item(), len(new)))
         scored_until = end
         if end == len(ids) - 1:
-            return found
+            return results
     raise AssertionError("the windows do not reach the end")
 
 
 def assert_equal_window_by_window(config: GPT2Config, ids: list[int], strides: list[int]) -> None:
-    """ids: one document between two end-of-text tokens, which are its first and last."""
+    """ids is one document between two end-of-text tokens."""
     ours, theirs = hugging_face_pair(config)
     split = Split(np.array(ids, dtype=np.uint16), 1000)
     for stride in strides:
@@ -54,10 +55,10 @@ def assert_equal_window_by_window(config: GPT2Config, ids: list[int], strides: l
         batches = window_batches(split, config.context_length, stride, 1, ids[0])
         with torch.inference_mode():
             own = [scored_loss(ours, ours.hidden_states(x), y) for x, y in batches]
-        # neighbours are sorted by length, and the last window may be shorter
+        # windows are bucketed by length, and the last one may be shorter
         alone = sorted((int(count), nats.item() / int(count)) for nats, count in own)
-        wanted = sorted((count, nats / count) for nats, count in direct)
-        for (n, loss), (count, expected) in zip(alone, wanted, strict=True):
+        direct_means = sorted((count, nats / count) for nats, count in direct)
+        for (n, loss), (count, expected) in zip(alone, direct_means, strict=True):
             assert n == count
             assert loss == pytest.approx(expected, abs=TOLERANCE)
         score = score_text(ours, split, ids[0], stride, CPU, lambda done: None)
@@ -68,7 +69,7 @@ def assert_equal_window_by_window(config: GPT2Config, ids: list[int], strides: l
         assert score.perplexity == pytest.approx(math.exp(score.nats / score.n_tokens))
 
 
-def test_every_stride_equals_transformers():
+def test_losses_at_every_stride_equal_those_of_transformers() -> None:
     config = GPT2Config(
         vocab_size=97, context_length=64, n_layer=2, n_head=2, n_embd=32, dropout=0.0
     )
@@ -84,25 +85,25 @@ def shakespeare(n_tokens: int | None) -> list[int]:
 
 
 @needs_shared
-def test_strides_1024_512_256_equal_transformers_on_shakespeare():
+def test_losses_on_shakespeare_at_three_strides_equal_those_of_transformers() -> None:
     config = GPT2Config(n_layer=1, n_head=2, n_embd=16, dropout=0.0)
     assert_equal_window_by_window(config, shakespeare(1700), [1024, 512, 256])
 
 
 @needs_shared
 @pytest.mark.slow
-def test_all_of_shakespeare_equals_transformers_window_by_window():
+def test_losses_on_all_of_shakespeare_equal_those_of_transformers() -> None:
     config = GPT2Config(n_layer=2, n_head=2, n_embd=32, dropout=0.0)
     assert_equal_window_by_window(config, shakespeare(None), [1024, 512, 256])
 
 
 @needs_shared
 @pytest.mark.slow
-def test_gpt2_in_full_size_equals_transformers_window_by_window():
+def test_losses_of_full_size_gpt2_equal_those_of_transformers() -> None:
     assert_equal_window_by_window(PRESETS["gpt2"], shakespeare(6000), [1024, 512, 256])
 
 
-def small_model() -> tuple[nn.Module, Split]:
+def small_model() -> tuple[GPT2Model, Split]:
     config = GPT2Config(
         vocab_size=50, context_length=16, n_layer=1, n_head=1, n_embd=8, dropout=0.5
     )
@@ -111,7 +112,7 @@ def small_model() -> tuple[nn.Module, Split]:
     return ours, Split(np.array([7, *stream, 7], dtype=np.uint16), 100)
 
 
-def test_the_batch_size_does_not_change_the_score():
+def test_the_batch_size_does_not_change_the_score() -> None:
     model, split = small_model()
     scores = [
         score_text(model, split, 7, 5, CPU, lambda done: None, batch_size=size)
@@ -121,14 +122,14 @@ def test_the_batch_size_does_not_change_the_score():
     assert len({(score.n_tokens, score.n_windows) for score in scores}) == 1
 
 
-def test_progress_goes_up_to_all_tokens():
+def test_reported_progress_rises_to_all_tokens() -> None:
     model, split = small_model()
-    seen: list[int] = []
-    score_text(model, split, 7, 5, CPU, seen.append, batch_size=4)
-    assert seen == sorted(set(seen)) and seen[-1] == len(split.tokens) - 1
+    reported: list[int] = []
+    score_text(model, split, 7, 5, CPU, reported.append, batch_size=4)
+    assert reported == sorted(set(reported)) and reported[-1] == len(split.tokens) - 1
 
 
-def test_only_scored_positions_take_the_output_layer(monkeypatch: pytest.MonkeyPatch):
+def test_only_scored_positions_take_the_output_layer(monkeypatch: pytest.MonkeyPatch) -> None:
     model, split = small_model()
     rows = []
 
@@ -141,7 +142,7 @@ def test_only_scored_positions_take_the_output_layer(monkeypatch: pytest.MonkeyP
     assert sum(rows) == score.n_tokens == len(split.tokens) - 1
 
 
-def test_a_model_that_has_diverged_is_refused():
+def test_a_model_that_gives_nan_is_refused() -> None:
     model, split = small_model()
     with torch.no_grad():
         model.final_norm.weight[0] = math.nan
@@ -149,7 +150,7 @@ def test_a_model_that_has_diverged_is_refused():
         score_text(model, split, 7, 16, CPU, lambda done: None)
 
 
-def test_as_many_rows_are_computed_together_as_keep_the_device_busy():
-    assert rows_at_a_time(1024, CPU) == 4
-    assert rows_at_a_time(100_000, CPU) == 1
-    assert rows_at_a_time(1024, Runtime(torch.device("cuda"), torch.float32)) == 64
+def test_a_batch_has_as_many_rows_as_the_device_needs() -> None:
+    assert rows_per_batch(1024, CPU) == 4
+    assert rows_per_batch(100_000, CPU) == 1
+    assert rows_per_batch(1024, Runtime(torch.device("cuda"), torch.float32)) == 64

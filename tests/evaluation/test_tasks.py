@@ -1,4 +1,4 @@
-"""LAMBADA and HellaSwag without the harness: reading, cleaning, scoring, and what is refused."""
+"""LAMBADA and HellaSwag without the harness: reading, cleaning, scoring, and wrong files."""
 
 import json
 import math
@@ -17,7 +17,7 @@ from evaluation.continuations import (
     likelihoods,
     score_continuations,
 )
-from evaluation.items import Answer, Item, encode_items, require_room, standard_error
+from evaluation.items import Item, ScoredItem, encode_items, require_fit, standard_error
 from evaluation.measure_task import TASKS
 from tokenizer import Tokenizer, UnseenCharacter
 from training.runtime import Runtime
@@ -39,7 +39,7 @@ def written(tmp_path: Path, *rows: object) -> Path:
 # Continuations ------------------------------------------------------------------------------
 
 
-def test_log_probabilities_and_greediness_equal_transformers():
+def test_log_probabilities_and_greedy_flags_equal_those_of_transformers() -> None:
     config = GPT2Config(
         vocab_size=30, context_length=12, n_layer=2, n_head=2, n_embd=16, dropout=0.0
     )
@@ -49,7 +49,7 @@ def test_log_probabilities_and_greediness_equal_transformers():
     requests = [
         Request(*(torch.randint(30, (n,), generator=dice).tolist() for n in pair)) for pair in sizes
     ]
-    for i, request in enumerate(requests):  # every other one is what the model would write
+    for i, request in enumerate(requests):  # every other one is the greedy continuation
         if i % 2 == 0:
             ids = list(request.context)
             for _ in request.continuation:
@@ -57,9 +57,9 @@ def test_log_probabilities_and_greediness_equal_transformers():
                     ids.append(int(theirs(torch.tensor([ids[-12:]])).logits[0, -1].argmax()))
             requests[i] = Request(request.context, ids[len(request.context) :])
     for batch_size in (None, 1, 3):
-        seen: list[int] = []
-        found = score_continuations(ours, requests, CPU, 0, seen.append, batch_size)
-        assert seen[-1] == len(requests)
+        reported: list[int] = []
+        found = score_continuations(ours, requests, CPU, 0, reported.append, batch_size)
+        assert reported[-1] == len(requests)
         for (context, ids), (log_probability, greedy) in zip(requests, found, strict=True):
             row = (context + ids)[-13:]
             with torch.no_grad():
@@ -71,7 +71,9 @@ def test_log_probabilities_and_greediness_equal_transformers():
     assert {likelihood.greedy for likelihood in found} == {True, False}
 
 
-def test_logits_in_parts_change_nothing(monkeypatch: pytest.MonkeyPatch):
+def test_likelihoods_do_not_depend_on_how_many_logits_are_held_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     config = GPT2Config(vocab_size=30, context_length=12, n_layer=1, n_head=1, n_embd=8)
     ours, _ = hugging_face_pair(config)
     hidden_states = torch.randn(3, 5, 8, generator=torch.manual_seed(2))
@@ -84,16 +86,16 @@ def test_logits_in_parts_change_nothing(monkeypatch: pytest.MonkeyPatch):
     assert [greedy for _, greedy in in_parts] == [greedy for _, greedy in whole]
 
 
-def test_a_model_that_has_diverged_is_refused():
+def test_a_model_that_gives_nan_is_refused() -> None:
     config = GPT2Config(vocab_size=30, context_length=12, n_layer=1, n_head=1, n_embd=8)
     ours, _ = hugging_face_pair(config)
     with torch.no_grad():
-        ours.final_norm.bias[0] = math.nan
+        ours.get_parameter("final_norm.bias")[0] = math.nan
     with pytest.raises(ValueError, match="nan for probabilities"):
         score_continuations(ours, [Request([1], [2])], CPU, 0, lambda done: None)
 
 
-def test_white_space_behind_the_context_belongs_to_the_continuation():
+def test_white_space_at_the_end_of_a_context_belongs_to_the_continuation() -> None:
     tokenizer = Tokenizer.train(["the cat sat\n on the mat "] * 20, 290)
     end = tokenizer.end_of_text
     pairs = [("the cat \n", " sat"), ("", " sat"), (" ", "sat"), ("the cat", " sat")]
@@ -117,21 +119,27 @@ def test_white_space_behind_the_context_belongs_to_the_continuation():
         ("a b ", "a b", " "),
     ],
 )
-def test_the_last_word_is_what_follows_the_last_space(text: str, context: str, word: str):
-    item = lambada.last_word(3, lambada.Passage(text))
+def test_the_last_word_of_a_passage_follows_the_last_space(
+    text: str, context: str, word: str
+) -> None:
+    item = lambada.parse_passage(3, lambada.Passage(text))
     assert item == Item(line=3, context=context, continuations=[word], answer=0)
     # the harness's template, in Python
     assert (context, word) == (" ".join(text.split(" ")[:-1]), " " + text.split(" ")[-1])
 
 
-def answer_of(*scores: float, ways: list[str], right: int = 0, greedy: bool = False) -> Answer:
-    item = Item(line=1, context="", continuations=ways, answer=right)
-    return Answer(item=item, likelihoods=[Likelihood(score, greedy) for score in scores])
+def scored_item(
+    *scores: float, continuations: list[str], right: int = 0, greedy: bool = False
+) -> ScoredItem:
+    item = Item(line=1, context="", continuations=continuations, answer=right)
+    return ScoredItem(item=item, likelihoods=[Likelihood(score, greedy) for score in scores])
 
 
-def test_lambada_by_hand():
-    answers = [answer_of(math.log(p), ways=[" x"], greedy=p > 0.4) for p in (0.5, 0.25, 0.125)]
-    found = lambada.figures(answers)
+def test_lambada_figures_equal_those_computed_by_hand() -> None:
+    scored_items = [
+        scored_item(math.log(p), continuations=[" x"], greedy=p > 0.4) for p in (0.5, 0.25, 0.125)
+    ]
+    found = lambada.figures(scored_items)
     assert found["items"] == 3
     assert found["perplexity"] == pytest.approx(4.0)  # the geometric mean of 2, 4 and 8
     assert found["acc"] == pytest.approx(1 / 3)
@@ -139,37 +147,41 @@ def test_lambada_by_hand():
     assert found["acc_stderr"] == pytest.approx((1 / 3) ** 0.5 / 3**0.5)
 
 
-def test_a_single_item_has_no_standard_error():
+def test_a_single_item_has_no_standard_error() -> None:
     assert standard_error([True]) is None
 
 
 # HellaSwag ----------------------------------------------------------------------------------
 
 
-def test_hellaswag_is_cleaned_of_the_marks_of_wikihow(tmp_path: Path):
+def test_hellaswag_texts_lose_the_marks_of_wikihow(tmp_path: Path) -> None:
     [item] = TASKS["hellaswag"].read(written(tmp_path, SCENE), None)
     assert item.context == "Sailing:  How to sail. Look for a boat. Then he".replace("  ", " ")
     assert item.continuations == [" goes  on.", " sinks.", " flies.", " "]
     assert item.answer == 1
 
 
-def test_choices_by_hand():
-    ways = [" 1234567890", " 12", " "]
-    by_length = answer_of(-10.0, -4.0, -1.0, ways=ways)  # -1.0, -2.0, and nothing to divide by
-    assert hellaswag.likeliest(by_length) == 2
-    assert hellaswag.likeliest_by_length(by_length) == 0
-    found = hellaswag.figures([by_length, answer_of(-3.0, -2.0, -9.0, ways=ways, right=1)])
+def test_hellaswag_choices_and_accuracies_equal_those_by_hand() -> None:
+    continuations = [" 1234567890", " 12", " "]
+    by_length = scored_item(
+        -10.0, -4.0, -1.0, continuations=continuations
+    )  # -1.0, -2.0, and nothing to divide by
+    assert hellaswag.argmax_choice(by_length) == 2
+    assert hellaswag.argmax_choice_by_length(by_length) == 0
+    found = hellaswag.figures(
+        [by_length, scored_item(-3.0, -2.0, -9.0, continuations=continuations, right=1)]
+    )
     assert found["items"] == 2
     assert (found["acc"], found["acc_norm"]) == (0.5, 0.5)
     assert found["acc_norm_stderr"] == pytest.approx(0.5)
 
 
-def test_length_is_counted_in_characters_not_in_bytes():
-    answer = answer_of(-4.0, -3.9, ways=[" éééé", " abcd"])
-    assert hellaswag.likeliest_by_length(answer) == 1
+def test_the_length_of_an_ending_is_counted_in_characters() -> None:
+    scored = scored_item(-4.0, -3.9, continuations=[" éééé", " abcd"])
+    assert hellaswag.argmax_choice_by_length(scored) == 1
 
 
-def test_a_label_may_be_a_string(tmp_path: Path):
+def test_a_hellaswag_label_may_be_a_string(tmp_path: Path) -> None:
     [item] = TASKS["hellaswag"].read(written(tmp_path, SCENE | {"label": "2"}), None)
     assert item.answer == 2
 
@@ -191,7 +203,9 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("task", "row", "words"), WRONG.values(), ids=WRONG)
-def test_a_wrong_line_is_named_by_its_number(task: str, row: object, words: str, tmp_path: Path):
+def test_a_wrong_line_is_named_by_its_number(
+    task: str, row: object, words: str, tmp_path: Path
+) -> None:
     first = {"lambada": {"text": "a b"}, "hellaswag": SCENE}[task]
     file = written(tmp_path, first, row)
     with pytest.raises(ValueError, match=r"items\.jsonl, line 2: ") as caught:
@@ -200,37 +214,37 @@ def test_a_wrong_line_is_named_by_its_number(task: str, row: object, words: str,
     assert len(TASKS[task].read(file, 1)) == 1  # what is behind the limit is not looked at
 
 
-def test_bytes_that_are_no_utf8_are_named_by_their_line(tmp_path: Path):
+def test_a_line_that_is_not_utf8_is_named_by_its_number(tmp_path: Path) -> None:
     file = tmp_path / "items.jsonl"
     file.write_bytes('{"text": "a b"}\n{"text": "мама мыла"}\n'.encode("cp1251"))
     with pytest.raises(ValueError, match="line 2: Invalid JSON"):
         TASKS["lambada"].read(file, None)
 
 
-def test_a_byte_order_mark_and_empty_lines_are_passed_over(tmp_path: Path):
+def test_a_byte_order_mark_and_empty_lines_are_skipped(tmp_path: Path) -> None:
     file = tmp_path / "items.jsonl"
     file.write_bytes(b'\xef\xbb\xbf{"text": "a b"}\r\n\r\n{"text": "c d"}\r\n')
     assert [item.line for item in TASKS["lambada"].read(file, None)] == [1, 3]
 
 
-def test_a_file_without_items_is_refused(tmp_path: Path):
+def test_a_file_without_items_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="has no items"):
         TASKS["lambada"].read(written(tmp_path, "", ""), None)
     with pytest.raises(FileNotFoundError, match=r"no\.jsonl does not exist"):
         TASKS["lambada"].read(tmp_path / "no.jsonl", None)
 
 
-def test_a_character_that_the_tokenizer_does_not_know_is_named_with_its_line(tmp_path: Path):
+def test_a_character_unknown_to_the_tokenizer_is_reported_with_its_line(tmp_path: Path) -> None:
     file = written(tmp_path, {"text": "a b"}, {"text": "b é a"})
     tokenizer = Tokenizer.characters(["ab "])
     with pytest.raises(UnseenCharacter, match=r"'é' .* of what is read of .*, line 2, is not"):
         encode_items(TASKS["lambada"].read(file, None), tokenizer, file)
 
 
-def test_a_continuation_that_the_context_cannot_hold_is_refused(tmp_path: Path):
+def test_a_continuation_that_the_context_cannot_hold_is_refused(tmp_path: Path) -> None:
     file = written(tmp_path, {"text": "a b"}, {"text": "a bbb"})
     items = TASKS["lambada"].read(file, None)
     requests = encode_items(items, Tokenizer.characters(["ab "]), file)
-    require_room(items, requests, 4, file)
+    require_fit(items, requests, 4, file)
     with pytest.raises(ValueError, match=r"line 2: a continuation has 4 tokens .* context 3;"):
-        require_room(items, requests, 3, file)
+        require_fit(items, requests, 3, file)

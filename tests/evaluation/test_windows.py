@@ -1,4 +1,4 @@
-"""The sliding window: what is scored, what is seen, and what it costs."""
+"""The sliding window: which targets are scored, and with how much context."""
 
 from itertools import pairwise
 
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.stream import document_boundaries
-from evaluation.windows import slide, window_batches
+from evaluation.windows import ScoredWindow, sliding_windows, window_batches
 from load_data import Split, evaluation_batches, split_at_documents
 from loss import IGNORE_INDEX
 
@@ -25,9 +25,9 @@ def stream_of(*lengths: int) -> np.ndarray:
     return np.array(stream, dtype=np.uint16)
 
 
-def windows_of(stream: np.ndarray, context_length: int, stride: int) -> list[tuple[int, int, int]]:
+def windows_of(stream: np.ndarray, context_length: int, stride: int) -> list[ScoredWindow]:
     boundaries = document_boundaries(stream, END)
-    return [tuple(w) for w in slide(boundaries, len(stream), context_length, stride)]
+    return list(sliding_windows(boundaries, len(stream), context_length, stride))
 
 
 streams = st.lists(st.integers(1, 40), min_size=1, max_size=8).map(lambda n: stream_of(*n))
@@ -36,9 +36,9 @@ strides = st.integers(1, 12).flatmap(lambda n: st.tuples(st.integers(1, n), st.j
 
 @settings(deadline=None)
 @given(streams, strides)
-def test_every_target_is_scored_once_with_as_much_context_as_promised(
+def test_every_target_is_scored_once_with_at_least_context_minus_stride_tokens_before_it(
     stream: np.ndarray, sizes: tuple[int, int]
-):
+) -> None:
     stride, context_length = sizes
     scored = []
     boundaries = set(document_boundaries(stream, END).tolist())
@@ -53,7 +53,9 @@ def test_every_target_is_scored_once_with_as_much_context_as_promised(
 
 @settings(deadline=None)
 @given(streams, st.integers(1, 60))
-def test_side_by_side_they_are_the_windows_of_training(stream: np.ndarray, context_length: int):
+def test_with_stride_equal_to_context_windows_are_those_of_training(
+    stream: np.ndarray, context_length: int
+) -> None:
     boundaries = document_boundaries(stream, END)
     trained = list(split_at_documents(boundaries, 0, len(stream), context_length))
     found = windows_of(stream, context_length, context_length)
@@ -61,20 +63,22 @@ def test_side_by_side_they_are_the_windows_of_training(stream: np.ndarray, conte
     assert all(begin == before for begin, before, _ in found)
 
 
-def test_one_long_text_by_hand():
+def test_windows_of_one_long_text_equal_those_by_hand() -> None:
     assert windows_of(stream_of(9), 4, 4) == [(0, 0, 4), (4, 4, 8), (8, 8, 10)]
     assert windows_of(stream_of(9), 4, 3) == [(0, 0, 4), (3, 4, 7), (6, 7, 10)]
     expected = [(0, 0, 4), (1, 4, 5), (2, 5, 6), (3, 6, 7), (4, 7, 8), (5, 8, 9), (6, 9, 10)]
     assert windows_of(stream_of(9), 4, 1) == expected
 
 
-def test_a_window_ends_with_the_last_document_that_it_holds():
+def test_a_window_ends_at_the_last_document_end_that_it_reaches() -> None:
     found = windows_of(stream_of(2, 2, 9, 1), 7, 4)
     assert found == [(0, 0, 6), (6, 6, 13), (10, 13, 16), (16, 16, 18)]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
-def test_batches_hold_each_windows_tokens_and_only_the_targets_that_are_scored(batch_size: int):
+def test_batches_hold_the_tokens_and_only_the_scored_targets_of_each_window(
+    batch_size: int,
+) -> None:
     stream = stream_of(30, 3, 17)
     windows = windows_of(stream, 12, 5)
     expected = {
@@ -88,16 +92,17 @@ def test_batches_hold_each_windows_tokens_and_only_the_targets_that_are_scored(b
             assert (places.diff() == 1).all()
             values = wanted[places].tolist()
             [(begin, stop)] = [
-                span for span, scored in expected.items()
+                span
+                for span, scored in expected.items()
                 if scored == values and row[: span[1] - span[0]] == stream[slice(*span)].tolist()
-            ]  # fmt: skip
+            ]
             assert int(places[-1]) == stop - begin - 1
             seen.append((begin, stop))
     assert sorted(seen) == sorted(expected)
     assert all(a < b for a, b in pairwise(sorted(seen)))
 
 
-def test_batches_side_by_side_are_the_batches_of_validation():
+def test_with_stride_equal_to_context_batches_are_those_of_validation() -> None:
     split = Split(stream_of(30, 3, 17, 4, 4, 9), 1)
     ours = window_batches(split, 12, 12, 3, END)
     theirs = evaluation_batches(split, 12, 3, END)
