@@ -7,14 +7,12 @@ Previous: estimate.py.
 import json
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
 from diagnostics.plan.estimate import BYTES_PER_TOKEN, RESERVED, TOKENS_PER_PARAMETER, Plan
 from diagnostics.plan.settings import read_plan_command
 from diagnostics.plan.speed import GIGA
 from training.flops import parameters
-from training.progress import new_console
+from training.progress import new_console, show_table
 
 
 def plan(arguments: list[str]) -> int:
@@ -28,7 +26,7 @@ def plan(arguments: list[str]) -> int:
         print(json.dumps(record))
         return 0
     console = new_console()
-    show(console, table(result))
+    show_table(console, ("", ""), table(result))
     console.print("\n" + summary(result))
     for line in assumptions(result):
         console.print(f"  {line}")
@@ -100,19 +98,6 @@ def table(plan: Plan) -> list[tuple[str, str]]:
         f"text; {gigabytes(plan.checkpoint_bytes)} per checkpoint with model.safetensors"
     )
     return [*rows, ("disk", disk)]
-
-
-def show(console: Console, rows: list[tuple[str, str]]) -> None:
-    """Prints the rows as a table on a terminal, as plain lines elsewhere."""
-    if console.is_terminal:
-        grid = Table("", "")
-        for row in rows:
-            grid.add_row(*row)
-        console.print(grid)
-        return
-    width = max(len(name) for name, _ in rows)
-    for name, value in rows:
-        console.print(f"{name.ljust(width)}  {value}")
 
 
 def summary(plan: Plan) -> str:

@@ -15,7 +15,6 @@ from typing import Literal
 
 import tyro
 from rich.console import Console
-from rich.table import Table
 
 from cfg_gpt2 import TrainConfig, require
 from commands.flags import parse_flags
@@ -32,7 +31,7 @@ from diagnostics.verify.checks import (
 )
 from diagnostics.verify.model_under_test import ModelUnderTest, model_of_run, small_model
 from training.choose_runtime import choose_runtime
-from training.progress import Bar, new_console
+from training.progress import Bar, new_console, show_table
 
 CHECKS = [
     Check("fused", "fused attention", "the formula", attention.fused),
@@ -98,7 +97,9 @@ def verify(arguments: list[str]) -> int:
     if command.json:
         print("\n".join(json.dumps(asdict(row)) for row in rows))
     else:
-        show(console, rows)
+        heading = ("", "fast path", "reference", "difference", "bound", "reason")
+        show_table(console, heading, [cells(row) for row in rows])
+        console.print(summary(rows))
     return int(any(row.status == "FAIL" for row in rows))
 
 
@@ -111,23 +112,6 @@ def run_checks(checks: list[Check], under_test: ModelUnderTest, console: Console
             rows.append(run_check(check, under_test))
         bar.move(len(rows))
     return rows
-
-
-def show(console: Console, rows: list[Row]) -> None:
-    """Prints the rows as a table on a terminal, as plain lines elsewhere."""
-    heading = ("", "fast path", "reference", "difference", "bound", "reason")
-    lines = [cells(row) for row in rows]
-    if console.is_terminal:
-        table = Table(*heading)
-        for line in lines:
-            table.add_row(*line)
-        console.print(table)
-    else:
-        widths = [max(map(len, column)) for column in zip(heading, *lines, strict=True)]
-        for line in (heading, *lines):
-            padded = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
-            console.print("  ".join(padded).rstrip())
-    console.print(summary(rows))
 
 
 def cells(row: Row) -> tuple[str, ...]:
