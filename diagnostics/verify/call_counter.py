@@ -62,6 +62,15 @@ class CallCounter(TorchFunctionMode):
         if self.n_int8 != n_calls:
             raise NotExercised(f"the int8 kernel ran in {self.n_int8} of {n_calls} calls")
 
+    def require_native_step(self, n_tokens: int) -> None:
+        """Raises NotExercised unless n_tokens tokens were computed without PyTorch's attention."""
+        n_calls = self.n_fused + self.n_explicit
+        if n_calls or self.n_tokens != n_tokens:
+            raise NotExercised(
+                f"the native step computed {n_tokens} tokens only with {n_calls} calls of "
+                "PyTorch's attention"
+            )
+
     def require_tokens(self, n_tokens: int) -> None:
         """Raises NotExercised unless exactly n_tokens tokens went through the model."""
         if self.n_tokens != n_tokens:

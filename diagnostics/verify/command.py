@@ -26,6 +26,8 @@ from diagnostics.verify.checks import (
     cache,
     export,
     generation,
+    native,
+    preparation,
     quantization,
     training,
 )
@@ -58,6 +60,10 @@ CHECKS = [
     Check("device", "this device", "the CPU", backends.other_device),
     Check("int8", "int8 weights", "fp32 weights", quantization.int8_weights),
     Check("int8-kernel", "int8 kernel, few rows", "dequantized", quantization.int8_kernel),
+    Check("native", "native step", "whole text, no cache", native.fp32_step),
+    Check("native-bf16", "native step, bf16 weights", "the same in fp32", native.bf16_step),
+    Check("native-int8", "native step, int8 weights", "dequantized", native.int8_step),
+    Check("word-cache", "word cache of prepare", "the tokenizer", preparation.word_cache),
     Check("exported", "exported, in transformers", "the run itself", export.exported_model),
     Check("spelled", "exported tokenizer", "the run's own", export.exported_tokenizer),
 ]

@@ -1,8 +1,9 @@
-"""verify passes on an intact model; a path that is broken on purpose fails in the rows of its name.
+"""verify passes on an intact program; a fast path fault on purpose fails in the rows of its name.
 
-Each break is put into the program itself, from outside, and the whole command runs.
+Each fault is put into the program itself, from outside, and the whole command runs.
 """
 
+import ctypes
 import json
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -25,6 +26,8 @@ from generation import SamplingConfig, stream
 from gpt2 import GPT2Model
 from layer_norm import LayerNorm
 from multiheadattention import KVCache, MultiHeadAttention
+from native import compiled
+from preparation.word_cache import WordCache
 from pretrained import hugging_face
 from pretrained.names import WeightName, name_table
 from quantization import int8
@@ -46,7 +49,7 @@ def verify(
     small: ModelUnderTest, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Verify:
     """`verify` with some checks, or the quick ones -> the exit status and the rows by name."""
-    # a copy has computed nothing yet: what a break does to the formula itself would show
+    # a copy has no cached logits: a fault that reaches the formula itself would show
     monkeypatch.setattr("diagnostics.verify.command.small_model", lambda device: replace(small))
 
     def run(*only: str) -> tuple[int, Rows]:
@@ -71,8 +74,8 @@ def test_an_intact_program_passes(verify: Verify) -> None:
     assert (status, failed(rows)) == (0, set())
     assert list(rows) == QUICK
     absent = {name for name, row in rows.items() if row["status"] == "skipped"}
-    # the last two need a package that a machine may lack
-    assert absent <= {"bf16-fused", "device", "exported", "spelled"}
+    # the last ones need a package or a C++ compiler that a machine may lack
+    assert absent <= {"bf16-fused", "device", "exported", "spelled"} | NATIVE
     for row in rows.values():
         assert row["why"]
 
@@ -135,7 +138,7 @@ def test_a_wrong_input_ends_with_one_sentence_and_status_2(
     assert not said.out
 
 
-# Broken on purpose --------------------------------------------------------------------------
+# Faults on purpose ---------------------------------------------------------------------------
 
 
 def a_mask_off_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,8 +170,13 @@ def a_cache_that_writes_one_slot_late(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(KVCache, "append", late)
 
 
-def old_keys_that_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    append = KVCache.append
+def a_cache_that_keeps_old_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cache_type in (KVCache, RaggedKVCache):
+        keep_old_keys(monkeypatch, cache_type)
+
+
+def keep_old_keys(monkeypatch: pytest.MonkeyPatch, cache_type: type[KVCache]) -> None:
+    append = cache_type.append
 
     def keep_old(self: KVCache, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Writes only where nothing has been written."""
@@ -178,10 +186,10 @@ def old_keys_that_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         keys.copy_(torch.where(written == 0, keys, written))
         return keys, values
 
-    monkeypatch.setattr(KVCache, "append", keep_old)
+    monkeypatch.setattr(cache_type, "append", keep_old)
 
 
-def padding_that_can_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+def padding_that_is_attended_to(monkeypatch: pytest.MonkeyPatch) -> None:
     mask = RaggedKVCache.mask
 
     def see_everything(self: RaggedKVCache, n_new: int) -> Tensor | None:
@@ -198,26 +206,26 @@ def a_stream_that_drops_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generation, "stream", drop_one)
 
 
-def a_stream_that_comes_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def a_stream_that_comes_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     def hold_back(model: GPT2Model, prompt: list[int], config: SamplingConfig) -> Iterator[int]:
         yield from list(stream(model, prompt, config))
 
     monkeypatch.setattr(generation, "stream", hold_back)
 
 
-def a_matrix_exported_unturned(monkeypatch: pytest.MonkeyPatch) -> None:
+def a_matrix_exported_without_transposing(monkeypatch: pytest.MonkeyPatch) -> None:
     def forget_one(n_layer: int) -> list[WeightName]:
         # it is square, so that its shape gives nothing away
-        unturned = "blocks.1.attention.out_proj.weight"
+        untransposed = "blocks.1.attention.out_proj.weight"
         return [
-            replace(name, transposed=name.transposed and name.own != unturned)
+            replace(name, transposed=name.transposed and name.own != untransposed)
             for name in name_table(n_layer)
         ]
 
     monkeypatch.setattr(hugging_face, "name_table", forget_one)
 
 
-def products_coarser_than_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+def matmuls_coarser_than_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
     forward = LayerNorm.forward
 
     def coarse(self: LayerNorm, x: Tensor) -> Tensor:
@@ -251,7 +259,7 @@ def int8_weights_rounded_down(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(int8, "quantize_rows", down)
 
 
-def int8_rows_with_their_neighbours_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+def int8_rows_with_the_next_rows_scale(monkeypatch: pytest.MonkeyPatch) -> None:
     forward = Int8Linear.forward
 
     def shifted(self: Int8Linear, x: Tensor) -> Tensor:
@@ -270,87 +278,162 @@ def an_int8_kernel_that_misses_a_column(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(torch, "_weight_int8pack_mm", short)
 
 
-@dataclass(frozen=True)
-class Break:
-    """Put into the program from outside: the rows that have to show it, and some beside them."""
+def a_native_step_with_a_larger_eps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "EPS", 0.1)
 
-    put_in: Callable[[pytest.MonkeyPatch], None]
-    fails: set[str]
-    passes: set[str]
+
+def a_native_step_one_position_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    change_native_step(monkeypatch, one_position_early)
+
+
+def one_position_early(work: compiled.TokenPointers) -> None:
+    positions = (ctypes.c_int64 * work.n_tokens).from_address(work.positions)
+    positions[:] = [max(0, position - 1) for position in positions]
+
+
+def a_native_step_that_takes_every_row_for_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    change_native_step(monkeypatch, all_in_the_first_row)
+
+
+def all_in_the_first_row(work: compiled.TokenPointers) -> None:
+    rows = (ctypes.c_int64 * work.n_tokens).from_address(work.rows)
+    rows[:] = [0] * len(rows)
+
+
+def change_native_step(
+    monkeypatch: pytest.MonkeyPatch, change: Callable[[compiled.TokenPointers], None]
+) -> None:
+    """Lets `change` change the arguments of every native step, before the step runs."""
+    library = compiled.library
+
+    class Changed:
+        def __getattr__(self, name: str) -> Callable[..., None]:
+            step = getattr(library(), name)
+
+            def changed(model: object, work: object, n_threads: int) -> None:
+                change(work._obj)  # type: ignore[attr-defined]
+                step(model, work, n_threads)
+
+            return changed
+
+    monkeypatch.setattr(compiled, "library", Changed)
+
+
+def a_native_step_that_is_never_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled.CompiledStep, "takes", lambda self, tokens, cache: False)
+
+
+def a_word_cache_that_confuses_two_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    learn = WordCache.learn
+
+    def confuse(self: WordCache, unseen: set[str]) -> None:
+        learn(self, unseen)
+        first, *_, last = sorted(unseen)
+        self.tokens[first] = self.tokens[last]
+
+    monkeypatch.setattr(WordCache, "learn", confuse)
+
+
+def a_word_cache_that_is_bypassed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def encode(self: WordCache, text: str) -> bytes:
+        return self.as_bytes(self.tokenizer.encode(text))
+
+    monkeypatch.setattr(WordCache, "encode", encode)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault that `inject` puts into the program, and the rows in which it shows."""
+
+    inject: Callable[[pytest.MonkeyPatch], None]
+    fails: set[str]  # the rows that bear its name
+    passes: set[str]  # some of the other rows
     also: frozenset[str] = frozenset()  # rows of another name that compute through it too
 
 
 FUSED = {"fused", "fused-cache", "fused-backward"}
-IN_PIECES = {"cached", "reused", "shared", "speculative", "beams"}
-BREAKS = [
-    Break(a_mask_off_by_one, FUSED, {"cached", "beams"}),
-    Break(a_path_compared_with_itself, FUSED, {"cached"}),
-    Break(
+NATIVE = {"native", "native-bf16", "native-int8"}
+CACHED = {"cached", "reused", "shared", "speculative", "beams"}
+FAULTS = [
+    Fault(a_mask_off_by_one, FUSED, {"cached", "beams"}),
+    Fault(a_path_compared_with_itself, FUSED, {"cached"}),
+    Fault(
         a_cache_that_writes_one_slot_late,
-        IN_PIECES,
+        CACHED,
         {"fused", "unequal", "streamed"},
         also=frozenset({"int8-kernel"}),  # reads in pieces, to have few rows
     ),
-    Break(
-        old_keys_that_are_kept,
+    Fault(
+        a_cache_that_keeps_old_keys,
         {"reused", "long", "speculative"},
         {"fused", "cached"},
         also=frozenset({"unequal", "shared"}),  # the keys of padding are kept
     ),
-    Break(padding_that_can_be_seen, {"unequal", "shared", "long"}, {"fused", "cached", "beams"}),
-    Break(a_stream_that_drops_a_token, {"streamed"}, {"streamed-text", "cached"}),
-    Break(a_stream_that_comes_all_at_once, {"streamed"}, {"streamed-text"}),
-    Break(products_coarser_than_bf16, {"bf16", "bf16-backward"}, {"fused"}),
-    Break(int8_weights_rounded_down, {"int8"}, {"int8-kernel"}),
-    Break(int8_rows_with_their_neighbours_scale, {"int8", "int8-kernel"}, {"fused"}),
-    Break(an_int8_kernel_that_misses_a_column, {"int8-kernel"}, {"int8"}),
-    Break(a_matrix_exported_unturned, {"exported"}, {"spelled"}),
+    Fault(padding_that_is_attended_to, {"unequal", "shared", "long"}, {"fused", "cached", "beams"}),
+    Fault(a_stream_that_drops_a_token, {"streamed"}, {"streamed-text", "cached"}),
+    Fault(a_stream_that_comes_at_the_end, {"streamed"}, {"streamed-text"}),
+    Fault(matmuls_coarser_than_bf16, {"bf16", "bf16-backward"}, {"fused"}),
+    Fault(int8_weights_rounded_down, {"int8"}, {"int8-kernel"}),
+    Fault(int8_rows_with_the_next_rows_scale, {"int8", "int8-kernel"}, {"fused"}),
+    Fault(an_int8_kernel_that_misses_a_column, {"int8-kernel"}, {"int8"}),
+    Fault(a_native_step_with_a_larger_eps, NATIVE, {"cached", "int8-kernel"}),
+    Fault(a_native_step_one_position_early, NATIVE, {"cached", "int8-kernel"}),
+    Fault(a_native_step_that_takes_every_row_for_the_first, NATIVE, {"unequal", "int8-kernel"}),
+    Fault(a_word_cache_that_confuses_two_words, {"word-cache"}, {"spelled"}),
+    Fault(a_matrix_exported_without_transposing, {"exported"}, {"spelled"}),
 ]
-COMPILED = Break(compiled_blocks_that_compute_something_else, {"compiled"}, set())
+COMPILED = Fault(compiled_blocks_that_compute_something_else, {"compiled"}, set())
 
 
-def name_of(broken: Break) -> str:
-    return broken.put_in.__name__
+def name_of(fault: Fault) -> str:
+    return fault.inject.__name__
 
 
-@pytest.mark.parametrize("broken", BREAKS, ids=name_of)
-def test_a_break_shows_in_the_rows_of_its_name(
-    broken: Break, verify: Verify, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("fault", FAULTS, ids=name_of)
+def test_a_fault_fails_in_the_rows_of_its_name(
+    fault: Fault, verify: Verify, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken.put_in(monkeypatch)
-    status, rows = verify(*broken.fails, *broken.passes)
-    skip_where_absent(broken, rows)
-    assert (status, failed(rows)) == (1, broken.fails)
+    fault.inject(monkeypatch)
+    status, rows = verify(*fault.fails, *fault.passes)
+    skip_where_unavailable(fault, rows)
+    assert (status, failed(rows)) == (1, fault.fails)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("broken", [*BREAKS, COMPILED], ids=name_of)
-def test_a_break_shows_in_no_other_row(
-    broken: Break, verify: Verify, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("fault", [*FAULTS, COMPILED], ids=name_of)
+def test_a_fault_fails_in_no_other_row(
+    fault: Fault, verify: Verify, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken.put_in(monkeypatch)
-    _, rows = verify(*QUICK, *broken.fails)
-    skip_where_absent(broken, rows)
-    assert failed(rows) == broken.fails | broken.also
+    fault.inject(monkeypatch)
+    _, rows = verify(*QUICK, *fault.fails)
+    skip_where_unavailable(fault, rows)
+    assert failed(rows) == fault.fails | fault.also
 
 
-def skip_where_absent(broken: Break, rows: Rows) -> None:
-    """Some machines have no compiler, no transformers."""
-    absent = [rows[name] for name in broken.fails if rows[name]["status"] == "skipped"]
+def skip_where_unavailable(fault: Fault, rows: Rows) -> None:
+    """Skips the test where this machine has no compiler or no transformers."""
+    absent = [rows[name] for name in fault.fails if rows[name]["status"] == "skipped"]
     if absent:
         pytest.skip(str(absent[0]["why"]))
 
 
 @pytest.mark.parametrize(
-    ("put_in", "names"),
-    [(a_path_compared_with_itself, FUSED), (a_stream_that_comes_all_at_once, {"streamed"})],
+    ("inject", "names"),
+    [
+        (a_path_compared_with_itself, FUSED),
+        (a_stream_that_comes_at_the_end, {"streamed"}),
+        (a_native_step_that_is_never_taken, NATIVE),
+        (a_word_cache_that_is_bypassed, {"word-cache"}),
+    ],
 )
 def test_a_path_that_was_not_exercised_fails(
-    put_in: Callable[[pytest.MonkeyPatch], None],
+    inject: Callable[[pytest.MonkeyPatch], None],
     names: set[str],
     verify: Verify,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    put_in(monkeypatch)
+    inject(monkeypatch)
     _, rows = verify(*names)
+    if any(row["status"] == "skipped" for row in rows.values()):
+        pytest.skip("this machine has no C++ compiler")
     assert all("not exercised" in str(row["why"]) for row in rows.values())

@@ -1,6 +1,6 @@
 """The exported folder, opened by transformers, against the model and the tokenizer themselves.
 
-Previous: quantization.py.  Next: ../command.py.
+Previous: preparation.py.  Next: ../command.py.
 """
 
 import tempfile

@@ -5,7 +5,7 @@
 The effect of such an e on the logits depends on the model. So it is measured: e is drawn evenly
 between -s/2 and s/2 for each weight, as rounding to the nearest integer distributes it, and the
 formula runs with the weights W + e.
-Previous: backends.py.  Next: export.py.
+Previous: backends.py.  Next: native.py.
 """
 
 import copy
@@ -51,20 +51,27 @@ def int8_kernel(under_test: ModelUnderTest) -> Comparison:
     if under_test.device.type != "cpu":
         raise Unavailable("the kernel for few rows of int8 weights is for CPUs")
     model = int8.quantize(copy.deepcopy(under_test.model))
-    dequantized = copy.deepcopy(under_test.model)
-    pairs = list(matrices(dequantized, model))
-    for weight, layer in pairs:
-        weight.copy_(layer.weight * layer.scale.unsqueeze(1))
+    dequantized = dequantize(under_test.model, model)
     tokens = under_test.tokens[:, :MAX_TOKENS]
     pieces = tokens.split(int8.MAX_KERNEL_ROWS // len(tokens), dim=1)
     cache = model.new_cache(len(tokens))
     with count_calls(model) as calls, explicit_attention():
         fast = torch.cat([model(piece, cache) for piece in pieces], dim=1)
-    calls.require_int8_kernel(len(pairs) * len(pieces))
+    n_matrices = len(list(matrices(dequantized, model)))
+    calls.require_int8_kernel(n_matrices * len(pieces))
     with explicit_attention():
         plain = dequantized(tokens)
     bound = logit_bound(dequantized, tokens, plain, torch.bfloat16)
     return Comparison(max_abs_diff(fast, plain), bound, explain_bound(torch.bfloat16))
+
+
+@torch.no_grad()
+def dequantize(plain: GPT2Model, quantized: GPT2Model) -> GPT2Model:
+    """Returns a copy of a model whose matrices have the values of the int8 weights, in fp32."""
+    model = copy.deepcopy(plain)
+    for weight, layer in matrices(model, quantized):
+        weight.copy_(layer.weight * layer.scale.unsqueeze(1))
+    return model
 
 
 def matrices(plain: GPT2Model, quantized: GPT2Model) -> Iterator[tuple[Tensor, int8.Int8Linear]]:

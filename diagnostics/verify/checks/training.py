@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -135,16 +136,16 @@ def padded_windows(under_test: ModelUnderTest) -> Comparison:
     """Compares the loss of windows of unequal lengths, padded to one, with each window alone."""
     length = under_test.tokens.size(1)
     sizes = (length - 1, max(1, length // 3), 1)
-    spans = [(start, start + size) for start, size in enumerate(sizes)]
-    tokenizer, token_stream = under_test.tokenizer, torch.tensor(under_test.text).numpy()
-    windows = [Window(token_stream, start, stop - start) for start, stop in spans]
-    batch = collate(windows, under_test.context_length, tokenizer.end_of_text)
+    stream = np.array(under_test.text)
+    windows = [Window(stream, start, size) for start, size in enumerate(sizes)]
+    batch = collate(windows, under_test.context_length, under_test.tokenizer.end_of_text)
     tokens, targets = (part.to(under_test.device) for part in batch)
     plain = torch.zeros((), device=under_test.device)
     with explicit_attention():
         total, count, _ = language_model_loss(under_test.model, (tokens, targets))
-        for start, stop in spans:
-            text = torch.tensor([under_test.text[start : stop + 1]], device=under_test.device)
+        for _, start, size in windows:
+            text = under_test.text[start : start + size + 1]
+            text = torch.tensor([text], device=under_test.device)
             plain += next_token_loss(under_test.model(text[:, :-1]), text[:, 1:])[0]
     if count != sum(sizes):
         difference = abs(float(count) - sum(sizes))
