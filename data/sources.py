@@ -8,10 +8,10 @@ Previous: stream.py.  Next: token_files.py.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from cfg_gpt2 import DataConfig, require
 from data import SPLITS
@@ -19,6 +19,7 @@ from data.stream import TokenStream, document_boundaries
 from data.text_files import (
     CHUNK_BYTES,
     MAX_VALIDATION_BYTES,
+    Span,
     file_sizes,
     fingerprint,
     read_span,
@@ -37,6 +38,18 @@ class TextChunk(NamedTuple):
     document: str  # its name, for messages
     start: int  # position of the chunk in the document, in characters
     text: str
+
+
+class ChunkedText(Protocol):
+    """The part of a source that writing its tokens needs."""
+
+    def n_bytes(self, split: str) -> int:
+        """Returns the size of a split in bytes, or an estimate of it."""
+        ...
+
+    def chunks(self, split: str) -> Iterator[TextChunk]:
+        """Yields the text of a split, document by document."""
+        ...
 
 
 class TextFileSource:
@@ -70,11 +83,7 @@ class TextFileSource:
 
     def chunks(self, split: str) -> Iterator[TextChunk]:
         """Yields the text of a split, document by document."""
-        for span in self.spans[split]:
-            start = 0
-            for text in read_span(span, self.chunk_bytes):
-                yield TextChunk(str(span.path), start, text)
-                start += len(text)
+        return read_chunks(self.spans[split], self.chunk_bytes)
 
     def sample(self) -> Iterator[TextChunk]:
         """Yields at most sample_bytes of the training split, spread evenly over it."""
@@ -162,6 +171,15 @@ def open_source(config: DataConfig) -> TextSource:
     require(len(config.path) == 1, f"{wrong}write ./{worlds[0]} for a file of that name")
     require(not config.mix, f"--data.mix is for several texts; leave it out with {worlds[0]}")
     return TinyWorldSource(worlds[0], config)
+
+
+def read_chunks(spans: Iterable[Span], chunk_bytes: int = CHUNK_BYTES) -> Iterator[TextChunk]:
+    """Yields the text of parts of files in chunks; each part is a document."""
+    for span in spans:
+        start = 0
+        for text in read_span(span, chunk_bytes):
+            yield TextChunk(str(span.path), start, text)
+            start += len(text)
 
 
 def group_by_path(paths: Sequence[str], files: dict[Path, int]) -> list[dict[Path, int]]:

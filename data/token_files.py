@@ -21,7 +21,7 @@ import numpy as np
 
 from cfg_gpt2 import DataConfig, require
 from data import SPLITS
-from data.sources import SAMPLE_BYTES, TextChunk, TextSource
+from data.sources import SAMPLE_BYTES, ChunkedText, TextChunk, TextSource
 from data.stream import token_dtype
 from data.text_files import fingerprint
 from tokenizer import Tokenizer, UnseenCharacter, vocabulary_files
@@ -120,7 +120,7 @@ def make_tokenizer(
 def write_tokens(
     file: Path,
     dtype: np.dtype,
-    source: TextSource,
+    source: ChunkedText,
     split: str,
     tokenizer: Tokenizer,
     report: Report,

@@ -2,7 +2,7 @@
 
     <|endoftext|> document <|endoftext|> document ... <|endoftext|>      the stream, as in training
 
-Previous: settings.py.  Next: windows.py.
+Previous: measure_text.py.  Next: windows.py.
 """
 
 import codecs
@@ -17,9 +17,9 @@ import numpy as np
 
 from cfg_gpt2 import DataConfig, require
 from data.shards import is_prepared
-from data.sources import TextFileSource, TextSource, TinyWorldSource, open_source
+from data.sources import TextChunk, TextSource, open_source, read_chunks
 from data.stream import token_dtype
-from data.text_files import CHUNK_BYTES, Span, file_sizes
+from data.text_files import Span, file_sizes
 from data.tiny_world.stories import LANGUAGES
 from data.token_files import Report, write_tokens
 from load_data import Split
@@ -29,17 +29,31 @@ from tokenizer import Tokenizer
 HELD_OUT, VALIDATION = "held-out", "validation"  # the names of the splits
 
 
-class Files(TextFileSource):
-    """Whole files, each a document."""
+class WholeFileSource:
+    """Text files that are scored as a whole, each of them one document, in one split."""
 
     def __init__(self, paths: Iterable[str]) -> None:
-        files = file_sizes(paths)
-        self.chunk_bytes = CHUNK_BYTES
-        for file, size in files.items():
+        """Finds the files.
+
+        Raises FileNotFoundError for a missing file, ValueError for an empty one.
+        """
+        self.files = file_sizes(paths)
+        for file, size in self.files.items():
             mark = size == len(codecs.BOM_UTF8) and file.read_bytes() == codecs.BOM_UTF8
             require(not mark, f"{file} is empty but for its byte order mark; give it some text")
-        self.spans = {HELD_OUT: [Span(file, 0, size) for file, size in files.items()]}
-        self.identity = [str(file) for file in files]
+        self.identity = [str(file) for file in self.files]
+
+    def n_bytes(self, split: str) -> int:
+        """Returns the size of the files in bytes."""
+        return sum(self.files.values())
+
+    def chunks(self, split: str) -> Iterator[TextChunk]:
+        """Yields the text, document by document."""
+        return read_chunks(Span(file, 0, size) for file, size in self.files.items())
+
+    def floor(self) -> float | None:
+        """Returns None: nobody knows the entropy of a text that people wrote."""
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +64,11 @@ class Text:
     name: str  # of the result files
     paths: tuple[str, ...]  # as given by --data.path
     split: str
-    source: TextSource
+    source: TextSource | WholeFileSource
 
     def floor(self) -> float | None:
         """Returns the entropy of the text in bits per byte, or None where nobody knows it."""
-        return self.source.floor() if isinstance(self.source, TinyWorldSource) else None
+        return self.source.floor()
 
     def sha256(self) -> str:
         """Returns the SHA-256 of the documents in UTF-8, with a zero byte before each."""
@@ -88,8 +102,8 @@ def open_text(paths: tuple[str, ...] | None, run: Path) -> Text:
         return validation_text(DataConfig(path=paths))
     for path in paths:
         require(not is_prepared(path), f"{path} holds tokens and no text; name a text")
-    source = Files(paths)
-    files = [span.path for span in source.spans[HELD_OUT]]
+    source = WholeFileSource(paths)
+    files = list(source.files)
     others = f"-and-{len(files) - 1}-more" if len(files) > 1 else ""
     return Text(
         about=", ".join(paths) + (f", {len(files)} files" if len(files) > len(paths) else ""),
