@@ -6,7 +6,7 @@
 Context and continuation are encoded as one text and split where the context's own tokens end;
 white space at the end of the context belongs to the continuation, as in lm-evaluation-harness. A
 request that is longer than the model's context loses its beginning.
-Previous: score.py.  Next: items.py.
+Previous: items.py.  Next: lambada.py.
 """
 
 from collections.abc import Iterator

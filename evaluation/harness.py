@@ -4,7 +4,7 @@
     rolling log-likelihoods    of whole texts, in the harness's own windows
     generation                 greedy or sampled, until one of the task's stop strings
 
-Previous: measure_harness.py.  Next: report.py.
+Previous: measure_harness.py.  Next: result.py.
 """
 
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ from rich.console import Console
 
 from cfg_gpt2 import require
 from evaluation.continuations import Likelihood, Request, score_continuations
-from evaluation.result import Run
 from evaluation.score import rows_per_batch
+from evaluation.session import Run
 from generation import SamplingConfig, complete
 from training.progress import Bar
 from training.runtime import Runtime

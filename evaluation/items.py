@@ -1,6 +1,6 @@
 """Items of a task: a context, its possible continuations and the right one, from JSON lines.
 
-Previous: continuations.py.  Next: lambada.py.
+Previous: measure_task.py.  Next: continuations.py.
 """
 
 import codecs

@@ -5,7 +5,7 @@
 
 Paperno et al. 2016, in OpenAI's variant (Radford et al. 2019, section 3.3): a line is
 {"text": "..."}; the last word is what follows the last space. Perplexity is by word.
-Previous: items.py.  Next: hellaswag.py.
+Previous: continuations.py.  Next: hellaswag.py.
 """
 
 from dataclasses import dataclass

@@ -1,14 +1,12 @@
 """Measures runs on a task: LAMBADA or HellaSwag.
 
-Previous: command.py.  Next: measure_harness.py.
+Previous: score.py.  Next: items.py.
 """
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-from rich.console import Console
 
 from cfg_gpt2 import require
 from evaluation import hellaswag, lambada
@@ -22,11 +20,11 @@ from evaluation.items import (
     read_items,
     require_fit,
 )
-from evaluation.report import summary_lines
-from evaluation.result import Figures, Measure, Origin, Result, Run, file_sha256, write_rows
-from evaluation.settings import EvaluateCommand
+from evaluation.report import report_result
+from evaluation.result import Figures, Measure, Origin, Result, write_rows
+from evaluation.session import Run, Session
+from run_directory.files import sha256
 from training.progress import Bar
-from training.runtime import Runtime
 
 
 @dataclass(frozen=True)
@@ -53,58 +51,58 @@ TASKS = {
 
 
 def measure_task(
-    command: EvaluateCommand, command_line: str, runtime: Runtime, console: Console
+    runs: list[Path], task: tuple[str, ...], limit: int | None, session: Session
 ) -> list[Result]:
-    """Scores the same items with each run, writes and prints a result for each."""
-    assert command.task
-    name, *files = command.task
+    """Scores the same items with each run, writes and prints a result for each.
+
+    Args:
+        runs: the run directories.
+        task: the name of the task, and its JSONL file where that is not to be downloaded.
+        limit: the number of items; None: all.
+        session: the device, the console and the batch size.
+    Raises FileNotFoundError or ValueError for items that are missing, wrong or too long.
+    """
+    name, *files = task
     require(name in TASKS, f"--task {name} is unknown; choose one of {', '.join(TASKS)}")
     require(
         len(files) <= 1,
-        f"--task {' '.join(command.task)} names {len(files)} files; name one, and RUN before it",
+        f"--task {' '.join(task)} names {len(files)} files; name one, and RUN before it",
     )
-    file = Path(files[0]).expanduser() if files else download(name, console)
-    items = TASKS[name].read(file, command.limit)
-    console.print(f"task      {name}: {len(items):,} items of {file}")
+    file = Path(files[0]).expanduser() if files else download(name, session.console)
+    items = TASKS[name].read(file, limit)
+    session.console.print(f"task      {name}: {len(items):,} items of {file}")
     measure = Measure(
         what=name, name=name, about=f"{name}, {len(items):,} items", paths=(str(file),),
-        sha256=file_sha256(file), limit=command.limit,
+        sha256=sha256(file), limit=limit,
     )  # fmt: skip
     results = []
-    for folder in command.runs:
+    for folder in runs:
         started = time.monotonic()
-        run = Run.open(folder, runtime)
-        console.print(f"model     {run.describe()}")
-        scored_items = score_items(run, items, file, runtime, console, command.batch_size)
+        run = Run.open(folder, session.runtime)
+        session.console.print(f"model     {run.describe()}")
+        scored_items = score_items(run, items, file, session)
         result = Result(
-            command=command_line,
+            command=session.command,
             measure=measure,
-            origin=Origin.of(run, runtime, command),
+            origin=Origin.of(run, session),
             figures=TASKS[name].figures(scored_items),
             seconds=round(time.monotonic() - started, 3),
         )
-        for line in summary_lines(result):
-            console.print(line)
         write_rows(folder, name, [to_row(scored, TASKS[name]) for scored in scored_items])
-        console.print(f"written   {result.write(folder)}")
+        report_result(session.console, result, folder)
         results.append(result)
     return results
 
 
-def score_items(
-    run: Run,
-    items: list[Item],
-    file: Path,
-    runtime: Runtime,
-    console: Console,
-    batch_size: int | None,
-) -> list[ScoredItem]:
+def score_items(run: Run, items: list[Item], file: Path, session: Session) -> list[ScoredItem]:
     """Returns the items with the likelihoods that a run gives to their continuations."""
     requests = encode_items(items, run.tokenizer, file)
     require_fit(items, requests, run.model.config.context_length, file)
     end = run.tokenizer.end_of_text
-    with Bar(console, "scoring", len(requests)) as bar:
-        likelihoods = score_continuations(run.model, requests, runtime, end, bar.move, batch_size)
+    with Bar(session.console, "scoring", len(requests)) as bar:
+        likelihoods = score_continuations(
+            run.model, requests, session.runtime, end, bar.move, session.batch_size
+        )
     return group_by_item(items, likelihoods)
 
 

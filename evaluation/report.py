@@ -1,13 +1,12 @@
 """Results for people: lines for one model; a table and a picture for several.
 
-Previous: result.py.  Next: command.py.
+Previous: result.py.  Next: ../main.py.
 """
 
 from pathlib import Path
 
-import matplotlib
+from matplotlib.figure import Figure
 from rich.console import Console
-from rich.table import Table
 
 from evaluation.result import RESULTS_FOLDER, Figures, Result
 from run_directory.files import write_whole
@@ -18,6 +17,13 @@ PICTURED = {  # measure -> the figure that the picture shows, and its label
     "hellaswag": ("acc_norm", "endings chosen, by length; higher is better"),
 }
 BAR_COLOR, FLOOR_COLOR = "#1f4e8c", "#c0392b"
+
+
+def report_result(console: Console, result: Result, folder: Path) -> None:
+    """Prints the figures of one model, and writes them into its run directory."""
+    for line in summary_lines(result):
+        console.print(line)
+    console.print(f"written   {result.write(folder)}")
 
 
 def summary_lines(result: Result) -> list[str]:
@@ -71,30 +77,11 @@ def comparison_table(results: list[Result]) -> list[list[str]]:
     return [[*heading, *(name.replace("_", " ") for name in figures)], *rows]
 
 
-def show(console: Console, table: list[list[str]]) -> None:
-    """Prints a table with a frame on a terminal, as plain lines elsewhere."""
-    if console.is_terminal:
-        framed = Table()
-        for i, name in enumerate(table[0]):
-            framed.add_column(name, justify="right" if i else "left", overflow="fold")
-        for row in table[1:]:
-            framed.add_row(*row)
-        console.print(framed)
-        return
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for row in table:
-        first, *rest = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-        console.print("  ".join([row[0].ljust(len(first)), *rest]).rstrip())
-
-
 def draw_comparison(folder: Path, results: list[Result]) -> Path:
     """Writes folder/evaluation/NAME.png with a bar for each model, and returns its path."""
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     name, label = PICTURED[results[0].measure.what]
-    size = (8, 1.4 + 0.45 * len(results))
-    figure, axes = pyplot.subplots(figsize=size, dpi=120, layout="constrained")
+    figure = Figure(figsize=(8, 1.4 + 0.45 * len(results)), dpi=120, layout="constrained")
+    axes = figure.subplots()
     for position, result in enumerate(results):
         value = result.figures[name] or 0.0
         axes.barh(position, value, color=BAR_COLOR, height=0.65)
@@ -110,5 +97,4 @@ def draw_comparison(folder: Path, results: list[Result]) -> Path:
     axes.set_title(results[0].measure.about, fontsize=8, loc="left", wrap=True)
     path = folder / RESULTS_FOLDER / f"{results[0].measure.name}.png"
     write_whole(path, lambda part: figure.savefig(part, format="png"))
-    pyplot.close(figure)
     return path

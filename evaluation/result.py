@@ -1,9 +1,8 @@
 """The result file: figures, and everything needed to reproduce them, as JSON in the run.
 
-Previous: hellaswag.py.  Next: report.py.
+Previous: harness.py.  Next: report.py.
 """
 
-import hashlib
 import json
 import platform
 from collections.abc import Sequence
@@ -14,46 +13,14 @@ from pathlib import Path
 import torch
 from pydantic import TypeAdapter
 
-from cfg_gpt2 import require
-from evaluation.settings import EvaluateCommand
-from gpt2 import GPT2Model
-from run_directory.files import write_whole
+from evaluation.session import Run, Session
+from run_directory.files import sha256, write_whole
 from run_directory.weights import WEIGHTS_FILE
-from tokenizer import TOKENIZER_FILE, Tokenizer
-from training.runtime import Runtime
+from tokenizer import TOKENIZER_FILE
 
 RESULTS_FOLDER = "evaluation"  # in the run directory
 FORMAT_VERSION = 1
 Figures = dict[str, float | int | None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """An opened run directory, whose model is on the device."""
-
-    folder: Path
-    model: GPT2Model
-    tokenizer: Tokenizer
-
-    @classmethod
-    def open(cls, folder: Path, runtime: Runtime) -> "Run":
-        """Opens a run directory. Raises FileNotFoundError or ValueError where it is no run."""
-        tokenizer = Tokenizer.load(folder)
-        model = GPT2Model.load(folder)
-        require(
-            tokenizer.vocab_size <= model.config.vocab_size,
-            f"{folder} has {tokenizer.vocab_size} tokens in its tokenizer and "
-            f"{model.config.vocab_size} in its model; name a run that was not mixed from two",
-        )
-        return cls(folder=folder, model=runtime.prepare(model), tokenizer=tokenizer)
-
-    def describe(self) -> str:
-        """Returns the name and the sizes of the model as one phrase."""
-        sizes = self.model.config
-        return (
-            f"{self.folder}: {self.model.n_parameters():,} parameters, "
-            f"context {sizes.context_length}, {sizes.vocab_size:,} tokens"
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +54,7 @@ class Origin:
     date: str
 
     @classmethod
-    def of(cls, run: Run, runtime: Runtime, command: EvaluateCommand) -> "Origin":
+    def of(cls, run: Run, session: Session) -> "Origin":
         """Describes a run and the current environment."""
         sizes = run.model.config
         return cls(
@@ -95,11 +62,11 @@ class Origin:
             parameters=run.model.n_parameters(),
             context_length=sizes.context_length,
             vocab_size=sizes.vocab_size,
-            weights_sha256=file_sha256(run.folder / WEIGHTS_FILE),
-            tokenizer_sha256=file_sha256(run.folder / TOKENIZER_FILE),
-            device=runtime.describe(),
-            precision=command.precision,
-            batch_size=command.batch_size,
+            weights_sha256=sha256(run.folder / WEIGHTS_FILE),
+            tokenizer_sha256=sha256(run.folder / TOKENIZER_FILE),
+            device=session.runtime.describe(),
+            precision=session.precision,
+            batch_size=session.batch_size,
             torch=torch.__version__,
             python=platform.python_version(),
             date=datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -132,9 +99,3 @@ def write_rows(folder: Path, name: str, rows: Sequence[dict[str, object]]) -> No
         folder / RESULTS_FOLDER / f"{name}.items.jsonl",
         lambda part: part.write_text(text, encoding="utf-8", newline="\n"),
     )
-
-
-def file_sha256(path: Path) -> str:
-    """Returns the SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,7 +6,7 @@
 
 Every token counts: the first one of a document is predicted from <|endoftext|>, and <|endoftext|>
 itself is predicted at the document's end. The bytes are those of the text alone.
-Previous: windows.py.  Next: continuations.py.
+Previous: windows.py.  Next: measure_task.py.
 """
 
 from collections.abc import Callable

@@ -18,7 +18,8 @@ from cfg_gpt2 import GPT2Config
 from evaluation.continuations import score_continuations
 from evaluation.items import ScoredItem, encode_items, group_by_item
 from evaluation.measure_task import TASKS
-from evaluation.result import Figures, Run
+from evaluation.result import Figures
+from evaluation.session import Run
 from tokenizer import Tokenizer
 from training.progress import new_console
 from training.runtime import Runtime
