@@ -39,10 +39,18 @@ def cache_key(config: DataConfig, source: TextSource) -> str:
 
     Raises FileNotFoundError where config.tokenizer names a folder without a vocabulary.
     """
-    ready = [] if config.tokenizer in ("bpe", "char") else vocabulary_files(config.tokenizer)
-    vocabulary = [config.tokenizer, config.vocab_size or VOCAB_SIZE, *map(fingerprint, ready)]
+    vocabulary = vocabulary_identity(config.tokenizer, config.vocab_size)
     contents = json.dumps([FORMAT, source.identity, vocabulary])
     return hashlib.sha256(contents.encode()).hexdigest()[:16]
+
+
+def vocabulary_identity(tokenizer: str, vocab_size: int | None) -> list:
+    """Returns what changes when the tokenizer of these --data settings does.
+
+    Raises FileNotFoundError where `tokenizer` names a folder without a vocabulary.
+    """
+    files = [] if tokenizer in ("bpe", "char") else vocabulary_files(tokenizer)
+    return [tokenizer, vocab_size or VOCAB_SIZE, *map(fingerprint, files)]
 
 
 def make_token_files(

@@ -5,11 +5,10 @@ Previous: ../main.py.  Next: sources.py.
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from rich.console import Console
 
@@ -19,20 +18,20 @@ from data import SPLITS
 from data.shards import INDEX_FILE, Index, check_shards, read_index
 from data.sources import SAMPLE_BYTES
 from data.stream import token_dtype
-from data.text_files import fingerprint
-from data.token_files import VOCAB_SIZE
+from data.token_files import VOCAB_SIZE, vocabulary_identity
 from preparation.shard_writer import PROGRESS_FILE, Preparation
-from preparation.sources import DataSet, DataSource, JsonLines, TextFiles, kinds
-from preparation.workers import Workers
-from tokenizer import Tokenizer, vocabulary_files
+from preparation.sources import DataSet, DataSource, JsonLines, TextFiles, kinds_of
+from preparation.worker_pool import worker_pool
+from tokenizer import Tokenizer
 from training.progress import QUIET_SECONDS, Bar, clock, new_console
 
+FORMAT = 1  # of progress.json and the shards; raised when the same data would give others
 SAVE_SECONDS = 5.0  # between saves, from which a stopped preparation goes on
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataFlags:
-    """What is read, and how it becomes tokens."""
+    """The text that is read, and the tokenizer that turns it into tokens."""
 
     path: tuple[str, ...] = ()
     """text files, folders and globs; or .jsonl files; or .parquet files, which need the package
@@ -89,84 +88,81 @@ class PrepareCommand:
         )
 
     def source(self) -> DataSource:
-        """Opens the data. Raises FileNotFoundError or ValueError where that cannot be."""
+        """Opens the data. Raises FileNotFoundError or ValueError where that fails."""
         settings = DataConfig(
-            path=self.data.path or ("-",), tokenizer=self.data.tokenizer,
-            vocab_size=self.data.vocab_size, validation_share=self.data.validation_share,
-        )  # fmt: skip
+            path=self.data.path or ("-",),
+            tokenizer=self.data.tokenizer,
+            vocab_size=self.data.vocab_size,
+            validation_share=self.data.validation_share,
+        )
         share = settings.validation_share
         if self.dataset is not None:
             names = [" ".join(filter(None, (self.dataset, self.subset, self.dataset_split)))]
-            where = {"path": self.dataset, "name": self.subset, "split": self.dataset_split}
-            return DataSet(where, names, self.text_field, share)
-        kind, *others = kinds(self.data.path)
+            origin = {"path": self.dataset, "name": self.subset, "split": self.dataset_split}
+            return DataSet(origin, names, self.text_field, share)
+        kind, *others = kinds_of(self.data.path)
         require(not others, "--data.path names files of several kinds; prepare each on its own")
         if kind == "lines":
             return JsonLines(self.data.path, self.text_field, share)
         if kind == "parquet":
             files = list(self.data.path)
-            where = {"path": "parquet", "data_files": files, "split": "train"}
-            return DataSet(where, files, self.text_field, share)
+            origin = {"path": "parquet", "data_files": files, "split": "train"}
+            return DataSet(origin, files, self.text_field, share)
         return TextFiles(settings)
 
 
 def prepare(arguments: list[str]) -> int:
-    """Makes a folder of shards, or checks one."""
+    """`python main.py prepare`: makes a folder of shards, or checks one; returns the status."""
     command = parse_flags(PrepareCommand, "prepare", arguments)
     console = new_console()
     if command.check:
-        describe(console, command.check, check(command.check, console))
+        describe(console, command.check, check_with_bar(command.check, console))
         console.print("all checksums are met")
         return 0
     assert command.out
     out = command.out
     require(not out.exists(), f"--out {out} exists; name another folder, or remove it")
-    aside = out.with_name(f".{out.name}.part")
-    if not (aside / INDEX_FILE).is_file():
-        make_shards(command, aside, console)
-    (aside / PROGRESS_FILE).unlink(missing_ok=True)
-    aside.rename(out)
+    part = out.with_name(f".{out.name}.part")
+    if not (part / INDEX_FILE).is_file():
+        make_shards(command, part, console)
+    (part / PROGRESS_FILE).unlink(missing_ok=True)
+    part.rename(out)
     describe(console, out, read_index(out))
     console.print(f"Next, learn from it:\n  python main.py train --data.path {out}")
     return 0
 
 
-def make_shards(command: PrepareCommand, aside: Path, console: Console) -> None:
-    """All files of a prepared folder, from the beginning or from where a call was stopped."""
+def make_shards(command: PrepareCommand, part: Path, console: Console) -> None:
+    """Writes the files of a prepared folder, from the beginning or from where a call stopped."""
     source = command.source()
-    made_from = [1, source.identity, vocabulary(command.data), command.shard_tokens]
-    begun = (aside / PROGRESS_FILE).is_file()
-    aside.mkdir(parents=True, exist_ok=True)
+    vocabulary = vocabulary_identity(command.data.tokenizer, command.data.vocab_size)
+    identity = [FORMAT, source.identity, vocabulary, command.shard_tokens]
+    begun = (part / PROGRESS_FILE).is_file()
+    part.mkdir(parents=True, exist_ok=True)
     if not begun:
-        make_tokenizer(command.data, source, console).save(aside)
-    tokenizer = Tokenizer.load(aside)
+        make_tokenizer(command.data, source, console).save(part)
+    tokenizer = Tokenizer.load(part)
     dtype = token_dtype(tokenizer.vocab_size).newbyteorder("<")
-    preparation = Preparation(aside, made_from, dtype, command.shard_tokens)
+    preparation = Preparation(part, identity, dtype, command.shard_tokens)
     if begun:
         preparation.resume()
         console.print(f"going on at {preparation.size / 1e6:,.0f} MB")
     preparation.save()
-    count = command.workers or os.cpu_count() or 1
-    progress = Speed(console, source.n_bytes, preparation.size)
-    with Workers(count, aside, dtype) as workers, progress:
+    n_workers = command.workers or os.cpu_count() or 1
+    display = speed_display(console, source.n_bytes, preparation.size)
+    with worker_pool(n_workers, part, dtype) as workers, display as show:
         saved = time.monotonic()
         for position, job, encoded in workers.encode(source.jobs(preparation.position)):
             preparation.write(position, job.size, encoded)
-            progress.move(preparation.size)
+            show(preparation.size)
             if time.monotonic() - saved > SAVE_SECONDS:
                 preparation.save()
                 saved = time.monotonic()
         preparation.finish(tokenizer.end_of_text, source.names)
 
 
-def vocabulary(data: DataFlags) -> list:
-    """What changes when the tokenizer does."""
-    ready = [] if data.tokenizer == "bpe" else vocabulary_files(data.tokenizer)
-    return [data.tokenizer, data.vocab_size or VOCAB_SIZE, *map(fingerprint, ready)]
-
-
 def make_tokenizer(data: DataFlags, source: DataSource, console: Console) -> Tokenizer:
-    """The tokenizer that the settings ask for."""
+    """Trains or loads the tokenizer that the settings ask for."""
     if data.tokenizer != "bpe":
         return Tokenizer.from_gpt2(data.tokenizer)
     console.print("training the tokenizer")
@@ -174,7 +170,10 @@ def make_tokenizer(data: DataFlags, source: DataSource, console: Console) -> Tok
 
 
 def sample(source: DataSource) -> Iterator[str]:
-    """At most SAMPLE_BYTES of the training text, spread evenly over it where its size is known."""
+    """Yields at most SAMPLE_BYTES of the training text, for BPE to learn from.
+
+    They are spread evenly over the text where its size is known.
+    """
     every = max(1, -(-source.n_bytes // SAMPLE_BYTES))
     taken = 0
     for number, (_, job) in enumerate(source.jobs(0)):
@@ -187,42 +186,39 @@ def sample(source: DataSource) -> Iterator[str]:
                 return
 
 
-class Speed:
-    """How far it is, how fast, how long to go: a bar where the size is known, else plain lines."""
+@contextmanager
+def speed_display(console: Console, total: int, done: int) -> Iterator[Callable[[int], None]]:
+    """Yields a function that takes the bytes done and shows them, the speed, and the time.
 
-    def __init__(self, console: Console, total: int, done: int) -> None:
-        self.console, self.first, self.started = console, done, time.monotonic()
-        self.bar = Bar(console, "preparing", total, done) if total else None
-        self.last_line = self.started
+    That is a bar where `total`, the number of bytes in all, is known, and plain lines where it
+    is 0. `done` bytes come from an earlier call.
+    """
+    started = last_line = time.monotonic()
+    first = done
+    with ExitStack() as stack:
+        bar = stack.enter_context(Bar(console, "preparing", total, done)) if total else None
 
-    def __enter__(self) -> Self:
-        if self.bar:
-            self.bar.__enter__()
-        return self
+        def show(done: int) -> None:
+            nonlocal last_line
+            now = time.monotonic()
+            speed = (done - first) / 1e6 / max(now - started, 1e-3)
+            line = f"{done / 1e6:,.0f} MB  {speed:.1f} MB/s"
+            if bar:
+                bar.move(done, line)
+            elif now - last_line > QUIET_SECONDS:
+                last_line = now
+                console.print(f"preparing  {line}  {clock(now - started)}")
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self.bar:
-            self.bar.__exit__(kind, error, trace)
-        if isinstance(error, KeyboardInterrupt):
-            self.console.print("Stopped. The same command goes on from here.")
-
-    def move(self, done: int) -> None:
-        seconds = time.monotonic() - self.started
-        said = f"{done / 1e6:,.0f} MB  {(done - self.first) / 1e6 / max(seconds, 1e-3):.1f} MB/s"
-        if self.bar:
-            self.bar.move(done, said)
-        elif time.monotonic() - self.last_line > QUIET_SECONDS:
-            self.last_line = time.monotonic()
-            self.console.print(f"preparing  {said}  {clock(seconds)}")
+        try:
+            yield show
+        except KeyboardInterrupt:
+            stack.close()
+            console.print("Stopped. The same command goes on from here.")
+            raise
 
 
-def check(folder: Path, console: Console) -> Index:
-    """Compares all checksums of a prepared folder."""
+def check_with_bar(folder: Path, console: Console) -> Index:
+    """Compares all checksums of a prepared folder and returns its index; shows a bar."""
     read_index(folder)
     bars: list[Bar] = []
 
@@ -235,7 +231,7 @@ def check(folder: Path, console: Console) -> Index:
 
 
 def describe(console: Console, folder: Path, index: Index) -> None:
-    """What is in a prepared folder."""
+    """Prints how much there is in a prepared folder."""
     for split in SPLITS:
         shards = index.shards(split)
         n_tokens, n_bytes = sum(shard.tokens for shard in shards), index.n_bytes(split)

@@ -1,7 +1,7 @@
-"""A job: a stretch of the data that one process reads and encodes while others have the next ones.
+"""A job: a part of the data that one process reads and encodes while others have the next parts.
 
-A job says where its text stands, not what it is, so that what is sent around stays small. Which
-jobs there are, and in which order, depends on the data alone: never on how many processes work.
+A job says where its text is and not what it is, so that little is sent through the pipes. The
+jobs and their order depend on the data alone, never on the number of processes.
 Previous: sources.py.  Next: word_cache.py.
 """
 
@@ -16,48 +16,54 @@ from typing import Literal, NamedTuple
 from cfg_gpt2 import require
 from data.text_files import CHUNK_BYTES, Span, last_word_boundary, next_character, read_span
 
-SIZE = 1 << 22  # bytes of a job, about
-READ = 1 << 16  # bytes in which a job looks for the border before which it begins
-_BORDER = re.compile(r"\S(?=[ \r\n])")
+JOB_BYTES = 1 << 22  # of a job, about
+SEARCH_BYTES = 1 << 16  # in which a job looks for the word boundary at which it begins
+_WORD_BOUNDARY = re.compile(r"\S(?=[ \r\n])")
 
 
 class Passage(NamedTuple):
-    """A stretch of a document; `begins` is true for its first one."""
+    """A part of a document's text, in the split of that document."""
 
     split: str
-    begins: bool
+    begins_document: bool
     text: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextJob:
-    """A part of a text file, which is one document: from the first word after `start`."""
+    """A part of a text file, which is one document: from the first word boundary after `start`."""
 
     kind: Literal["text"] = "text"
     split: str
     path: str
-    start: int  # bytes; where a job does not begin the document, it begins at the next border
+    start: int  # bytes; a job inside a document begins at the next word boundary
     stop: int
-    first: int  # the document
-    last: int
+    document_start: int  # bytes; the part of the file that belongs to the split
+    document_stop: int
 
     @property
     def size(self) -> int:
+        """The bytes of the source in this job."""
         return self.stop - self.start
 
-    def passages(self) -> Iterator[Passage]:
-        """The text. Raises ValueError where it is no UTF-8."""
-        file, begins = Path(self.path), self.start == self.first
-        start = self.start if begins else next_border(file, self.start, self.last)
-        stop = self.stop if self.stop == self.last else next_border(file, self.stop, self.last)
+    def passages(self, search_bytes: int = SEARCH_BYTES) -> Iterator[Passage]:
+        """Yields the text. Raises ValueError where it is not UTF-8."""
+        file, begins = Path(self.path), self.start == self.document_start
+        start = self.start if begins else self.boundary(self.start, search_bytes)
+        ends = self.stop == self.document_stop
+        stop = self.stop if ends else self.boundary(self.stop, search_bytes)
         for text in read_span(Span(file, start, stop)):
             yield Passage(self.split, begins, text)
             begins = False
 
+    def boundary(self, offset: int, search_bytes: int) -> int:
+        """Returns the word boundary at which the job of this offset begins."""
+        return next_word_boundary(Path(self.path), offset, self.document_stop, search_bytes)
+
 
 @dataclass(frozen=True, kw_only=True)
 class LinesJob:
-    """The lines of a JSONL file that begin in a part of it, each a document."""
+    """The lines of a JSONL file that begin in a part of it; each is a document."""
 
     kind: Literal["lines"] = "lines"
     path: str
@@ -68,27 +74,28 @@ class LinesJob:
 
     @property
     def size(self) -> int:
+        """The bytes of the source in this job."""
         return self.stop - self.start
 
     def passages(self) -> Iterator[Passage]:
-        """The documents. Raises ValueError for a line that has no text."""
+        """Yields the documents. Raises ValueError for a line without a text in the field."""
         with Path(self.path).open("rb") as file:
             if self.start > 0:
                 file.seek(self.start - 1)
-                file.readline()  # the end of a line that the job before has
+                file.readline()  # the rest of a line that the job before has
             place = file.tell()
             while place < self.stop and (line := file.readline()):
                 if line.strip():
                     where = f"the line at byte {place} of {self.path}"
-                    number = f"{Path(self.path).name} {place}"
-                    text = text_of(line, self.field, where)
-                    yield from passages_of(text, split_of(number, self.validation_share), where)
+                    name = f"{Path(self.path).name} {place}"
+                    text = document_of_line(line, self.field, where)
+                    yield from split_document(text, draw_split(name, self.validation_share), where)
                 place = file.tell()
 
 
 @dataclass(frozen=True, kw_only=True)
 class RowsJob:
-    """Rows of a data set, each a document, with their text."""
+    """Rows of a data set, with their text; each is a document."""
 
     kind: Literal["rows"] = "rows"
     texts: list[str]
@@ -97,66 +104,74 @@ class RowsJob:
 
     @property
     def size(self) -> int:
+        """The bytes of text in this job."""
         return sum(len(text.encode(errors="replace")) for text in self.texts)
 
     def passages(self) -> Iterator[Passage]:
-        """The documents."""
+        """Yields the documents."""
         for number, text in enumerate(self.texts, start=self.first):
-            split = split_of(str(number), self.validation_share)
-            yield from passages_of(text, split, f"row {number}")
+            split = draw_split(str(number), self.validation_share)
+            yield from split_document(text, split, f"row {number}")
 
 
 Job = TextJob | LinesJob | RowsJob
 
 
-def next_border(file: Path, offset: int, last: int) -> int:
-    """The first place from `offset` on at which a text can be cut without changing its tokens.
+def next_word_boundary(
+    file: Path, offset: int, document_stop: int, search_bytes: int = SEARCH_BYTES
+) -> int:
+    """Returns the next offset at which a text can be cut without a change of its tokens.
 
-    That is after something visible and before a space or a line end, or the end of all. Where
-    there is none in the next READ bytes, the text is cut at the next character.
+    That is behind a visible character and before a space or a line end, or the end of the
+    document. Where there is none within search_bytes, it is the beginning of the next character.
     """
     offset = next_character(file, offset)
     with file.open("rb") as data:
         data.seek(offset)
-        text = data.read(min(READ, last - offset)).decode("utf-8", errors="replace")
-    found = _BORDER.search(text)
-    if found:
+        text = data.read(min(search_bytes, document_stop - offset)).decode(errors="replace")
+    if found := _WORD_BOUNDARY.search(text):
         return offset + len(text[: found.end()].encode())
-    return last if offset + READ >= last else offset
+    return document_stop if offset + search_bytes >= document_stop else offset
 
 
-def text_of(line: bytes, field: str, where: str) -> str:
-    """The text field of a line of JSON."""
+def document_of_line(line: bytes, field: str, where: str) -> str:
+    """Returns the text field of a line of JSON; `where` names the line in errors.
+
+    Raises ValueError where the line is not an object of JSON with a text in that field.
+    """
     try:
         row = json.loads(line)
     except ValueError as error:
         raise ValueError(f"{where} is not JSON: {error}; give one object a line") from None
     fields = ", ".join(row) if isinstance(row, dict) else "no fields"
-    wanted = isinstance(row, dict) and isinstance(row.get(field), str)
-    require(wanted, f"{where} has no text in {field!r} but {fields}; name one by --text-field")
+    has_text = isinstance(row, dict) and isinstance(row.get(field), str)
+    require(has_text, f"{where} has no text in {field!r} but {fields}; name one by --text-field")
     return row[field]
 
 
-def passages_of(text: str, split: str, where: str) -> Iterator[Passage]:
-    """A document in passages of about CHUNK_BYTES characters; none for an empty one."""
+def split_document(text: str, split: str, where: str, size: int = CHUNK_BYTES) -> Iterator[Passage]:
+    """Yields a document in passages of about `size` characters; none for an empty document.
+
+    Raises ValueError for a lone surrogate, which UTF-8 cannot encode; `where` names the document.
+    """
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise ValueError(
             f"{where} has {text[error.start]!r}, a surrogate and no character; leave it out"
         ) from None
-    start, stop = 0, CHUNK_BYTES
+    start, stop = 0, size
     while stop < len(text):
         cut = last_word_boundary(text[start:stop])
         if cut:
             yield Passage(split, start == 0, text[start : start + cut])
             start += cut
-        stop = max(stop, start) + CHUNK_BYTES if not cut else start + CHUNK_BYTES
+        stop = max(stop, start) + size if not cut else start + size
     if text:
         yield Passage(split, start == 0, text[start:])
 
 
-def split_of(name: str, validation_share: float) -> str:
-    """Draws a split for a document, by its name alone."""
+def draw_split(name: str, validation_share: float) -> str:
+    """Returns the split of a document, drawn at random by a hash of its name alone."""
     drawn = hashlib.blake2b(name.encode(), digest_size=8).digest()
     return "validation" if int.from_bytes(drawn) < validation_share * 2**64 else "train"

@@ -1,6 +1,6 @@
 """Where a large text comes from: text files, JSONL files, or a data set of Hugging Face.
 
-A source cuts its data into jobs. Each job has a position behind it, one number, from which the
+A source cuts its data into jobs. Behind each job there is a position, one number, from which the
 source goes on after a stop.
 Previous: command.py.  Next: jobs.py.
 """
@@ -19,19 +19,19 @@ from data.text_files import MAX_VALIDATION_BYTES, Span, file_sizes, fingerprint
 from preparation import jobs
 from preparation.jobs import Job, LinesJob, RowsJob, TextJob
 
-ROWS = 4096  # of a data set in a job, at most
+MAX_ROWS = 4096  # of a data set in one job
 UNKNOWN_SHARE = 0.002  # of a data set of unknown size that is for validation
 
 
 class DataSource(Protocol):
-    """What is prepared."""
+    """The data that is prepared."""
 
-    names: list[str]  # for people
+    names: list[str]  # of the data, for people
     identity: list  # changes when the data or their split do
-    n_bytes: int  # 0 where nobody knows
+    n_bytes: int  # 0 where the size is unknown
 
     def jobs(self, position: int) -> Iterator[tuple[int, Job]]:
-        """The jobs behind a position, each with the position behind it."""
+        """Yields the jobs behind a position, each with the position behind it."""
         ...
 
 
@@ -39,17 +39,25 @@ class TextFiles:
     """Text files, each a document, split as `train` does it."""
 
     def __init__(self, config: DataConfig) -> None:
-        texts = TextFileSource(config)
-        self.spans, self.identity = texts.spans, texts.identity
+        source = TextFileSource(config)
+        self.spans, self.identity = source.spans, source.identity
         self.names = list(config.path)
-        self.n_bytes = sum(map(texts.n_bytes, SPLITS))
+        self.n_bytes = sum(map(source.n_bytes, SPLITS))
 
     def jobs(self, position: int) -> Iterator[tuple[int, Job]]:
         every = (
-            TextJob(split=split, path=str(span.path), start=start, stop=stop,
-                    first=span.start, last=span.stop)
-            for split in SPLITS for span in self.spans[split] for start, stop in parts(span)
-        )  # fmt: skip
+            TextJob(
+                split=split,
+                path=str(span.path),
+                start=start,
+                stop=stop,
+                document_start=span.start,
+                document_stop=span.stop,
+            )
+            for split in SPLITS
+            for span in self.spans[split]
+            for start, stop in job_ranges(span)
+        )
         return islice(enumerate(every, start=1), position, None)
 
 
@@ -65,10 +73,16 @@ class JsonLines:
 
     def jobs(self, position: int) -> Iterator[tuple[int, Job]]:
         every = (
-            LinesJob(path=str(file), start=start, stop=stop, field=self.field,
-                     validation_share=self.share)
-            for file, size in self.files.items() for start, stop in parts(Span(file, 0, size))
-        )  # fmt: skip
+            LinesJob(
+                path=str(file),
+                start=start,
+                stop=stop,
+                field=self.field,
+                validation_share=self.share,
+            )
+            for file, size in self.files.items()
+            for start, stop in job_ranges(Span(file, 0, size))
+        )
         return islice(enumerate(every, start=1), position, None)
 
 
@@ -76,7 +90,11 @@ class DataSet:
     """A data set that the library `datasets` streams: parquet files, or one of the hub."""
 
     def __init__(self, arguments: dict, names: list[str], field: str, share: float | None) -> None:
-        """arguments: of datasets.load_dataset."""
+        """Opens the data set; arguments are those of datasets.load_dataset.
+
+        Raises ValueError where the library is missing, the data set cannot be opened, or it has
+        no column `field`.
+        """
         missing = "is not installed; pip install -e '.[datasets]'"
         present = importlib.util.find_spec("datasets") is not None
         require(present, f"{', '.join(names)} is read by the package datasets, which {missing}")
@@ -95,8 +113,8 @@ class DataSet:
         self.field, self.names = field, names
         info = (self.rows.info.splits or {}).get(arguments["split"])
         self.n_bytes = (info.num_bytes or 0) if info else 0
-        largest = MAX_VALIDATION_BYTES / self.n_bytes if self.n_bytes else UNKNOWN_SHARE
-        self.share = share or min(0.1, largest)
+        limit = MAX_VALIDATION_BYTES / self.n_bytes if self.n_bytes else UNKNOWN_SHARE
+        self.share = share or min(0.1, limit)
         version = str(self.rows.info.download_checksums or self.rows.info.version or "")
         self.identity = ["rows", names, field, self.share, version]
 
@@ -109,23 +127,24 @@ class DataSet:
             require(isinstance(text, str), f"{where} has no text in {self.field!r}; leave it out")
             texts.append(text)
             size += len(text)
-            if size >= jobs.SIZE or len(texts) == ROWS:
+            if size >= jobs.JOB_BYTES or len(texts) == MAX_ROWS:
                 yield first + len(texts), self.job(texts, first)
                 texts, size, first = [], 0, first + len(texts)
         if texts:
             yield first + len(texts), self.job(texts, first)
 
     def job(self, texts: list[str], first: int) -> Job:
+        """Returns the job of some rows, of which the first has the number `first`."""
         return RowsJob(texts=texts, first=first, validation_share=self.share)
 
 
-def parts(span: Span) -> Iterator[tuple[int, int]]:
-    """A file, or a part of one, in stretches of jobs.SIZE bytes."""
-    for start in range(span.start, span.stop, jobs.SIZE):
-        yield start, min(start + jobs.SIZE, span.stop)
+def job_ranges(span: Span) -> Iterator[tuple[int, int]]:
+    """Yields a file, or a part of one, in ranges of JOB_BYTES bytes."""
+    for start in range(span.start, span.stop, jobs.JOB_BYTES):
+        yield start, min(start + jobs.JOB_BYTES, span.stop)
 
 
-def kinds(paths: Iterable[str]) -> set[str]:
-    """lines, parquet, text: what paths name, by their last letters."""
+def kinds_of(paths: Iterable[str]) -> set[str]:
+    """Returns the kinds of data, by the suffixes of the paths: lines, parquet, text."""
     known = {".jsonl": "lines", ".ndjson": "lines", ".parquet": "parquet"}
     return {known.get(Path(path).suffix.lower(), "text") for path in paths}

@@ -16,27 +16,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from oracles.corpora import patient
 
 import main
 from cfg_gpt2 import DataConfig
-from data import text_files
+from data import SPLITS, text_files
 from data.shards import read_index
 from load_data import load_corpus
 from preparation import command as prepare_command
 from preparation import jobs
-from preparation.jobs import LinesJob, RowsJob, TextJob, next_border, passages_of
+from preparation.jobs import LinesJob, RowsJob, TextJob, next_word_boundary, split_document
 from preparation.sources import DataSet, JsonLines, TextFiles
 from preparation.word_cache import WordCache
-from preparation.worker import SPLITS, encode
-from preparation.workers import Workers
+from preparation.worker_pool import worker_pool
+from preparation.worker_process import encode
 from tokenizer import Tokenizer
 
-HOUSE = Path(main.__file__).parent
-CORPORA = HOUSE.parent / "shared" / "corpora"
+ROOT = Path(main.__file__).parent
+CORPORA = ROOT.parent / "shared" / "corpora"
 PROSE = "The fox asked where the drum was. «В сарае», сказала курица, isn't it?\n\n"
-patient = settings(deadline=None)  # the machine may be busy
 
 
 def book(folder: Path, n: int, size: int, seed: int = 0) -> Path:
@@ -58,7 +58,7 @@ def lines(file: Path, n: int) -> list[str]:
     return texts
 
 
-def prepare(*arguments: str | Path) -> int:
+def prepare(*arguments: object) -> int:
     return main.main(["prepare", *map(str, arguments)])
 
 
@@ -85,9 +85,11 @@ def documents(folder: Path, split: str) -> list[str]:
 
 
 @pytest.mark.parametrize("n_files", [2, 21])
-def test_text_gives_the_streams_that_train_makes_of_it(n_files, tmp_path, monkeypatch):
+def test_text_gives_the_streams_that_train_makes_of_it(
+    n_files: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = book(tmp_path / "text", n_files, 40_000)
-    monkeypatch.setattr(jobs, "SIZE", 9_000)
+    monkeypatch.setattr(jobs, "JOB_BYTES", 9_000)
     assert prepare("--data.path", text, "--data.vocab-size", 300, "--shard-tokens", 9_000,
                    "--workers", 2, "--out", tmp_path / "shards") == 0  # fmt: skip
     alone = DataConfig(path=(str(text),), vocab_size=300, cache_dir=str(tmp_path / "cache"))
@@ -104,9 +106,11 @@ def test_text_gives_the_streams_that_train_makes_of_it(n_files, tmp_path, monkey
     assert prepare("--check", tmp_path / "shards") == 0
 
 
-def test_what_is_written_does_not_depend_on_the_number_of_processes(tmp_path, monkeypatch):
+def test_what_is_written_does_not_depend_on_the_number_of_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lines(tmp_path / "rows.jsonl", 200)
-    monkeypatch.setattr(jobs, "SIZE", 5_000)
+    monkeypatch.setattr(jobs, "JOB_BYTES", 5_000)
     made = []
     for workers in (1, 3):
         out = tmp_path / f"with-{workers}"
@@ -116,9 +120,11 @@ def test_what_is_written_does_not_depend_on_the_number_of_processes(tmp_path, mo
     assert made[0] == made[1]
 
 
-def test_every_line_of_jsonl_is_in_exactly_one_split_and_whole(tmp_path, monkeypatch):
+def test_every_line_of_jsonl_is_in_exactly_one_split_and_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     texts = lines(tmp_path / "rows.jsonl", 300)
-    monkeypatch.setattr(jobs, "SIZE", 3_000)
+    monkeypatch.setattr(jobs, "JOB_BYTES", 3_000)
     arguments = ["--data.validation-share", 0.2, "--workers", 1, "--data.vocab-size", 300]
     out = tmp_path / "out"
     assert prepare("--data.path", tmp_path / "rows.jsonl", *arguments, "--out", out) == 0
@@ -141,8 +147,8 @@ class Rows:
         return iter({"text": text} for text in self.texts)
 
 
-def test_rows_of_a_data_set_go_on_from_any_position(monkeypatch):
-    monkeypatch.setattr(jobs, "SIZE", 200)
+def test_rows_of_a_data_set_go_on_from_any_position(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "JOB_BYTES", 200)
     texts = [f"{number} " * (number % 40) for number in range(150)]
     source = DataSet.__new__(DataSet)
     source.rows, source.field, source.names, source.share = Rows(texts), "text", ["it"], 0.1
@@ -154,7 +160,7 @@ def test_rows_of_a_data_set_go_on_from_any_position(monkeypatch):
     assert [piece.text for piece in pieces] == [text for text in texts if text]
 
 
-def test_parquet_through_datasets(tmp_path):
+def test_parquet_through_datasets(tmp_path: Path) -> None:
     pytest.importorskip("datasets", reason="needs pip install -e '.[datasets]'")
     parquet = pytest.importorskip("pyarrow.parquet")
     arrow = pytest.importorskip("pyarrow")
@@ -168,6 +174,14 @@ def test_parquet_through_datasets(tmp_path):
                    "--out", tmp_path / "b") == 2  # fmt: skip
 
 
+def text_job(file: Path, start: int, stop: int) -> TextJob:
+    """A part of a file that is one document of the training split."""
+    size = file.stat().st_size
+    return TextJob(
+        split="train", path=str(file), start=start, stop=stop, document_start=0, document_stop=size
+    )
+
+
 PARTS = ["аб", "x1", " ", "\n", "\r\n", "\u00a0", "  ", "字"]
 
 
@@ -177,24 +191,23 @@ PARTS = ["аб", "x1", " ", "\n", "\r\n", "\u00a0", "  ", "字"]
     size=st.integers(3, 40),
     read=st.integers(2, 30),
 )
-def test_jobs_of_a_file_together_have_its_tokens(parts, size, read, tmp_path_factory):
+def test_jobs_of_a_file_together_have_its_tokens(
+    parts: list[str], size: int, read: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     file = tmp_path_factory.mktemp("jobs") / "text.txt"
     file.write_bytes("".join(parts).encode())
     last = file.stat().st_size
     text = "".join(parts).replace("\r\n", "\n")
-    found = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jobs, "READ", last + 1)  # every border is found
-        for start in range(0, last, size):
-            job = TextJob(split="train", path=str(file), start=start, stop=min(start + size, last),
-                          first=0, last=last)  # fmt: skip
-            found += list(job.passages())
-        patch.setattr(jobs, "READ", read)  # not every border is found
-        borders = [next_border(file, place, last) for place in range(0, last, size)]
-    assert borders == sorted(borders)
-    assert "".join(piece.text for piece in found) == text
+    passages = []
+    for start in range(0, last, size):
+        job = text_job(file, start, min(start + size, last))
+        passages += list(job.passages(search_bytes=last + 1))  # every boundary is found
+    # with fewer bytes to search in, not every boundary is found
+    boundaries = [next_word_boundary(file, n, last, read) for n in range(0, last, size)]
+    assert boundaries == sorted(boundaries)
+    assert "".join(passage.text for passage in passages) == text
     words = WordCache(TOKENIZER, np.dtype("<u2"))
-    encoded = b"".join(words.encode(piece.text) for piece in found)
+    encoded = b"".join(words.encode(passage.text) for passage in passages)
     assert np.frombuffer(encoded, "<u2").tolist() == TOKENIZER.encode(text)
 
 
@@ -203,17 +216,18 @@ TOKENIZER = Tokenizer.train([PROSE * 5, "aa bb  aa\n\n bb x1 字  字\u00a0"], 3
 
 @patient
 @given(st.text(st.sampled_from("ab \n\t"), max_size=80), st.integers(1, 20))
-def test_a_long_document_is_cut_between_words(text, size):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jobs, "CHUNK_BYTES", size)
-        pieces = list(passages_of(text, "train", "here"))
-    assert "".join(piece.text for piece in pieces) == text
-    assert [piece.begins for piece in pieces] == [n == 0 for n in range(len(pieces))]
-    ids = [id for piece in pieces for id in TOKENIZER.encode(piece.text)]
+def test_a_long_document_is_cut_between_words(text: str, size: int) -> None:
+    passages = list(split_document(text, "train", "here", size))
+    assert "".join(passage.text for passage in passages) == text
+    begins = [passage.begins_document for passage in passages]
+    assert begins == [n == 0 for n in range(len(passages))]
+    ids = [id for passage in passages for id in TOKENIZER.encode(passage.text)]
     assert ids == TOKENIZER.encode(text)
 
 
-def test_shards_and_a_mix_of_them_are_learned_and_a_text_is_scored(tmp_path, capsys):
+def test_shards_and_a_mix_of_them_are_learned_and_a_text_is_scored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     common = ["--workers", 1, "--data.vocab-size", 300, "--out"]
     assert prepare("--data.path", book(tmp_path / "ta", 1, 9_000), *common, tmp_path / "a") == 0
     assert prepare("--data.path", book(tmp_path / "tb", 1, 6_000, seed=1), "--workers", 1,
@@ -241,9 +255,11 @@ def test_shards_and_a_mix_of_them_are_learned_and_a_text_is_scored(tmp_path, cap
 # Stopped and resumed
 
 
-def test_a_preparation_that_was_stopped_goes_on_and_writes_the_same(tmp_path, monkeypatch):
+def test_a_preparation_that_was_stopped_goes_on_and_writes_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = book(tmp_path / "text", 2, 60_000)
-    monkeypatch.setattr(jobs, "SIZE", 8_000)
+    monkeypatch.setattr(jobs, "JOB_BYTES", 8_000)
     monkeypatch.setattr(prepare_command, "SAVE_SECONDS", -1)
     arguments = ["--data.path", text, "--data.vocab-size", 300, "--shard-tokens", 9_000,
                  "--workers", 1, "--out"]  # fmt: skip
@@ -271,7 +287,9 @@ def test_a_preparation_that_was_stopped_goes_on_and_writes_the_same(tmp_path, mo
     assert not (tmp_path / ".stopped.part").exists()
 
 
-def test_other_data_do_not_go_on_with_what_was_begun(tmp_path, monkeypatch, capsys):
+def test_other_data_do_not_go_on_with_what_was_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     text = book(tmp_path / "text", 1, 20_000)
     monkeypatch.setattr(prepare_command.Preparation, "finish", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -284,14 +302,16 @@ def test_other_data_do_not_go_on_with_what_was_begun(tmp_path, monkeypatch, caps
     assert prepare(*arguments) == 0
 
 
-def test_a_worker_that_dies_is_said_and_nothing_is_lost(tmp_path, monkeypatch):
-    monkeypatch.setattr(jobs, "SIZE", 1_000)  # so many jobs that some are left when it dies
+def test_a_worker_that_dies_is_said_and_nothing_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "JOB_BYTES", 1_000)  # so many jobs that some are left when it dies
     text = book(tmp_path / "text", 1, 20_000)
     Tokenizer.train([PROSE], 280).save(tmp_path)
     source = TextFiles(DataConfig(path=(str(text),)))
     with (
         pytest.raises(ChildProcessError, match="ended with status -9, perhaps for lack of memory"),
-        Workers(1, tmp_path, np.dtype("<u2")) as workers,
+        worker_pool(1, tmp_path, np.dtype("<u2")) as workers,
     ):
         for _ in workers.encode(source.jobs(0)):
             workers.processes[0].kill()
@@ -323,8 +343,12 @@ def test_a_worker_that_dies_is_said_and_nothing_is_lost(tmp_path, monkeypatch):
     ],
 )
 def test_what_cannot_be_prepared_is_refused_in_one_sentence(
-    arguments, sentence, tmp_path, monkeypatch, capsys
-):
+    arguments: list[str],
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("a.txt").write_text(PROSE * 9, encoding="utf-8")
     Path("b.jsonl").write_text('{"text": "some text"}\n' * 9, encoding="utf-8")
@@ -339,7 +363,9 @@ def test_what_cannot_be_prepared_is_refused_in_one_sentence(
     assert not Path("o").exists()
 
 
-def test_without_the_package_datasets_it_is_named(monkeypatch, capsys, tmp_path):
+def test_without_the_package_datasets_it_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert prepare("--dataset", "owner/name", "--out", tmp_path / "o") == 2
     assert "is read by the package datasets, which is not installed" in capsys.readouterr().err
@@ -350,7 +376,7 @@ def test_without_the_package_datasets_it_is_named(monkeypatch, capsys, tmp_path)
 
 def killed_after(arguments: list[str], seconds: float) -> int:
     """Runs prepare and kills it after a while -> its status, 0 where it was faster."""
-    process = subprocess.Popen([sys.executable, "main.py", "prepare", *arguments], cwd=HOUSE)
+    process = subprocess.Popen([sys.executable, "main.py", "prepare", *arguments], cwd=ROOT)
     try:
         return process.wait(seconds)
     except subprocess.TimeoutExpired:
@@ -360,7 +386,7 @@ def killed_after(arguments: list[str], seconds: float) -> int:
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="has no SIGKILL")
-def test_killed_at_random_moments_it_writes_identical_shards(tmp_path):
+def test_killed_at_random_moments_it_writes_identical_shards(tmp_path: Path) -> None:
     text = book(tmp_path / "text", 5, 8_000_000)
     common = ["--data.path", str(text), "--data.vocab-size", "512", "--workers", "2",
               "--shard-tokens", "1000000", "--out"]  # fmt: skip
@@ -411,14 +437,14 @@ def resident(pid: int) -> int:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the memory")
 @pytest.mark.skipif(not CORPORA.exists(), reason="the corpora lie outside the repository")
-def test_a_gigabyte_takes_less_than_one_of_memory_and_survives_kills(tmp_path):
+def test_a_gigabyte_takes_less_than_one_of_memory_and_survives_kills(tmp_path: Path) -> None:
     text = gigabyte(tmp_path / "text")
     size = sum(file.stat().st_size for file in text.iterdir())
     common = ["--data.path", str(text), "--data.tokenizer", str(CORPORA.parent / "gpt2_vocab"),
               "--shard-tokens", "50000000", "--out"]  # fmt: skip
     command = [sys.executable, "main.py", "prepare", *common, str(tmp_path / "whole")]
     started, most = time.monotonic(), 0
-    with subprocess.Popen(command, cwd=HOUSE) as process:
+    with subprocess.Popen(command, cwd=ROOT) as process:
         while process.poll() is None:
             most = max(most, resident(process.pid))
             time.sleep(0.1)
@@ -442,27 +468,26 @@ def test_a_gigabyte_takes_less_than_one_of_memory_and_survives_kills(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["tinyshakespeare.txt", "dead_souls_ru.txt"])
-def test_a_book_with_the_vocabulary_of_gpt2_has_the_tokens_of_tiktoken(name):
+def test_a_book_with_the_vocabulary_of_gpt2_has_the_tokens_of_tiktoken(name: str) -> None:
     """tiktoken, built from the same vocabulary, is an encoder that others wrote."""
     tiktoken = pytest.importorskip("tiktoken")
-    vocabulary = HOUSE.parent / "shared" / "gpt2_vocab"
+    vocabulary = ROOT.parent / "shared" / "gpt2_vocab"
     tokenizer = Tokenizer.from_gpt2(vocabulary)
     ranks = {tokenizer.token_bytes(id): id for id in range(50256)}
     pattern = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
     theirs = tiktoken.Encoding("gpt2", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
-    size = (CORPORA / name).stat().st_size
-    job = TextJob(split="train", path=str(CORPORA / name), start=0, stop=size, first=0, last=size)
+    job = text_job(CORPORA / name, 0, (CORPORA / name).stat().st_size)
     words = WordCache(tokenizer, np.dtype("<u2"))
     ours = np.frombuffer(encode(job, words)["train"][1], "<u2").tolist()
     text = (CORPORA / name).read_text(encoding="utf-8-sig")
     assert ours == [50256, *theirs.encode_ordinary(text)]
 
 
-def test_the_kinds_of_jobs_go_through_json(tmp_path):
+def test_the_kinds_of_jobs_go_through_json(tmp_path: Path) -> None:
     from pydantic import TypeAdapter
 
     every = [
-        TextJob(split="train", path="a", start=0, stop=9, first=0, last=9),
+        TextJob(split="train", path="a", start=0, stop=9, document_start=0, document_stop=9),
         LinesJob(path="a", start=0, stop=9, field="text", validation_share=0.1),
         RowsJob(texts=["ё"], first=3, validation_share=0.1),
     ]

@@ -6,20 +6,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 import regex
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from oracles.corpora import patient
 from tokenizers import Tokenizer as Library
 from tokenizers import pre_tokenizers
 
-from preparation import word_cache
-from preparation.word_cache import STRETCHES, THE_FOUR, WHITE, WordCache, splits_before_white_space
+from preparation.word_cache import (
+    PYTHON_WHITE_SPACE,
+    SIMPLE_WORDS,
+    WHITE_SPACE,
+    WORDS,
+    WordCache,
+    splits_before_white_space,
+)
 from tokenizer import END_OF_TEXT, Tokenizer
 
 CORPORA = Path(__file__).resolve().parents[3] / "shared" / "corpora"
 PROSE = "The fox asked where the drum was. It's in the barn, «сказала» лиса, isn't it?\n\n" * 12
 TOKENIZER = Tokenizer.train([PROSE, "aa bb  aa\n\n bb \t's't  \u00a0 x\u3000\u3000 " * 9], 330)
 U2 = np.dtype("<u2")
-patient = settings(deadline=None)  # the machine may be busy
 
 
 def library(text: str) -> list[int]:
@@ -37,14 +43,14 @@ texts = st.text(
 
 @patient
 @given(st.lists(st.one_of(texts, st.text(max_size=40)), max_size=5))
-def test_remembered_words_give_the_tokens_of_the_library(written):
+def test_remembered_words_give_the_tokens_of_the_library(written: list[str]) -> None:
     words = WordCache(TOKENIZER, U2)
     for text in [*written, *reversed(written), " ".join(written)]:
         assert ids(words, text) == library(text)
 
 
 @pytest.mark.slow
-def test_every_character_is_cut_as_the_library_cuts_it():
+def test_every_character_is_cut_as_the_library_cuts_it() -> None:
     words = WordCache(TOKENIZER, U2)
     characters = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
     for first in range(0, len(characters), 10_000):
@@ -53,16 +59,23 @@ def test_every_character_is_cut_as_the_library_cuts_it():
         assert ids(words, text) == library(text)
 
 
-def test_white_space_is_what_the_pattern_calls_so():
+def test_white_space_is_what_the_pattern_calls_so() -> None:
     every_character = "".join(chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000)
-    assert sorted(WHITE) == sorted(set(regex.findall(r"\s", every_character)))
-    assert "".join(STRETCHES.findall(every_character)) == every_character
-    differs = {c for c in every_character if bool(re.match(r"\s", c)) != (c in WHITE)}
-    assert differs == set(THE_FOUR)
+    assert sorted(WHITE_SPACE) == sorted(set(regex.findall(r"\s", every_character)))
+    assert "".join(WORDS.findall(every_character)) == every_character
+    differs = {c for c in every_character if bool(re.match(r"\s", c)) != (c in WHITE_SPACE)}
+    assert differs == set(PYTHON_WHITE_SPACE)
+
+
+@patient
+@given(texts)
+def test_both_patterns_find_the_same_words_in_a_text_without_the_four_characters(text: str) -> None:
+    text = "".join(c for c in text if c not in PYTHON_WHITE_SPACE)
+    assert SIMPLE_WORDS.findall(text) == WORDS.findall(text)
 
 
 @pytest.mark.parametrize("name", ["tinyshakespeare.txt", "dead_souls_ru.txt"])
-def test_a_book_has_the_same_tokens(name):
+def test_a_book_has_the_same_tokens(name: str) -> None:
     if not (CORPORA / name).exists():
         pytest.skip(f"{name} is not here")
     text = (CORPORA / name).read_text(encoding="utf-8")[:300_000]
@@ -72,9 +85,8 @@ def test_a_book_has_the_same_tokens(name):
     assert len(words.tokens) < len(text) / 10
 
 
-def test_what_is_remembered_is_bounded(monkeypatch):
-    monkeypatch.setattr(word_cache, "MOST", 1000)
-    words = WordCache(TOKENIZER, U2)
+def test_the_cache_is_bounded() -> None:
+    words = WordCache(TOKENIZER, U2, max_characters=1000)
     for number in range(300):
         text = f" word{number} and the {number} others"
         assert ids(words, text) == library(text)
@@ -82,13 +94,13 @@ def test_what_is_remembered_is_bounded(monkeypatch):
         assert words.n_characters == sum(map(len, words.tokens))
 
 
-def test_a_typed_end_of_text_stays_text():
+def test_a_typed_end_of_text_stays_text() -> None:
     text = f"one{END_OF_TEXT}two {END_OF_TEXT} "
     assert ids(WordCache(TOKENIZER, U2), text) == library(text)
     assert TOKENIZER.end_of_text not in library(text)
 
 
-def test_a_tokenizer_that_cuts_otherwise_is_asked_for_every_text():
+def test_a_tokenizer_that_cuts_otherwise_is_asked_for_every_text() -> None:
     assert splits_before_white_space(TOKENIZER)
     trained = Library.from_str(TOKENIZER.to_json())
     trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=True)
