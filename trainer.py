@@ -20,7 +20,7 @@ from torch import Tensor
 from cfg_gpt2 import RunConfig, require
 from gpt2 import GPT2Model
 from load_data import Corpus, Split, evaluation_batches
-from loss import bits_per_byte, head_loss, perplexity
+from loss import bits_per_byte, next_token_loss, perplexity
 from run_directory.weights import WEIGHTS_FILE, save_weights
 from training.background import Background
 from training.checkpoint import (
@@ -45,9 +45,9 @@ SMALLER = "try a smaller --model.context-length, or --train.device cpu"
 
 
 def language_model_loss(model: GPT2Model, batch: Batch) -> tuple[Tensor, Tensor, Metrics]:
-    """-> the summed loss in nats, the count of targets, and nothing else to log."""
+    """Returns the sum of losses in nats, the number of targets, and no further metrics."""
     tokens, targets = batch
-    return *head_loss(model.hidden_states(tokens), model.lm_head.weight, targets), {}
+    return *next_token_loss(model(tokens), targets), {}
 
 
 @dataclass(frozen=True)

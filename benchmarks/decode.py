@@ -24,6 +24,7 @@ from native.compiled import compile_model, missing
 from pretrained.gguf import Precision as GGUFPrecision
 from pretrained.gguf import write_gguf
 from quantization.int8 import quantize
+from training.kernels import choose_kernels, use_kernels
 
 COMPUTE_TYPES = {"fp32": "float32", "int8": "int8"}  # CTranslate2's names
 
@@ -43,6 +44,7 @@ def ours(job: Job) -> Contender:
         quantize(model)
     elif job.precision == "bf16":
         model.bfloat16()
+    use_kernels(model, choose_kernels(model.device, model.dtype))
     wrong = missing(model)
     if wrong is None:
         compile_model(model)

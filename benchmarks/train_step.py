@@ -24,6 +24,7 @@ from load_data import Corpus, Split
 from tokenizer import Tokenizer
 from trainer import Trainer
 from training.choose_runtime import choose_runtime
+from training.kernels.cross_entropy import fused_language_model_loss
 from training.progress import new_console
 
 N_BATCHES = 8  # different ones, read again and again
@@ -41,7 +42,15 @@ def ours(job: Job) -> Contender:
     runtime = choose_runtime(steps, job.model)
     torch.manual_seed(steps.seed)
     model, corpus = GPT2Model(job.model), random_corpus(job)
-    trainer = Trainer(model, corpus, config, Path(job.scratch), runtime, new_console())
+    trainer = Trainer(
+        model,
+        corpus,
+        config,
+        Path(job.scratch),
+        runtime,
+        new_console(),
+        loss_fn=fused_language_model_loss,
+    )
 
     def step() -> int:
         before = trainer.tokens

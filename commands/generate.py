@@ -25,6 +25,7 @@ from generation import SamplingConfig, cache_bytes
 from gpt2 import GPT2Model
 from tokenizer import TOKENIZER_FILE, Tokenizer, UnseenCharacter
 from training.choose_runtime import choose_runtime, is_large
+from training.kernels import choose_kernels, use_kernels
 from training.progress import new_console
 
 
@@ -82,6 +83,7 @@ def generate(arguments: list[str]) -> int:
     tokenizer = Tokenizer.load(command.run)
     device = choose_runtime(TrainConfig()).device
     model = to_precision(GPT2Model.load(command.run).to(device), command.precision)
+    use_kernels(model, choose_kernels(model.device, model.dtype))
     use_native(model, command.native)
     sampling = replace(
         command.sampling,
@@ -224,6 +226,7 @@ def choose_speculation(command: GenerateCommand, model: GPT2Model) -> Speculatio
     if command.draft is None:
         return None
     draft = GPT2Model.load(command.draft).to(model.device)
+    use_kernels(draft, choose_kernels(draft.device, draft.dtype))
     use_native(draft, command.native)
     files = [folder / TOKENIZER_FILE for folder in (command.run, command.draft)]
     require(

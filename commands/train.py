@@ -46,6 +46,8 @@ from tokenizer import UnseenCharacter
 from trainer import Trainer
 from training.checkpoint import has_checkpoint
 from training.choose_runtime import choose_runtime
+from training.kernels import choose_kernels, use_kernels
+from training.kernels.cross_entropy import fused_language_model_loss
 from training.progress import Bar, new_console
 from training.runtime import Ranks, Runtime
 
@@ -99,7 +101,9 @@ def train_together(
     run_dir = command.resume or runtime.first(partial(new_run_dir, command))
     corpus = runtime.in_turn(partial(open_corpus, command, console))
     config, model = new_model(command, corpus, runtime, console)
-    trainer = Trainer(model, corpus, config, run_dir, runtime, console)
+    trainer = Trainer(
+        model, corpus, config, run_dir, runtime, console, loss_fn=fused_language_model_loss
+    )
     if command.resume:
         trainer.resume()
     runtime.first(partial(begin_run, run_dir, config, corpus))
@@ -256,6 +260,7 @@ def show_samples(
         banned=ids_without_text(config.model.vocab_size, corpus.tokenizer),
     )
     model = GPT2Model.load(run_dir).to(runtime.device)  # as it was saved, and not compiled
+    use_kernels(model, choose_kernels(model.device, model.dtype))
     rows = generate(model, [[end]] * N_SAMPLES, sampling, stop_token=end)
     texts = [corpus.tokenizer.decode(row) for row in rows]
     together = "\n\n".join(texts) + "\n"

@@ -20,8 +20,9 @@ from data.windows import Window
 from evaluation.score import Report, require_not_nan, rows_per_batch
 from gpt2 import GPT2Model
 from load_data import collate
-from loss import IGNORE_INDEX, PRODUCT
+from loss import IGNORE_INDEX
 from tokenizer import Tokenizer
+from training.kernels.cross_entropy import MAX_LOGITS
 from training.runtime import Runtime
 
 
@@ -98,7 +99,7 @@ def likelihoods(model: GPT2Model, hidden_states: Tensor, targets: Tensor) -> lis
     """(B, T, C), (B, T) -> B likelihoods, over the targets that are not IGNORE_INDEX."""
     scored = targets != IGNORE_INDEX
     rows, ids_of_rows = hidden_states[scored], targets[scored]  # only these take the output layer
-    n_rows = max(1, PRODUCT // model.config.vocab_size)
+    n_rows = max(1, MAX_LOGITS // model.config.vocab_size)
     token_log_p, is_argmax = [], []
     for x, ids in zip(rows.split(n_rows), ids_of_rows.split(n_rows), strict=True):
         log_p = model.lm_head(x).log_softmax(dim=-1, dtype=torch.float32)

@@ -19,7 +19,8 @@ from cfg_gpt2 import require
 from evaluation.windows import window_batches
 from gpt2 import GPT2Model
 from load_data import Split
-from loss import IGNORE_INDEX, bits_per_byte, head_loss, perplexity
+from loss import IGNORE_INDEX, bits_per_byte, perplexity
+from training.kernels.cross_entropy import linear_cross_entropy
 from training.runtime import Runtime
 
 TOKENS_PER_BATCH = {"cpu": 4096}  # enough to use all cores
@@ -86,7 +87,7 @@ def scored_loss(model: GPT2Model, hidden_states: Tensor, targets: Tensor) -> tup
     """(B, T, C), (B, T) -> sum in nats, and count; only scored positions take the output layer."""
     scored = targets != IGNORE_INDEX
     rows = hidden_states[scored].unsqueeze(0), targets[scored].unsqueeze(0)
-    return head_loss(rows[0], model.lm_head.weight, rows[1])
+    return linear_cross_entropy(rows[0], model.lm_head.weight, rows[1])
 
 
 def rows_per_batch(n_tokens: int, runtime: Runtime) -> int:

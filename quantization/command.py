@@ -26,6 +26,7 @@ from run_directory.config_file import read_config
 from run_directory.open_run import open_run
 from tokenizer import Tokenizer
 from training.choose_runtime import choose_runtime
+from training.kernels import choose_kernels, use_kernels
 from training.progress import Bar, new_console
 
 MAX_LOGITS = 1 << 25  # logits that are held at a time: 128 MB in fp32
@@ -91,6 +92,7 @@ def measure_nats(
     done, total = 0, len(split.tokens) - 1
     for model in models.values():
         model.to(device)
+        use_kernels(model, choose_kernels(model.device, model.dtype))
     batches = evaluation_batches(split, config.context_length, n_rows, end_of_text)
     with Bar(console, "reading", total) as bar:
         for tokens, targets in batches:

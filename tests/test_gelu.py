@@ -1,5 +1,3 @@
-import math
-
 import torch
 from torch import nn
 
@@ -16,13 +14,6 @@ def test_values_and_gradients_are_those_of_torch():
     nn.GELU(approximate="tanh")(theirs).sum().backward()
     torch.testing.assert_close(GELU()(x), nn.GELU(approximate="tanh")(x), **TOLERANCE)
     torch.testing.assert_close(ours.grad, theirs.grad, **TOLERANCE)
-
-
-def test_known_values():
-    assert GELU()(torch.tensor(0.0)).item() == 0
-    inner = math.sqrt(2 / math.pi) * 1.044715  # at x = 1
-    one = GELU()(torch.tensor(1.0, dtype=torch.float64)).item()
-    assert math.isclose(one, 0.5 * (1 + math.tanh(inner)), rel_tol=1e-12)
 
 
 def test_it_is_the_tanh_form_and_not_the_exact_one():

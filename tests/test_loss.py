@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-import loss
-from loss import IGNORE_INDEX, bits_per_byte, head_loss, next_token_loss, perplexity
+from loss import IGNORE_INDEX, bits_per_byte, next_token_loss, perplexity
 
 
 def random_batch(seed: int = 1) -> tuple[Tensor, Tensor]:
@@ -114,66 +113,3 @@ def test_perplexity():
     assert math.isclose(perplexity(1.0), 2.718281828459045, rel_tol=1e-12)
     assert math.isfinite(perplexity(708.9))
     assert perplexity(709.5) == perplexity(1e9) == math.inf
-
-
-def features_of(vocab_size: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """Features (3, 7, C), a head (V, C), targets (3, 7), some of which do not count."""
-    generator = torch.Generator().manual_seed(3)
-    features = torch.randn(3, 7, 16, generator=generator, dtype=dtype, requires_grad=True)
-    weight = torch.randn(vocab_size, 16, generator=generator, dtype=dtype, requires_grad=True)
-    targets = torch.randint(vocab_size, (3, 7), generator=generator)
-    targets[1, 2:5] = targets[2, 0] = IGNORE_INDEX
-    return features, weight, targets
-
-
-@pytest.mark.parametrize("vocab_size", [2, 63, 64, 65])
-@pytest.mark.parametrize(("product", "softmax"), [(1 << 26, 1 << 22), (700, 150), (1, 1)])
-def test_head_loss_is_the_written_out_loss_in_fp64(
-    monkeypatch: pytest.MonkeyPatch, vocab_size: int, product: int, softmax: int
-):
-    monkeypatch.setattr(loss, "PRODUCT", product)
-    monkeypatch.setattr(loss, "SOFTMAX", softmax)
-    monkeypatch.setattr(loss, "ROWS", 2)
-    monkeypatch.setattr(loss, "COLUMNS", 4)  # so that rows and vocabulary are cut, and leave a rest
-    features, weight, targets = features_of(vocab_size, torch.float64)
-    log_p = (features @ weight.T).log_softmax(-1)
-    counted = targets != IGNORE_INDEX
-    plain = -log_p[counted][range(17), targets[counted]].sum()
-    wanted = torch.autograd.grad(0.3 * plain, (features, weight))
-    total, count = head_loss(features, weight, targets)
-    found = torch.autograd.grad(0.3 * total, (features, weight), retain_graph=True)
-    again = torch.autograd.grad(0.3 * total, (features, weight))
-    assert count.item() == 17
-    torch.testing.assert_close(total, plain, rtol=1e-12, atol=0)
-    for ours, same, theirs in zip(found, again, wanted, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
-        assert torch.equal(ours, same)
-
-
-def test_head_loss_in_bf16_errs_no_more_than_autocast_does():
-    features, weight, targets = features_of(300, torch.float32)
-    exact, _ = head_loss(features, weight, targets)
-    wanted = torch.autograd.grad(exact, (features, weight))
-    errors = []
-    for way in ("head", "plain"):
-        with torch.autocast("cpu", torch.bfloat16):
-            if way == "head":
-                total, _ = head_loss(features, weight, targets)
-            else:
-                logits = torch.nn.functional.linear(features, weight)
-                total, _ = next_token_loss(logits, targets)
-        found = torch.autograd.grad(total, (features, weight))
-        assert total.dtype == torch.float32
-        assert [g.dtype for g in found] == [torch.float32, torch.float32]
-        errors.append([(g - w).norm() / w.norm() for g, w in zip(found, wanted, strict=True)])
-        # 2^-9 of each logit, some 4 in size, the errors averaging out over 17 targets
-        assert math.isclose(total.item(), exact.item(), rel_tol=2e-3)
-    for ours, theirs in zip(*errors, strict=True):
-        assert ours < 1.1 * theirs < 0.02
-
-
-def test_head_loss_needs_no_gradient_to_be_measured():
-    features, weight, targets = features_of(11, torch.float32)
-    with torch.inference_mode():
-        measured, _ = head_loss(features, weight, targets)
-    assert torch.equal(measured, head_loss(features, weight, targets)[0])

@@ -19,6 +19,9 @@ import gpt2
 import layer_norm
 import loss
 import multiheadattention
+import training.kernels
+import training.kernels.attention
+import training.kernels.cross_entropy
 import transformer_block
 from cfg_gpt2 import GPT2Config
 
@@ -59,11 +62,35 @@ def test_shape_comments_of_the_model_are_true():
                 logits = model(tokens[:, 8:], cache)
             loss.next_token_loss(logits, tokens[:, 8:])
             model(tokens[:, 8:], ragged)
-            hidden_states = model.hidden_states(tokens[:, 8:])
-            loss.head_loss(hidden_states, model.lm_head.weight, tokens[:, 8:])
+            model(tokens[:, 8:])
     assert comments.mistakes == []
     assert comments.unseen == []
     assert len(comments.claims) >= 20
+
+
+def test_shape_comments_of_the_kernels_are_true():
+    torch.manual_seed(1)
+    length = training.kernels.attention.SHORT + 8  # more than the formula is used for
+    config = GPT2Config(
+        vocab_size=13, context_length=length, n_layer=1, n_head=5, n_embd=35, dropout=0.0
+    )
+    model, tokens = gpt2.GPT2Model(config), torch.randint(13, (2, length))
+    last = {replaced: kernels[-1] for replaced, kernels in training.kernels.KERNELS.items()}
+    training.kernels.use_kernels(model, last)
+    modules = [
+        training.kernels.gelu, training.kernels.layer_norm, training.kernels.attention,
+        training.kernels.cross_entropy,
+    ]  # fmt: skip
+    comments = ShapeComments(modules, SIZES | {"T": length, "S": length, "R": 2 * length})
+    with comments, torch.autocast("cpu", torch.bfloat16):
+        loss_sum, _, _ = training.kernels.cross_entropy.fused_language_model_loss(
+            model, (tokens, tokens)
+        )
+        loss_sum.backward()
+        training.kernels.attention.ShortAttention(config)(torch.zeros(2, length, 35))
+    assert comments.mistakes == []
+    assert comments.unseen == []
+    assert len(comments.claims) >= 15
 
 
 def test_shape_comments_of_generation_are_true():

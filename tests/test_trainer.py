@@ -22,14 +22,15 @@ from oracles.small_run import (
 )
 from rich.console import Console
 
-import loss
 from cfg_gpt2 import PRESETS, DataConfig, GPT2Config, RunConfig, TrainConfig
 from gpt2 import GPT2Model
 from load_data import Corpus, load_corpus
 from loss import IGNORE_INDEX
 from multiheadattention import explicit_attention
-from trainer import Batch, Trainer, language_model_loss
+from trainer import Batch, Trainer
 from training.choose_runtime import choose_runtime, missing_compiler
+from training.kernels import choose_kernels, use_kernels
+from training.kernels.cross_entropy import VOCAB_MULTIPLE, fused_language_model_loss
 from training.muon import MOMENTUM, Muon, orthogonal
 from training.optimizer import make_optimizers
 from training.progress import MetricsLog
@@ -49,7 +50,7 @@ def test_a_step_is_the_same_however_it_is_cut(
     def uneven(model: GPT2Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, dict]:
         tokens, targets = batch
         few = targets.masked_fill(tokens % 3 == 0, IGNORE_INDEX)  # counts differ between cuts
-        return language_model_loss(model, (tokens, few))
+        return fused_language_model_loss(model, (tokens, few))
 
     whole = new_trainer(corpus, tmp_path / "whole", dropout=0.0, loss_fn=uneven)
     in_parts = replace(TRAIN, micro_batch=micro_batch)
@@ -116,7 +117,7 @@ def test_a_resumed_run_is_the_same_run_bit_for_bit(
         calls += model.training
         if calls == 4:
             os.kill(os.getpid(), signal.SIGINT)
-        return language_model_loss(model, batch)
+        return fused_language_model_loss(model, batch)
 
     first = new_trainer(corpus, tmp_path / "resumed", train, loss_fn=interrupted)
     assert not first.train()
@@ -139,7 +140,7 @@ def test_a_stop_before_the_first_step_is_saved_and_resumed_too(
         if not asked:
             asked = True
             os.kill(os.getpid(), signal.SIGINT)
-        return language_model_loss(model, batch)
+        return fused_language_model_loss(model, batch)
 
     straight = new_trainer(corpus, tmp_path / "straight")
     assert straight.train()
@@ -179,6 +180,7 @@ def test_training_lowers_the_loss_and_leaves_a_whole_run_directory(
     assert places == ["step-000020", "step-000040"]
     tokens, _ = trainer.windows.batch(0, 2)
     loaded = GPT2Model.load(tmp_path)
+    use_kernels(loaded, choose_kernels(loaded.device, loaded.dtype))  # as the trained model has
     assert torch.equal(loaded(tokens), trainer.model.eval()(tokens))
 
 
@@ -289,7 +291,7 @@ def test_a_micro_batch_that_does_not_fit_is_halved_and_the_step_is_the_same(
         if model.training and len(batch[0]) > 2:
             torch.rand(())  # what dropout draws before memory ends
             raise torch.OutOfMemoryError
-        return language_model_loss(model, batch)
+        return fused_language_model_loss(model, batch)
 
     short = new_trainer(corpus, tmp_path / "short", loss_fn=small_gpu)
     halved = short.take_step()
@@ -409,7 +411,7 @@ def test_bf16_compiled_padded_and_fused_learns_as_plain_fp32_does(tmp_path: Path
     config = DataConfig(stories=2000, cache_dir=str(tmp_path))
     corpus = load_corpus(config)
     vocab_size = corpus.tokenizer.vocab_size
-    assert vocab_size % loss.ALIGNED  # so that the padding is at work
+    assert vocab_size % VOCAB_MULTIPLE  # so that the padding is at work
     sizes = GPT2Config(
         vocab_size=vocab_size, context_length=128, n_layer=2, n_head=4, n_embd=64, dropout=0.0
     )
@@ -420,7 +422,9 @@ def test_bf16_compiled_padded_and_fused_learns_as_plain_fp32_does(tmp_path: Path
         )
         torch.manual_seed(seed)
         run, console = RunConfig(model=sizes, train=train), Console(file=StringIO())
-        return Trainer(GPT2Model(sizes), corpus, run, tmp_path, runtime, console)
+        return Trainer(
+            GPT2Model(sizes), corpus, run, tmp_path, runtime, console, fused_language_model_loss
+        )
 
     plain = torch.tensor([plain_losses(new(s, FP32), n_steps) for s in range(n_seeds)])
     fast_runtime = Runtime(torch.device("cpu"), torch.bfloat16, compiled=True)

@@ -21,10 +21,10 @@ from torch.utils.checkpoint import checkpoint
 
 from gpt2 import GPT2Model
 from loss import IGNORE_INDEX
-from training.attention import differentiate_in_tiles
 from training.checkpoint import TENSORS_FILE, copied, read_checkpoint, write_checkpoint
+from training.kernels import choose_kernels, use_kernels
+from training.kernels.linear import ROW_CHUNK
 from training.memory import can_keep_memory, keep_memory
-from training.products import ROWS, multiply_in_rows
 from training.progress import Metrics
 
 Answer = TypeVar("Answer")
@@ -85,11 +85,11 @@ class Runtime:
         model.to(self.device)
         if self.device.type == "cpu":
             keep_memory()
+        kernels = choose_kernels(
+            self.device, self.precision, has_tiles=self.in_rows, compiled=self.compiled
+        )
+        use_kernels(model, kernels)
         for block in model.blocks:
-            if self.in_rows:
-                multiply_in_rows(block)
-            if self.in_rows and self.compiled:
-                differentiate_in_tiles(block)
             if self.recomputing:
                 recompute(block)
             if self.compiled:  # the blocks are equal: one compilation serves them all
@@ -162,7 +162,7 @@ class Runtime:
             names["cuda"] = torch.cuda.get_device_name(self.device)
         products = "bf16 products, fp32 weights" if self.precision == torch.bfloat16 else "fp32"
         if self.in_rows:
-            products = f"bf16 products of {ROWS} rows, fp32 weights"
+            products = f"bf16 products of {ROW_CHUNK} rows, fp32 weights"
         blocks = "blocks compiled" if self.compiled else "blocks as written"
         if self.missing:
             blocks += f", for want of {self.missing} to compile them"

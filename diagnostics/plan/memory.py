@@ -34,9 +34,9 @@ from typing import Literal
 import torch
 
 from cfg_gpt2 import GPT2Config
-from loss import ALIGNED, PRODUCT, SOFTMAX
-from multiheadattention import is_short
 from training.flops import parameters
+from training.kernels.attention import prefers_explicit
+from training.kernels.cross_entropy import MAX_LOGITS, SOFTMAX_CHUNK, VOCAB_MULTIPLE
 
 Strategy = Literal["single", "ddp", "fsdp"]
 Parts = dict[str, int]  # bytes by the name of what they hold
@@ -90,7 +90,7 @@ class Setup:
         """Whether explicit attention is chosen for its speed: on a CPU in bf16, to 512 keys."""
         dtype = torch.bfloat16 if self.bf16 else torch.float32
         keys = torch.empty(self.model.context_length, 1, dtype=dtype)
-        return self.device == "cpu" and is_short(keys)
+        return self.device == "cpu" and prefers_explicit(keys)
 
     @property
     def uses_explicit_attention(self) -> bool:
@@ -162,7 +162,7 @@ def bf16_copies(setup: Setup) -> int:
 
 def padded_vocab_size(setup: Setup) -> int:
     """Returns the columns of the logits that fused linear cross-entropy computes."""
-    return -(-setup.model.vocab_size // ALIGNED) * ALIGNED
+    return -(-setup.model.vocab_size // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
 
 
 # The phases of a step -----------------------------------------------------------------------
@@ -247,9 +247,9 @@ def head_workspace(setup: Setup) -> int:
     They hold the hidden states, the padded weight, a chunk of logits, its softmax, its matmul.
     """
     sizes, n_bytes, vocab_size = setup.model, setup.matmul_bytes, padded_vocab_size(setup)
-    n_chunks = math.ceil(setup.n_positions * vocab_size / PRODUCT)
+    n_chunks = math.ceil(setup.n_positions * vocab_size / MAX_LOGITS)
     logits = math.ceil(setup.n_positions / n_chunks) * vocab_size
-    softmax = min(logits, SOFTMAX) if setup.device == "cpu" else logits
+    softmax = min(logits, SOFTMAX_CHUNK) if setup.device == "cpu" else logits
     matrix = vocab_size * sizes.n_embd
     # a chunk's gradient of the weight, beside their sum
     chunk_gradient = n_bytes * matrix if n_chunks > 1 or setup.bf16 else 0

@@ -22,7 +22,8 @@ from diagnostics.doctor.curve import Diagnosis, Run, diagnose, read_run
 from gpt2 import GPT2Model
 from load_data import load_corpus
 from run_directory.config_file import write_config
-from trainer import Batch, Trainer, language_model_loss
+from trainer import Batch, Trainer
+from training.kernels.cross_entropy import fused_language_model_loss
 from training.progress import Metrics, new_console
 
 TRAIN = TrainConfig(
@@ -141,7 +142,7 @@ def test_a_garbage_batch_is_a_spike_and_an_exploding_gradient(
 ) -> None:
     def disturb(trainer: Trainer) -> None:
         def loss_fn(model: GPT2Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, Metrics]:
-            total, count, extra = language_model_loss(model, batch)
+            total, count, extra = fused_language_model_loss(model, batch)
             rubbish = model.training and trainer.step == 80
             return total * (1000 if rubbish else 1), count, extra
 
@@ -157,7 +158,7 @@ def test_a_garbage_batch_is_a_spike_and_an_exploding_gradient(
 def test_a_loss_of_nan_is_diagnosed(trained: Callable[..., Run]) -> None:
     def disturb(trainer: Trainer) -> None:
         def loss_fn(model: GPT2Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, Metrics]:
-            total, count, extra = language_model_loss(model, batch)
+            total, count, extra = fused_language_model_loss(model, batch)
             return total * (math.nan if model.training and trainer.step == 5 else 1), count, extra
 
         trainer.objective = partial(loss_fn, trainer.model)

@@ -28,7 +28,8 @@ from diagnostics.plan.memory import (
 )
 from diagnostics.plan.settings import PlanCommand
 from gpt2 import GPT2Model
-from loss import head_loss
+from training.kernels import choose_kernels, use_kernels
+from training.kernels.cross_entropy import linear_cross_entropy
 
 ROOT = Path(main.__file__).parent
 B, T = 2, 24
@@ -54,6 +55,14 @@ class SavedTensors:
         return sum(storage.nbytes() for storage in self.storages.values())
 
 
+def prepared_model(sizes: GPT2Config, *, bf16: bool) -> GPT2Model:
+    """A model in training mode with the kernels that a runtime attaches on a CPU."""
+    model = GPT2Model(sizes).train()
+    precision = torch.bfloat16 if bf16 else torch.float32
+    use_kernels(model, choose_kernels(torch.device("cpu"), precision))
+    return model
+
+
 def matmuls(*, bf16: bool) -> object:
     return torch.autocast("cpu", torch.bfloat16) if bf16 else nullcontext()
 
@@ -66,7 +75,7 @@ def test_a_block_saves_the_listed_bytes(
     bf16: bool, dropout: float, length: int, bias: bool
 ) -> None:
     sizes = replace(SMALL, dropout=dropout, context_length=length, bias=bias)
-    model = GPT2Model(sizes).train()
+    model = prepared_model(sizes, bf16=bf16)
     x = torch.randn(B, length, sizes.n_embd, requires_grad=True)
     saved = SavedTensors(model)
     with matmuls(bf16=bf16), saved.hooks:
@@ -80,11 +89,12 @@ def test_a_block_saves_the_listed_bytes(
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 def test_a_model_and_its_loss_save_the_listed_bytes(bf16: bool, dropout: float) -> None:
     sizes = replace(SMALL, dropout=dropout)
-    model = GPT2Model(sizes).train()
+    model = prepared_model(sizes, bf16=bf16)
     tokens = torch.randint(sizes.vocab_size, (B, T))
     saved = SavedTensors(model)
     with matmuls(bf16=bf16), saved.hooks:
-        loss, _ = head_loss(model.hidden_states(tokens), model.lm_head.weight, tokens.roll(-1))
+        hidden_states = model.hidden_states(tokens)
+        loss, _ = linear_cross_entropy(hidden_states, model.lm_head.weight, tokens.roll(-1))
     setup = Setup(model=sizes, device="cpu", bf16=bf16, micro_batch=B)
     blocks = sizes.n_layer * (saved_by_block(setup) + bf16_copies(setup))
     assert loss.requires_grad

@@ -14,7 +14,7 @@ import main
 from evaluation.report import format_figure
 from gpt2 import GPT2Model
 from load_data import Split, evaluation_batches
-from loss import bits_per_byte, head_loss
+from loss import bits_per_byte, next_token_loss
 from tokenizer import Tokenizer
 
 VERSE = "Мама мыла раму: the cat sat on the mat. " * 40
@@ -107,8 +107,7 @@ def test_whole_files_are_scored_to_the_last_byte(capsys: pytest.CaptureFixture[s
     assert figures["bytes"] == sum(len(text.encode()) for text in texts)
     split = Split(np.array(stream, dtype=np.uint16), figures["bytes"])
     nats = sum(
-        head_loss(model.hidden_states(x), model.lm_head.weight, y)[0].item()
-        for x, y in evaluation_batches(split, 16, 8, end)
+        next_token_loss(model(x), y)[0].item() for x, y in evaluation_batches(split, 16, 8, end)
     )
     assert figures["nats"] == pytest.approx(nats, rel=1e-6)
     assert figures["bits_per_byte"] == pytest.approx(bits_per_byte(nats, figures["bytes"]))

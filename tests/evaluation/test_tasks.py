@@ -79,7 +79,7 @@ def test_likelihoods_do_not_depend_on_how_many_logits_are_held_at_a_time(
     hidden_states = torch.randn(3, 5, 8, generator=torch.manual_seed(2))
     targets = torch.tensor([[1, 2, 3, -100, -100], [-100, 4, 5, 6, 7], [-100, -100, 8, -100, -100]])
     whole = likelihoods(ours, hidden_states, targets)
-    monkeypatch.setattr("evaluation.continuations.PRODUCT", 60)
+    monkeypatch.setattr("evaluation.continuations.MAX_LOGITS", 60)
     in_parts = likelihoods(ours, hidden_states, targets)
     expected = pytest.approx([p for p, _ in whole], rel=1e-6)
     assert [p for p, _ in in_parts] == expected

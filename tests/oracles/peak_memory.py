@@ -16,6 +16,7 @@ from cfg_gpt2 import GPT2Config, RunConfig, TrainConfig
 from gpt2 import GPT2Model
 from trainer import Trainer
 from training.choose_runtime import choose_runtime
+from training.kernels.cross_entropy import fused_language_model_loss
 from training.progress import new_console
 
 STEPS = 3  # the first one makes the optimizer's states, so the second is the largest
@@ -42,7 +43,15 @@ def train_steps(model: GPT2Config, train: TrainConfig, folder: Path) -> None:
     )  # fmt: skip
     config = RunConfig(model=model, train=train)
     corpus = random_corpus(job)
-    trainer = Trainer(GPT2Model(model), corpus, config, folder, runtime, new_console())
+    trainer = Trainer(
+        GPT2Model(model),
+        corpus,
+        config,
+        folder,
+        runtime,
+        new_console(),
+        loss_fn=fused_language_model_loss,
+    )
     for _ in range(STEPS):
         trainer.take_step()
 

@@ -9,7 +9,8 @@ from rich.console import Console
 from cfg_gpt2 import DataConfig, GPT2Config, RunConfig, TrainConfig
 from gpt2 import GPT2Model
 from load_data import Corpus, load_corpus
-from trainer import LossFunction, Trainer, language_model_loss
+from trainer import LossFunction, Trainer
+from training.kernels.cross_entropy import fused_language_model_loss
 from training.runtime import Runtime
 
 FP32 = Runtime(torch.device("cpu"), torch.float32)
@@ -37,7 +38,7 @@ def new_trainer(
     *,
     n_layer: int = 2,
     dropout: float = 0.1,
-    loss_fn: LossFunction = language_model_loss,
+    loss_fn: LossFunction = fused_language_model_loss,
     runtime: Runtime = FP32,
 ) -> Trainer:
     """A trainer as `main.py train` makes it, for a model of two small blocks."""

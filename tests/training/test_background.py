@@ -13,9 +13,10 @@ from oracles.small_run import TRAIN, new_trainer, verse_corpus
 
 from gpt2 import GPT2Model
 from load_data import Corpus
-from trainer import Batch, language_model_loss
+from trainer import Batch
 from training.background import Background
 from training.checkpoint import Checkpoints, read_checkpoint
+from training.kernels.cross_entropy import fused_language_model_loss
 from training.progress import Metrics
 from training.stop_signal import SIGNALS, stop_signal
 
@@ -61,7 +62,7 @@ def test_steps_are_taken_while_a_checkpoint_is_written(
             steps_at_save.append(trainer.step)
             if trainer.step == 5:
                 gate.set()  # two steps after the save of step 3 began
-        return language_model_loss(model, batch)
+        return fused_language_model_loss(model, batch)
 
     straight = new_trainer(corpus, tmp_path / "straight")
     assert straight.train()

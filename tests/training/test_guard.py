@@ -13,8 +13,9 @@ from oracles.small_run import TRAIN, log_without_clock, new_trainer, said, verse
 
 from gpt2 import GPT2Model
 from load_data import Corpus
-from trainer import Batch, LossFunction, language_model_loss
+from trainer import Batch, LossFunction
 from training.guard import SPIKE, WARM_UP, Guard
+from training.kernels.cross_entropy import fused_language_model_loss
 from training.progress import Metrics
 
 LONG = replace(TRAIN, max_steps=12, eval_every=4)
@@ -31,7 +32,7 @@ def spoiled(when: Callable[[int], bool], factor: float) -> LossFunction:
 
     def loss(model: GPT2Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, Metrics]:
         nonlocal n_calls
-        total, count, extra = language_model_loss(model, batch)
+        total, count, extra = fused_language_model_loss(model, batch)
         n_calls += model.training
         return total * (factor if model.training and when(n_calls) else 1.0), count, extra
 

@@ -21,6 +21,7 @@ from gpt2 import GPT2Model
 from trainer import Trainer
 from training.checkpoint import RECORD_FILE
 from training.choose_runtime import choose_runtime, missing_compiler
+from training.kernels.cross_entropy import fused_language_model_loss
 from training.progress import Metrics, MetricsLog
 from training.runtime import Ranks, Runtime
 
@@ -61,7 +62,7 @@ def train(case: Case, folder: Path, ranks: Ranks) -> None:
         torch.manual_seed(1)
         trainer = Trainer(
             GPT2Model(sizes), corpus, RunConfig(model=sizes, train=case.train), folder / case.out,
-            runtime, Console(file=StringIO()),
+            runtime, Console(file=StringIO()), fused_language_model_loss,
         )  # fmt: skip
         if case.resumes:
             runtime.first(lambda: go_back(folder / case.resumes, folder / case.out, case.step))

@@ -30,6 +30,7 @@ from gpt2 import GPT2Model
 from trainer import Trainer
 from training.checkpoint import RECORD_FILE, Checkpoints
 from training.choose_runtime import choose_runtime
+from training.kernels.cross_entropy import fused_language_model_loss
 from training.parallel import FAILED
 from training.progress import MetricsLog
 from training.runtime import Ranks
@@ -63,7 +64,10 @@ def rank_of_run(rank: int, port: int, strategy: str, folder: Path, n_steps: int)
             torch.manual_seed(1)
             run, console = RunConfig(model=sizes, train=train), Console(file=StringIO())
             (folder / "run").mkdir(parents=True, exist_ok=True)
-            trainer = Trainer(GPT2Model(sizes), corpus, run, folder / "run", runtime, console)
+            trainer = Trainer(
+                GPT2Model(sizes), corpus, run, folder / "run", runtime, console,
+                fused_language_model_loss,
+            )  # fmt: skip
             trainer.resume()
             trainer.train()
     except OSError as error:

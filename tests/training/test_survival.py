@@ -30,7 +30,7 @@ from oracles.small_run import (
 
 from gpt2 import GPT2Model
 from load_data import Corpus
-from trainer import Batch, Trainer, language_model_loss
+from trainer import Batch, Trainer
 from training.checkpoint import (
     RECORD_FILE,
     TENSORS_FILE,
@@ -39,6 +39,7 @@ from training.checkpoint import (
     verified,
 )
 from training.choose_runtime import missing_compiler
+from training.kernels.cross_entropy import fused_language_model_loss
 from training.progress import MetricsLog
 from training.runtime import Runtime
 
@@ -50,7 +51,7 @@ MODULUS = 5  # gives steps that are not taken, alone and two in a row
 
 def with_bad_windows(model: GPT2Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, dict]:
     """The usual loss, but not a number for some batches: steps are skipped and rolled back."""
-    total, count, extra = language_model_loss(model, batch)
+    total, count, extra = fused_language_model_loss(model, batch)
     bad = model.training and int(batch[0].sum()) % MODULUS == 0
     return total * (torch.nan if bad else 1), count, extra
 

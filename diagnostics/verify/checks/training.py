@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import loss
 from cfg_gpt2 import TrainConfig
 from data.windows import Window
 from diagnostics.verify.check import Comparison
@@ -28,14 +27,19 @@ from diagnostics.verify.rounding import (
 )
 from gpt2 import GPT2Model
 from load_data import collate
-from loss import ALIGNED, IGNORE_INDEX, head_loss, next_token_loss
+from loss import IGNORE_INDEX, next_token_loss
 from multiheadattention import explicit_attention
-from trainer import language_model_loss
 from training.checkpoint import (
     read_checkpoint,
     restore,
     tensors_of,
     write_checkpoint,
+)
+from training.kernels.cross_entropy import (
+    MAX_LOGITS,
+    VOCAB_MULTIPLE,
+    fused_language_model_loss,
+    linear_cross_entropy,
 )
 from training.muon import COEFFICIENTS, EPS, ITERATIONS, MOMENTUM
 from training.optimizer import Optimizers, make_optimizers, step_optimizers
@@ -56,8 +60,8 @@ def fused_loss(under_test: ModelUnderTest) -> Comparison:
     with torch.no_grad(), explicit_attention():
         hidden_states = under_test.model.hidden_states(under_test.tokens).flatten(0, 1)
     weight = under_test.model.lm_head.weight.detach()
-    n_padded = -(-len(weight) // ALIGNED) * ALIGNED
-    n_rows = max(len(hidden_states), loss.PRODUCT // n_padded + 1)
+    n_padded = -(-len(weight) // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
+    n_rows = max(len(hidden_states), MAX_LOGITS // n_padded + 1)
     device = under_test.device
     hidden_states = hidden_states[torch.arange(n_rows, device=device) % len(hidden_states)]
     generator = torch.Generator(device).manual_seed(1)
@@ -85,7 +89,7 @@ def fused_linear_cross_entropy(
     hidden_states: (R, C), weight: (V, C), targets: (R,).
     """
     x, w = hidden_states.clone().requires_grad_(), weight.clone().requires_grad_()
-    total, count = head_loss(x[None], w, targets[None])
+    total, count = linear_cross_entropy(x[None], w, targets[None])
     grad_hidden, grad_weight = torch.autograd.grad(total, [x, w])
     return loss_tensors(total, count, grad_hidden, grad_weight)
 
@@ -142,7 +146,7 @@ def padded_windows(under_test: ModelUnderTest) -> Comparison:
     tokens, targets = (part.to(under_test.device) for part in batch)
     plain = torch.zeros((), device=under_test.device)
     with explicit_attention():
-        total, count, _ = language_model_loss(under_test.model, (tokens, targets))
+        total, count, _ = fused_language_model_loss(under_test.model, (tokens, targets))
         for _, start, size in windows:
             text = under_test.text[start : start + size + 1]
             text = torch.tensor([text], device=under_test.device)

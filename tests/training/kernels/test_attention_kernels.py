@@ -1,18 +1,26 @@
-"""The gradient in tiles is the gradient of attention."""
+"""The formula for short texts, and the gradient in tiles, are those of attention."""
 
 import math
 
 import pytest
 import torch
+from torch import nn
 
 from cfg_gpt2 import GPT2Config, TrainConfig, preset
 from gpt2 import GPT2Model
 from multiheadattention import MultiHeadAttention, explicit_attention
-from training import attention
-from training.attention import AttentionInTiles, differentiate_in_tiles, gradients
 from training.choose_runtime import choose_runtime
+from training.kernels import attention, use_kernels
+from training.kernels.attention import (
+    SHORT,
+    ShortAttention,
+    TiledAttention,
+    attention_gradients,
+    prefers_explicit,
+)
 
 HEAD = 16
+TILED: dict[type[nn.Module], type[nn.Module]] = {MultiHeadAttention: TiledAttention}
 CONFIG = GPT2Config(
     vocab_size=11, context_length=600, n_layer=1, n_head=2, n_embd=2 * HEAD, dropout=0.0
 )
@@ -31,36 +39,41 @@ def drawn(length: int, dtype: torch.dtype) -> list[torch.Tensor]:
     return [torch.randn(2, 3, length, HEAD).to(dtype) for _ in range(4)]
 
 
-def wanted(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, by_result: torch.Tensor):
-    """The gradients by q, k and v that autograd finds for the formula in fp64."""
-    leaves = [x.double().requires_grad_() for x in (q, k, v)]
-    formula(*leaves)[0].backward(by_result.double())
-    return [x.grad for x in leaves]
+def grad_of(leaf: torch.Tensor) -> torch.Tensor:
+    """Returns the gradient that a backward pass has left."""
+    assert leaf.grad is not None
+    return leaf.grad
+
+
+def fp64_gradients(*qkv: torch.Tensor, grad_output: torch.Tensor) -> list[torch.Tensor]:
+    """Returns autograd's gradients of the formula by q, k and v, in fp64."""
+    leaves = [x.double().requires_grad_() for x in qkv]
+    formula(*leaves)[0].backward(grad_output.double())
+    return [grad_of(x) for x in leaves]
 
 
 @pytest.mark.parametrize("length", [1, 3, 4, 5, 8, 11, 16, 17, 40])  # one tile, whole ones, a rest
-def test_the_gradients_are_those_of_the_formula(length: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(attention, "TILE", 4)
-    q, k, v, by_result = drawn(length, torch.float32)
-    found = gradients(q, k, v, *formula(q, k, v), by_result)
-    for gradient, right in zip(found, wanted(q, k, v, by_result), strict=True):
+def test_the_gradients_are_those_of_the_formula(length: int) -> None:
+    q, k, v, grad_output = drawn(length, torch.float32)
+    found = attention_gradients(q, k, v, *formula(q, k, v), grad_output, tile_size=4)
+    expected = fp64_gradients(q, k, v, grad_output=grad_output)
+    for gradient, right in zip(found, expected, strict=True):
         # fp32 carries 7 digits; sums of up to 40 terms of size 1 cost one or two of them
         torch.testing.assert_close(gradient, right.float(), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("sharp", [1, 4])  # scores up to 4, and up to 60
 def test_in_bf16_they_are_about_as_exact_as_the_written_out_formula(sharp: int):
-    q, k, v, by_result = drawn(600, torch.bfloat16)
+    q, k, v, grad_output = drawn(600, torch.bfloat16)
     q, k = sharp * q, sharp * k
-    layer = MultiHeadAttention(CONFIG)
-    differentiate_in_tiles(layer)
-    right = wanted(q, k, v, by_result)
+    layer = TiledAttention(CONFIG)
+    right = fp64_gradients(q, k, v, grad_output=grad_output)
     errors = {}
     for attend in (layer.attend_explicit, layer.attend_fused):
         leaves = [x.clone().requires_grad_() for x in (q, k, v)]
-        attend(*leaves).backward(by_result)
+        attend(*leaves).backward(grad_output)
         errors[attend.__name__] = torch.stack(
-            [(leaf.grad - x).norm() / x.norm() for leaf, x in zip(leaves, right, strict=True)]
+            [(grad_of(leaf) - x).norm() / x.norm() for leaf, x in zip(leaves, right, strict=True)]
         )
     # both round scores and weights to bf16; the tiles' weights meet the kernel's own result,
     # which came from weights in fp32, so for large scores they agree somewhat less
@@ -74,7 +87,7 @@ def test_a_model_learns_what_it_learns_without_tiles():
     found = []
     for in_tiles in (False, True):
         if in_tiles:
-            differentiate_in_tiles(model.blocks[0])
+            use_kernels(model, TILED)
         model.zero_grad()
         with torch.autocast("cpu", torch.bfloat16):
             logits = model(tokens).float()
@@ -87,25 +100,25 @@ def test_a_model_learns_what_it_learns_without_tiles():
         assert (plain - tiled).norm() <= 2**-5 * plain.norm() + 1e-7
 
 
-@pytest.mark.parametrize("why", ["fp32", "mask", "dropout", "keys"])
+@pytest.mark.parametrize("why", ["fp32", "mask", "dropout", "keys", "short"])
 def test_what_the_kernel_does_not_do_goes_to_torch(why: str, monkeypatch: pytest.MonkeyPatch):
-    layer = MultiHeadAttention(CONFIG)
-    differentiate_in_tiles(layer)
-    q, k, v, _ = drawn(8, torch.float32 if why == "fp32" else torch.bfloat16)
+    layer = TiledAttention(CONFIG)
+    length = 8 if why == "short" else SHORT + 8
+    q, k, v, _ = drawn(length, torch.float32 if why == "fp32" else torch.bfloat16)
     layer.attention_dropout.p = 0.1 if why == "dropout" else 0.0
-    mask = torch.zeros(8, 8, dtype=q.dtype) if why == "mask" else None
+    mask = torch.zeros(length, length, dtype=q.dtype) if why == "mask" else None
     if why == "keys":
         q = q[..., 4:, :]
-    monkeypatch.setattr(attention, "InTiles", None)
+    monkeypatch.setattr(attention, "TiledAttentionFunction", None)
     assert layer.attend_fused(q, k, v, mask).shape == q.shape
 
 
 def test_names_stay_and_the_formula_can_still_be_asked_for():
     model = GPT2Model(CONFIG)
     names, layer = list(model.state_dict()), model.blocks[0].attention
-    differentiate_in_tiles(model.blocks[0])
+    use_kernels(model, TILED)
     assert list(model.state_dict()) == names
-    assert type(layer) is AttentionInTiles
+    assert type(layer) is TiledAttention
     seen = []
     layer.causal_softmax.register_forward_hook(lambda *_: seen.append(1))
     with explicit_attention(), torch.autocast("cpu", torch.bfloat16):
@@ -116,10 +129,10 @@ def test_names_stay_and_the_formula_can_still_be_asked_for():
 @pytest.mark.parametrize(
     ("tiles", "precision", "compiles", "wanted"),
     [
-        (True, "bf16", "on", AttentionInTiles),
-        (True, "bf16", "off", MultiHeadAttention),  # as written, PyTorch's own is faster
+        (True, "bf16", "on", TiledAttention),
+        (True, "bf16", "off", ShortAttention),  # without a compiler PyTorch's own is faster
         (True, "fp32", "on", MultiHeadAttention),
-        (False, "bf16", "on", MultiHeadAttention),
+        (False, "bf16", "on", ShortAttention),
     ],
 )
 def test_it_is_chosen_for_compiled_blocks_in_bf16_on_processors_with_tiles(
@@ -133,3 +146,24 @@ def test_it_is_chosen_for_compiled_blocks_in_bf16_on_processors_with_tiles(
     config = TrainConfig(device="cpu", precision=precision, compile=compiles)
     model = choose_runtime(config, preset("gpt2").model).prepare(GPT2Model(CONFIG))
     assert type(model.blocks[0].attention) is wanted
+
+
+@pytest.mark.parametrize(
+    ("length", "dtype", "explicit"),
+    [
+        (SHORT, torch.bfloat16, True),
+        (SHORT + 1, torch.bfloat16, False),
+        (SHORT, torch.float32, False),
+    ],
+)
+@pytest.mark.parametrize("kernel", [ShortAttention, TiledAttention])
+def test_short_texts_in_bf16_on_a_cpu_go_by_the_formula(
+    kernel: type[MultiHeadAttention], length: int, dtype: torch.dtype, explicit: bool
+) -> None:
+    layer = kernel(CONFIG)
+    calls = []
+    layer.causal_softmax.register_forward_hook(lambda *_: calls.append(1))
+    q, k, v, _ = drawn(length, dtype)
+    assert prefers_explicit(k) is explicit
+    layer.attend_fused(q[..., -1:, :], k, v)
+    assert bool(calls) is explicit

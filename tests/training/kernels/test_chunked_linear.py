@@ -1,4 +1,4 @@
-"""Products in rows are the products."""
+"""A chunked linear layer is the linear layer."""
 
 import pytest
 import torch
@@ -6,31 +6,31 @@ from torch import nn
 
 from cfg_gpt2 import GPT2Config, TrainConfig, preset
 from gpt2 import GPT2Model
-from training import products
 from training.choose_runtime import choose_runtime
-from training.products import LinearInRows, multiply_in_rows
+from training.kernels import choose_kernels, use_kernels
+from training.kernels.linear import ROW_CHUNK, ChunkedLinear
 
 
-def pair(n_in: int, n_out: int, bias: bool) -> tuple[nn.Linear, nn.Linear]:
-    """Torch's own layer, and the same one in rows, in fp64."""
+def pair(n_in: int, n_out: int, bias: bool) -> tuple[nn.Linear, ChunkedLinear]:
+    """Returns torch's own layer, and the same one in chunks, in fp64."""
     torch.manual_seed(1)
-    whole, rows = (nn.Linear(n_in, n_out, bias=bias, dtype=torch.float64) for _ in range(2))
-    rows.load_state_dict(whole.state_dict())
-    multiply_in_rows(nn.Sequential(rows))
-    return whole, rows
+    whole = nn.Linear(n_in, n_out, bias=bias, dtype=torch.float64)
+    chunked = ChunkedLinear(n_in, n_out, bias=bias, dtype=torch.float64)
+    chunked.load_state_dict(whole.state_dict())
+    return whole, chunked
 
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize(("n_in", "n_out"), [(5, 3), (5, 9), (9, 3), (9, 9)])
 @pytest.mark.parametrize("shape", [(3,), (1, 4), (2, 6), (7, 1)])
 def test_values_and_gradients_are_those_of_the_layer(
-    shape: tuple[int, ...], n_in: int, n_out: int, bias: bool, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(products, "ROWS", 4)  # so that rows are one part, a whole number, or not
-    monkeypatch.setattr(products, "WIDE", 8)
+    shape: tuple[int, ...], n_in: int, n_out: int, bias: bool
+) -> None:
+    whole, chunked = pair(n_in, n_out, bias)
+    chunked.row_chunk, chunked.wide = 4, 8  # rows are one chunk, several, or leave a remainder
     x, towards = torch.randn(*shape, n_in).double(), torch.randn(*shape, n_out).double()
     found = []
-    for layer in pair(n_in, n_out, bias):
+    for layer in (whole, chunked):
         own = x.clone().requires_grad_()
         y = layer(own)
         y.backward(towards)
@@ -39,27 +39,28 @@ def test_values_and_gradients_are_those_of_the_layer(
     torch.testing.assert_close(found[0], found[1], rtol=1e-12, atol=1e-12)
 
 
-def test_under_autocast_it_is_the_layer_under_autocast(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(products, "ROWS", 16)
-    whole, rows = (layer.float() for layer in pair(24, 12, bias=True))
+def test_under_autocast_it_is_the_layer_under_autocast() -> None:
+    whole, chunked = pair(24, 12, bias=True)
+    whole.float()
+    chunked.float().row_chunk = 16
     x = torch.randn(2, 40, 24)
     with torch.autocast("cpu", torch.bfloat16):
-        values = [layer(x) for layer in (whole, rows)]
+        values = [layer(x) for layer in (whole, chunked)]
     for y in values:
         assert y.dtype == torch.bfloat16
         y.sum().backward()
     torch.testing.assert_close(values[0], values[1], rtol=2**-8, atol=2**-8)  # a rounding to bf16
-    assert rows.weight.grad.dtype == torch.float32
+    assert chunked.weight.grad.dtype == torch.float32
     # five sums of 16 rows, each rounded to bf16, against one
-    torch.testing.assert_close(whole.weight.grad, rows.weight.grad, rtol=2**-6, atol=2**-3)
+    torch.testing.assert_close(whole.weight.grad, chunked.weight.grad, rtol=2**-6, atol=2**-3)
 
 
 def test_the_weights_keep_their_names():
     model = GPT2Model(GPT2Config(vocab_size=7, context_length=4, n_layer=1, n_head=1, n_embd=4))
     names = list(model.state_dict())
-    multiply_in_rows(model.blocks[0])
+    use_kernels(model, choose_kernels(torch.device("cpu"), torch.bfloat16, has_tiles=True))
     assert list(model.state_dict()) == names
-    assert type(model.blocks[0].feedforward.widen_proj) is LinearInRows
+    assert type(model.blocks[0].feedforward.widen_proj) is ChunkedLinear
 
 
 @pytest.mark.parametrize(
@@ -78,4 +79,4 @@ def test_it_is_chosen_for_large_models_in_bf16_on_processors_with_tiles(
     config = TrainConfig(device="cpu", precision=precision)
     runtime = choose_runtime(config, preset(name).model)
     assert runtime.in_rows is wanted
-    assert ("512 rows" in runtime.describe()) is wanted
+    assert (f"{ROW_CHUNK} rows" in runtime.describe()) is wanted
