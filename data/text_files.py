@@ -1,7 +1,7 @@
 """The user's text files: which ones a path names, how they are split, and their text.
 
 Files are read in chunks, never whole, so a file may be larger than memory.
-Previous: README.md.  Next: stream.py.
+Previous: tiny_world/stories.py.  Next: stream.py.
 """
 
 import codecs

@@ -66,9 +66,9 @@ class PrepareCommand:
         )
         require(
             (self.out is None) == (self.check is not None),
-            "--out names the folder to make" + (", --check one to read" if self.check else
-            "; give it a name, such as --out shards"),
-        )  # fmt: skip
+            "--out names the folder to make"
+            + (", --check one to read" if self.check else "; give it a name, such as --out shards"),
+        )
         require(
             self.workers is None or self.workers >= 1,
             f"--workers {self.workers} must be 1 or more",

@@ -1,7 +1,7 @@
-"""The small world told in English.
+"""The events of the small world in English words.
 
-Every table has as many wordings as `world.WORDINGS` says. A person is named once and then
-is "he" or "she" as long as the sentences are about the same one: a rule, not a choice.
+Every table has as many wordings as `world.WORDINGS` says. A person is named once and then is "he"
+or "she" while the sentences have the same subject: that follows from the state, without chance.
 Previous: world.py.  Next: russian.py.
 """
 
@@ -247,39 +247,39 @@ SAD = (
 
 
 def name(person: str) -> str:
-    """The name, always in full."""
+    """Returns the name of a person."""
     return person.capitalize()
 
 
 def subject(state: State, person: str) -> str:
-    """Whom a sentence is about: a pronoun if the last one was about the same person."""
+    """Returns the subject of a sentence: a pronoun if the last sentence had the same subject."""
     if person != state.subject:
         return name(person)
     return "She" if person in GIRLS else "He"
 
 
 def inside(state: State, person: str) -> str:
-    """The same within a sentence."""
+    """Returns the same in the middle of a sentence, without a capital for the pronoun."""
     return subject(state, person).lower() if person == state.subject else name(person)
 
 
 def pick(person: str, girl: str, boy: str) -> str:
-    """The word that goes with a girl or with a boy."""
+    """Returns the word for a girl or the one for a boy."""
     return girl if person in GIRLS else boy
 
 
 def full(state: State) -> str:
-    """The thing with its look."""
+    """Returns the thing with its look: the old ball."""
     return f"the {state.look} {state.thing}"
 
 
 def a(words: str) -> str:
-    """The indefinite article."""
+    """Returns words with the indefinite article: an old ball."""
     return f"an {words}" if words[0] in "aeiou" else f"a {words}"
 
 
 def capital(text: str) -> str:
-    """The first letter of a sentence."""
+    """Returns a text with a capital first letter."""
     return text[0].upper() + text[1:]
 
 
@@ -324,7 +324,7 @@ def tell_go(state: State, event: Event) -> str:
 
 
 def in_sight(state: State, event: Event) -> str:
-    """Whom and what someone who goes to a place will see there."""
+    """Returns whom and what the person of an event of going will see at that place, or ""."""
     other, thing = meets(state, event), f"the {state.thing}"
     if not other:
         return thing if state.has(event.where) else ""
@@ -415,7 +415,7 @@ def tell_fulfil(state: State, event: Event) -> str:
 
 
 def whereabouts(state: State, person: str, where: str) -> str:
-    """Where a person is and with what."""
+    """Returns where a person is, and with the thing if the person holds it."""
     return f"{name(person)} was {where}" + (f" with {full(state)}" if state.has(person) else "")
 
 
@@ -434,6 +434,7 @@ def tell_evening(state: State, event: Event) -> str:
     return text
 
 
+# for each kind of event the function that returns its text, given the state before it
 TELLINGS: dict[str, Callable[[State, Event], str]] = {
     "weather": lambda state, event: f"One {WEATHER[event.wording]}",
     "season": lambda state, event: SEASONS[event.wording],
@@ -467,7 +468,7 @@ TELLINGS: dict[str, Callable[[State, Event], str]] = {
 
 
 def tell(state: State, event: Event) -> str:
-    """What an event sounds like in English, told from the state before it."""
+    """Returns the English text of an event, given the state before it."""
     return TELLINGS[event.kind](state, event)
 
 

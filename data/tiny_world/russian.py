@@ -1,8 +1,9 @@
-"""The small world told in Russian: cases, genders and agreement come from tables, not from rules.
+"""The events of the small world in Russian words.
 
-Every table has as many wordings as `world.WORDINGS` says. Where a form depends on gender it is
-written out for each: she, he (and it, for things).
-Previous: world.py, english.py.  Next: stories.py.
+Cases, genders and agreement come from tables, not from rules. Every table has as many wordings as
+`world.WORDINGS` says. A form that depends on gender is written out for each: she, he, and it for
+things.
+Previous: english.py.  Next: stories.py.
 """
 
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from data.tiny_world.world import GIRLS, Event, Language, State, knows_answer, m
 
 @dataclass(frozen=True)
 class Name:
-    """A person's name: кто, у кого, кому, кого."""
+    """The cases of a person's name: кто, у кого, кому, кого."""
 
     nominative: str
     genitive: str
@@ -23,7 +24,7 @@ class Name:
 
 @dataclass(frozen=True)
 class Noun:
-    """A thing: что, вижу что, с чем. All of them are inanimate."""
+    """The gender and the cases of a thing: что, вижу что, с чем. All things are inanimate."""
 
     gender: int  # 0 she, 1 he, 2 it: the place of its form in every table below
     nominative: str
@@ -33,8 +34,10 @@ class Noun:
 
 @dataclass(frozen=True)
 class Adjective:
-    """A look, in the genders of `Noun`: она, он, оно. Masculine and neuter accusatives are
-    nominatives, because things are inanimate."""
+    """The cases of a look, each in the genders of `Noun`: она, он, оно.
+
+    Masculine and neuter accusatives are nominatives, because things are inanimate.
+    """
 
     nominative: tuple[str, str, str]
     accusative: tuple[str, str, str]
@@ -406,50 +409,50 @@ IT = ("она", "он", "оно")
 
 
 def gender(person: str) -> int:
-    """0 she, 1 he: the place of a person's form in every table."""
+    """Returns the position of a person's form in every table: 0 she, 1 he."""
     return person not in GIRLS
 
 
 def name(person: str) -> str:
-    """Кто."""
+    """Returns a name in the nominative: кто."""
     return NAMES[person].nominative
 
 
 def subject(state: State, person: str) -> str:
-    """Whom a sentence is about: a pronoun if the last one was about the same person."""
+    """Returns the subject of a sentence: a pronoun if the last sentence had the same subject."""
     return name(person) if person != state.subject else ("Она", "Он")[gender(person)]
 
 
 def inside(state: State, person: str) -> str:
-    """The same within a sentence."""
+    """Returns the same in the middle of a sentence, without a capital for the pronoun."""
     return subject(state, person).lower() if person == state.subject else name(person)
 
 
 def to_subject(state: State, person: str) -> str:
-    """The same in the dative: кому."""
+    """Returns the subject of a sentence in the dative: кому."""
     return NAMES[person].dative if person != state.subject else ("Ей", "Ему")[gender(person)]
 
 
 def nominative(thing: str, look: str) -> str:
-    """Красная чашка."""
+    """Returns a thing with its look in the nominative: красная чашка."""
     noun = NOUNS[thing]
     return f"{ADJECTIVES[look].nominative[noun.gender]} {noun.nominative}"
 
 
 def accusative(thing: str, look: str) -> str:
-    """Красную чашку."""
+    """Returns a thing with its look in the accusative: красную чашку."""
     noun = NOUNS[thing]
     return f"{ADJECTIVES[look].accusative[noun.gender]} {noun.accusative}"
 
 
 def holding(thing: str, look: str) -> str:
-    """С красной чашкой, со старым мячом."""
+    """Returns "with the thing": с красной чашкой, со старым мячом."""
     noun, preposition = NOUNS[thing], "со" if look == "old" else "с"
     return f"{preposition} {ADJECTIVES[look].instrumental[noun.gender]} {noun.instrumental}"
 
 
 def capital(text: str) -> str:
-    """The first letter of a sentence."""
+    """Returns a text with a capital first letter."""
     return text[0].upper() + text[1:]
 
 
@@ -480,7 +483,7 @@ def tell_has(state: State, event: Event) -> str:
 
 
 def tell_thing(state: State, event: Event) -> str:
-    """The words before it ask for a verb and the nominative, or for the accusative."""
+    """The words before need a verb and the nominative, or the accusative."""
     verbs = {("lies", 0): WAS, ("lies", 1): LAY, ("has", 0): WAS}
     verb = verbs.get((state.spot.kind, state.spot.wording))
     if verb is None:
@@ -518,7 +521,7 @@ def tell_go(state: State, event: Event) -> str:
 
 
 def in_sight(state: State, event: Event) -> str:
-    """Whom and what someone who goes to a place will see there: кого, что."""
+    """Returns whom and what the person of an event of going will see there, or "": кого, что."""
     other, thing = meets(state, event), NOUNS[state.thing]
     if not other:
         return thing.accusative if state.has(event.where) else ""
@@ -607,7 +610,7 @@ def tell_fulfil(state: State, event: Event) -> str:
 
 
 def whereabouts(state: State, person: str, where: str) -> str:
-    """Where a person is and with what."""
+    """Returns where a person is, and with the thing if the person holds it."""
     held = f" {holding(state.thing, state.look)}" if state.has(person) else ""
     return f"{name(person)} {WAS[gender(person)]} {where}{held}"
 
@@ -631,6 +634,7 @@ def tell_evening(state: State, event: Event) -> str:
     return text
 
 
+# for each kind of event the function that returns its text, given the state before it
 TELLINGS: dict[str, Callable[[State, Event], str]] = {
     "weather": lambda state, event: f"Однажды {WEATHER[event.wording]}",
     "season": lambda state, event: SEASONS[event.wording],
@@ -664,7 +668,7 @@ TELLINGS: dict[str, Callable[[State, Event], str]] = {
 
 
 def tell(state: State, event: Event) -> str:
-    """What an event sounds like in Russian, told from the state before it."""
+    """Returns the Russian text of an event, given the state before it."""
     return TELLINGS[event.kind](state, event)
 
 

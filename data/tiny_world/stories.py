@@ -3,9 +3,9 @@
     bits(story) = sum over its events of -log2 P(event | state)
     floor       = sum of bits / sum of bytes    no model has a lower expected loss (Shannon 1948)
 
-One walk through the world, in two directions: `tell_story` draws the next event and says it,
-`read_story` finds the one event that the text says. Both get the same events, state and bits.
-Previous: world.py, english.py, russian.py.
+The same simulation runs in two directions: `tell_story` draws the next event and appends its text,
+`read_story` finds the one event whose text follows. Both give the same events, state and bits.
+Previous: russian.py.  Next: ../text_files.py.
 """
 
 import math
@@ -24,15 +24,15 @@ LANGUAGES = {language.name: language for language in (ENGLISH, RUSSIAN)}
 
 @dataclass
 class Story:
-    """A text, what happens in it, how things stand at its end, and its ideal code length."""
+    """A text, its events, the state at its end, and its information content in bits."""
 
     text: str = ""
     events: list[Event] = field(default_factory=list)
     state: State = field(default_factory=State)
     bits: float = 0.0
 
-    def go_on(self, event: Event, telling: str, bits: float) -> None:
-        """Adds one event."""
+    def append(self, event: Event, telling: str, bits: float) -> None:
+        """Adds one event with its text and its bits."""
         self.text += f" {telling}" if self.text else telling
         self.events.append(event)
         self.bits += bits
@@ -40,44 +40,45 @@ class Story:
 
 
 def tell_story(rng: random.Random, language: Language) -> Story:
-    """Draws a story."""
+    """Returns a story whose events are drawn by their probabilities."""
     story = Story()
     while story.state.stage != "over":
-        event, bits = draw(rng, possible(story.state))
-        story.go_on(event, language.tell(story.state, event), bits)
+        event, bits = draw_event(rng, possible(story.state))
+        story.append(event, language.tell(story.state, event), bits)
     return story
 
 
-def draw(rng: random.Random, options: Options) -> tuple[Event, float]:
-    """One event and its -log2 P: a kind by weight, then evenly one of its events."""
+def draw_event(rng: random.Random, options: Options) -> tuple[Event, float]:
+    """Draws a kind by weight, then one of its events uniformly; returns it and its -log2 P."""
     total = sum(weight for weight, _ in options)
     ticket = int(rng.random() * total)
     for weight, events in options:
         if ticket < weight:
-            return events[int(rng.random() * len(events))], surprise(weight, total, len(events))
+            return events[int(rng.random() * len(events))], information(weight, total, len(events))
         ticket -= weight
     raise AssertionError("the weights add up to their total")
 
 
-def surprise(weight: int, total: int, n_events: int) -> float:
-    """-log2 of weight / total / n_events."""
+def information(weight: int, total: int, n_events: int) -> float:
+    """Returns the bits of one event of a kind: -log2 of weight / total / n_events."""
     return math.log2(total * n_events / weight)
 
 
 def read_story(text: str, language: Language) -> Story:
-    """The story that a text tells.
+    """Returns the story of a text, with its events and their bits.
 
-    Raises ValueError, with the character offset, where the text says what cannot be, where it
-    breaks off, and where it goes on after the end.
+    Raises ValueError, with the character offset, where the text does not fit any possible event,
+    where it stops too early, and where it goes on after the end.
     """
     story = Story()
     while story.state.stage != "over":
         here = len(story.text) + 1 if story.text else 0
         options = possible(story.state)
-        found = fits(f"{text} ", here, options, story.state, language)
-        if found is None:
-            raise ValueError(misfit(text, here, sum(len(events) for _, events in options)))
-        story.go_on(*found)
+        match = matching_event(f"{text} ", here, options, story.state, language)
+        if match is None:
+            n_options = sum(len(events) for _, events in options)
+            raise ValueError(mismatch_message(text, here, n_options))
+        story.append(*match)
     if len(text) > len(story.text):
         raise ValueError(
             f"the story is over at character {len(story.text)}, but the text goes on "
@@ -86,21 +87,24 @@ def read_story(text: str, language: Language) -> Story:
     return story
 
 
-def fits(
+def matching_event(
     text: str, here: int, options: Options, state: State, language: Language
 ) -> tuple[Event, str, float] | None:
-    """The one possible event whose telling stands at `here`, its telling and its bits."""
+    """Returns the possible event whose text stands at offset `here`, with its text and its bits.
+
+    The text ends with a space. No two possible events match; the result is None if none does.
+    """
     total = sum(weight for weight, _ in options)
     for weight, events in options:
         for event in events:
             telling = language.tell(state, event)
             if text.startswith(f"{telling} ", here):
-                return event, telling, surprise(weight, total, len(events))
+                return event, telling, information(weight, total, len(events))
     return None
 
 
-def misfit(text: str, here: int, n_options: int) -> str:
-    """What to say when nothing that can happen is what the text says."""
+def mismatch_message(text: str, here: int, n_options: int) -> str:
+    """Returns the error for a text that fits none of the possible events at offset `here`."""
     if here >= len(text):
         return f"the text stops at character {len(text)}, but the story is not over"
     return (
@@ -110,7 +114,7 @@ def misfit(text: str, here: int, n_options: int) -> str:
 
 
 def stories(language: Language, split: str, seed: int = 0) -> Iterator[Story]:
-    """An endless stream. Story i depends on (language, split, seed, i) and on nothing else."""
+    """Yields stories without end; story i depends on (language, split, seed, i) alone."""
     if split not in SPLITS:
         raise ValueError(f"split ({split!r}) must be one of {', '.join(SPLITS)}")
     index = 0
@@ -122,10 +126,10 @@ def stories(language: Language, split: str, seed: int = 0) -> Iterator[Story]:
 def corpus(
     language: Language, n_train: int, n_validation: int, seed: int = 0
 ) -> tuple[Iterator[Story], list[Story]]:
-    """Training stories (lazily) and validation stories, of which none is among the former.
+    """Returns training stories, drawn one by one, and validation stories, which differ from those.
 
     The rare training story that repeats a validation story is left out and replaced, never the
-    other way round: validation stays a fair sample, so that its floor stays exact.
+    other way round: validation remains a fair sample, so that its entropy is exact.
     """
     validation = list(islice(stories(language, "validation", seed), n_validation))
     held_out = {story.text for story in validation}
@@ -133,10 +137,10 @@ def corpus(
     return islice(fresh, n_train), validation
 
 
-def floor_bits_per_byte(told: Iterable[Story]) -> float:
-    """The fewest bits a byte that any code can spend on such stories, on average."""
+def floor_bits_per_byte(sample: Iterable[Story]) -> float:
+    """Returns the entropy floor: the bits per byte of stories under their true probabilities."""
     bits, n_bytes = 0.0, 0
-    for story in told:
+    for story in sample:
         bits += story.bits
         n_bytes += len(story.text.encode())
     return bits / n_bytes

@@ -1,11 +1,11 @@
-"""A small world without a language: what is so, what can happen next, and how likely it is.
+"""The simulation behind the stories: a state, the events that can follow, and their probability.
 
     P(event | state) = weight(kind) / sum of weights of possible kinds / number of its events
 
-`possible(state)` lists the kinds of event that can happen now, each with weight and events;
-`happen(state, event)` makes one of them so. There is no other chance anywhere in the world.
-A story is two people, a thing, a wish, and what becomes of it.
-Next: english.py (how events are told), stories.py (stories drawn and read back).
+`possible(state)` lists the kinds of event that can happen next, each with its weight and its
+events; `happen(state, event)` changes the state by one of them. Nothing else is random.
+A story is about two people, a thing, a wish, and what becomes of it.
+Previous: README.md.  Next: english.py.
 """
 
 from collections.abc import Callable
@@ -88,9 +88,9 @@ WORDINGS = {
     "sad end": 10,
 }
 
-# No telling of an event is longer than this many words and marks. From the wish on, a story closes
-# before it takes more than ROOM. The opening takes at most 29, the evening 34, the last words 7:
-# no story has more than 182.
+# The text of an event has at most this many words and punctuation marks. From the wish on, a story
+# ends before it needs more than ROOM. The opening needs at most 29, the evening 34, the last words
+# 7: no story has more than 182.
 LENGTH = {
     "want": 7,
     "reason": 6,
@@ -109,14 +109,17 @@ LENGTH = {
     "fulfil": 10,
 }
 WAY, SIGHT = 14, 3  # "Soon Leo went to the hall. In the hall he saw Max", "and the cup"
-ERRAND = 73  # a promise, the way there and back, what is taken, given and used
-MUSING = 44  # a sound, the way, what is taken and used
+ERRAND = 73  # a promise, the way there and back, taking, giving and using the thing
+MUSING = 44  # a sound, the way, taking and using the thing
 ROOM = 112
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that happens. `where` is a place, or a person who holds or is spoken to."""
+    """One event of a story.
+
+    `where` is a place, or the person who holds the thing or is spoken to.
+    """
 
     kind: str
     who: str = ""
@@ -128,62 +131,66 @@ class Event:
 
 @dataclass(slots=True)
 class State:
-    """All that is so. The thing is at a place or with a person: `where["ball"] == "anna"`."""
+    """Everything that is true at one moment of a story.
 
-    stage: str = "weather"  # which piece of the story comes next
+    The thing is at a place or with a person: `where["ball"] == "anna"`.
+    """
+
+    stage: str = "weather"  # which part of the story comes next
     people: list[str] = field(default_factory=list)
     thing: str = ""
     look: str = ""
     where: dict[str, str] = field(default_factory=dict)
     wisher: str = ""  # who wants the thing
-    reason: int = 0  # what for: one of the reasons that go with the thing
+    reason: int = 0  # the number of one of the reasons to want this thing
     fulfilled: bool = False  # whether the wish came true
     beliefs: dict[tuple[str, str], str] = field(default_factory=dict)  # (person, what) -> where
     promiser: str = ""  # who promised to bring the other the thing
     kept: bool = False  # whether the promise was kept
     visited: set[tuple[str, str]] = field(default_factory=set)  # (person, place)
-    done: set[str | tuple[str, str]] = field(default_factory=set)  # what is not to happen twice
+    done: set[str | tuple[str, str]] = field(default_factory=set)  # events that happen only once
     mused: list[Event] = field(default_factory=list)  # the thoughts, moods and sounds so far
     musing: bool = False  # whether the last event was one of these
     subject: str = ""  # whom the last sentence was about: "he" or "she" in the next
     lead: str = ""  # who acted last, and so tends to act next
     arrived: str = ""  # who has just come to the other and may greet
     spot: Event = Event("")  # where the thing to come is, as just told
-    length: int = 0  # how much of ROOM is used up
+    length: int = 0  # words and marks of ROOM that are used up
 
     def other(self, person: str) -> str:
-        """The other one of the two people."""
+        """Returns the other one of the two people."""
         return self.people[self.people[0] == person]
 
     def together(self) -> bool:
-        """Whether the two people are at one place."""
+        """Returns whether the two people are at the same place."""
         first, second = self.people
         return self.where[first] == self.where[second]
 
     def has(self, spot: str) -> bool:
-        """Whether the thing is at a place or in a person's hands."""
+        """Returns whether the thing is at this place, or in the hands of this person."""
         return self.where[self.thing] == spot
 
     def wants(self, person: str) -> bool:
-        """Whether a person still wishes to have the thing in hand."""
+        """Returns whether a person wants the thing and does not hold it."""
         return person == self.wisher and not self.has(person)
 
     def fetches(self, person: str) -> bool:
-        """Whether a person promised to bring the thing and has not brought it."""
+        """Returns whether a person promised to bring the thing and has not brought it yet."""
         return person == self.promiser and not self.kept
 
     def believed_place(self, person: str, what: str) -> str:
-        """The place where a person believes a thing or a person to be, or ""."""
+        """Returns the place where a person believes a thing or a person to be, or ""."""
         spot = self.beliefs.get((person, what), "")
         return self.beliefs.get((person, spot), "") if spot in self.people else spot
 
 
-Options = list[tuple[int, tuple[Event, ...]]]  # kinds of event: weight, and events drawn evenly
+# the kinds of event that are possible: the weight of each, and its events, equally likely
+Options = list[tuple[int, tuple[Event, ...]]]
 
 
 @dataclass(frozen=True)
 class Language:
-    """A way to put events into words."""
+    """The name of a world, and the function that puts its events into words."""
 
     name: str
     tell: Callable[[State, Event], str]  # the state is the one before the event
@@ -191,43 +198,43 @@ class Language:
 
 @cache
 def wordings(kind: str, who: str = "", what: str = "", where: str = "") -> tuple[Event, ...]:
-    """One event in all its wordings."""
+    """Returns one event in all its wordings."""
     return tuple(Event(kind, who, what, where, wording=n) for n in range(WORDINGS[kind]))
 
 
 @cache
 def anywhere(kind: str, who: str, places: tuple[str, ...]) -> tuple[Event, ...]:
-    """One kind of event at any of some places, in all wordings."""
+    """Returns events of one kind at each of some places, in all their wordings."""
     return tuple(event for place in places for event in wordings(kind, who, "", place))
 
 
 @cache
 def elsewhere(*near: str) -> tuple[str, ...]:
-    """All other places."""
+    """Returns all places but these."""
     return tuple(place for place in PLACES if place not in near)
 
 
-# --- The opening: who is where, what there is, who wants it ----------------------------------
+# The opening: the people and their places, the thing, the wish
 
 
 def one_piece(state: State) -> Options:
-    """The weather, the season, the hour: nothing but wording."""
+    """Returns the options for the weather, the season, the hour, or the reason: wordings alone."""
     return [(1, wordings(state.stage))]
 
 
 @cache
 def newcomers(known: tuple[str, ...]) -> tuple[Event, ...]:
-    """Everyone who is not in the story yet."""
+    """Returns an event for each person who is not in the story yet."""
     return tuple(Event("person", person) for person in PEOPLE if person not in known)
 
 
 def who_comes(state: State) -> Options:
-    """The first or the second person."""
+    """Returns the options for the first or the second person."""
     return [(1, newcomers(tuple(state.people)))]
 
 
 def where_they_are(state: State) -> Options:
-    """The second person may be with the first."""
+    """Returns the options for a person's place; the second person may be with the first."""
     person = state.people[-1]
     if len(state.people) == 1:
         return [(1, anywhere("place", person, PLACES))]
@@ -236,7 +243,10 @@ def where_they_are(state: State) -> Options:
 
 
 def where_it_is(state: State) -> Options:
-    """The thing is in someone's hands, or lies far from both; someone may know of it."""
+    """Returns the options for the place of the thing.
+
+    Somebody holds it, or it lies where nobody is; in that case one of the two may know the place.
+    """
     holding = tuple(event for person in state.people for event in wordings("has", "", "", person))
     free = elsewhere(*(state.where[person] for person in state.people))
     knowing = tuple(event for person in state.people for event in anywhere("knows", person, free))
@@ -245,22 +255,25 @@ def where_it_is(state: State) -> Options:
 
 @cache
 def all_things() -> tuple[Event, ...]:
-    """Every thing in every look."""
+    """Returns an event for every thing in every look."""
     return tuple(Event("thing", what=thing, look=look) for thing in THINGS for look in LOOKS)
 
 
 def what_it_is(state: State) -> Options:
-    """The thing at the spot just named."""
+    """Returns the options for the thing at the place that was just named."""
     return [(1, all_things())]
 
 
 def out_of_reach(state: State, person: str) -> bool:
-    """Whether a person neither holds the thing nor stands next to it."""
+    """Returns whether a person neither holds the thing nor is at its place."""
     return not state.has(person) and not state.has(state.where[person])
 
 
 def who_wants_it(state: State) -> Options:
-    """Someone who cannot reach the thing. (There always is someone.)"""
+    """Returns the options for the wish; it is of somebody who cannot reach the thing.
+
+    There always is such a person.
+    """
     return [
         (
             1,
@@ -274,11 +287,11 @@ def who_wants_it(state: State) -> Options:
     ]
 
 
-# --- The middle: people go after the thing ---------------------------------------------------
+# The middle: people try to get the thing
 
 
 def handling(state: State, person: str, other: str) -> Options:
-    """Taking, using and giving."""
+    """Returns the options to take, use or give the thing."""
     if state.has(state.where[person]):
         eager = state.wants(person) or state.fetches(person)
         return [(30 if eager else 4, wordings("take", person, state.thing))]
@@ -290,7 +303,7 @@ def handling(state: State, person: str, other: str) -> Options:
 
 
 def talking(state: State, person: str, other: str) -> Options:
-    """What one can say to the other when they are together."""
+    """Returns the options to speak to the other person, for two people at one place."""
     options: Options = []
     thing = state.thing
     if state.wants(person):
@@ -311,10 +324,10 @@ def talking(state: State, person: str, other: str) -> Options:
 
 
 def going(state: State, person: str, other: str) -> Options:
-    """Going where the goal is believed to be; with no such belief, searching."""
+    """Returns the options to go where the goal is believed to be, or to search for it."""
     here = state.where[person]
     if state.fetches(other) or (state.wants(person) and state.has(here)):
-        return []  # one waits for what was promised, or has it at one's feet
+        return []  # the person waits for what was promised, or is at the place of the thing
     carries = state.wants(other) and state.has(person)
     if carries and state.together():
         return []
@@ -328,7 +341,10 @@ def going(state: State, person: str, other: str) -> Options:
 
 
 def searching(state: State, person: str, goal: str) -> Options:
-    """Luck helps: a place with somebody or the goal in it comes before an empty one."""
+    """Returns the options to search: places with the goal or the other person, and empty ones.
+
+    The former have the larger weight, so that searches end soon.
+    """
     fresh = [place for place in PLACES if (person, place) not in state.visited]
     spots = {state.where[goal]}
     if ("ask", person) not in state.done:
@@ -342,14 +358,17 @@ def searching(state: State, person: str, goal: str) -> Options:
 
 
 def strolling(state: State, person: str) -> Options:
-    """Who wants nothing and has not gone anywhere may go and see where the other one is."""
+    """Returns the options of a person without a goal, who may go somewhere once."""
     if ("go", person) in state.done or state.together():
         return []
     return [(1, anywhere("go", person, elsewhere(state.where[person])))]
 
 
 def musing(state: State) -> Options:
-    """A thought, a mood, a sound: at most one mood or sound in a row, and one thought a person."""
+    """Returns the options for a thought, a mood or a sound.
+
+    No mood or sound follows another, and each person has one thought.
+    """
     person, options = state.lead, []
     seeks = state.fetches(person) or state.wants(person)
     target = state.beliefs.get((person, state.thing), "")
@@ -364,19 +383,22 @@ def musing(state: State) -> Options:
 
 
 def unused(state: State, kind: str, person: str = "") -> tuple[Event, ...]:
-    """The wordings of a musing that the story has not had yet."""
+    """Returns the wordings of a mood or sound that the story has not had yet."""
     had = [event.wording for event in state.mused if (event.kind, event.who) == (kind, person)]
     events = wordings(kind, person)
     return tuple(event for event in events if event.wording not in had) if had else events
 
 
 def closing(state: State) -> Options:
-    """When all is well the story may end; otherwise it does when nothing more fits in."""
+    """Returns the option to end the story, once the wish came true.
+
+    A story whose wish does not come true ends when nothing else fits into ROOM.
+    """
     return [(40, wordings("evening"))] if state.fulfilled else []
 
 
 def middle(state: State) -> Options:
-    """All that can happen once the story is under way."""
+    """Returns the options in the middle of a story."""
     options = closing(state)
     for person in state.people:
         other, pace = state.other(person), 4 if person == state.lead else 1
@@ -392,7 +414,7 @@ def middle(state: State) -> Options:
 
 
 def last_words(state: State) -> Options:
-    """Happy when the wish came true."""
+    """Returns the options for the last sentence: a happy one if the wish came true."""
     return [(1, wordings("happy end" if state.fulfilled else "sad end"))]
 
 
@@ -412,15 +434,15 @@ STAGES: dict[str, Callable[[State], Options]] = {
 
 
 def possible(state: State) -> Options:
-    """The kinds of event that can happen now: (weight, events), none of them empty."""
+    """Returns the kinds of event that can happen next: (weight, events), none of them empty."""
     return STAGES[state.stage](state)
 
 
-# --- What an event changes ---------------------------------------------------------------------
+# What an event changes
 
 
 def notice(state: State, person: str) -> None:
-    """A person sees what is around, and no longer believes here what is not here."""
+    """Updates the beliefs of a person from what is at the same place, and from what is not."""
     here, other = state.where[person], state.other(person)
     for what in (other, state.thing):
         spot = state.where[what]
@@ -432,15 +454,15 @@ def notice(state: State, person: str) -> None:
 
 
 def meets(state: State, event: Event) -> str:
-    """The other, if that is whom someone who goes to a place will see there, or ""."""
+    """Returns the other person if an event of going leads to his or her place, else ""."""
     other = state.other(event.who)
     return other if state.where[other] == event.where else ""
 
 
 def misses(state: State, event: Event) -> bool:
-    """Whether someone comes to a place for the thing and will see neither it nor anybody there.
+    """Returns whether someone goes to a place for the thing and finds neither it nor anybody.
 
-    The other is not there then: only the other can have taken the thing, and has it still.
+    The other person is elsewhere then: nobody else can have taken the thing, and holds it still.
     """
     seeks = state.fetches(event.who) or state.wants(event.who)
     comes_for_it = seeks and state.beliefs.get((event.who, state.thing)) == event.where
@@ -448,12 +470,12 @@ def misses(state: State, event: Event) -> bool:
 
 
 def knows_answer(state: State, event: Event) -> str:
-    """The place that the one who is asked will name, or ""."""
+    """Returns the place that the person who is asked will name, or ""."""
     return state.believed_place(event.where, event.what)
 
 
 def cost(state: State, event: Event) -> int:
-    """How many words and marks it takes at most to tell an event of the middle."""
+    """Returns how many words and marks the text of an event of the middle has at most."""
     if event.kind != "go":
         return LENGTH[event.kind]
     in_sight = state.has(event.where) or state.has(meets(state, event))
@@ -461,7 +483,7 @@ def cost(state: State, event: Event) -> int:
 
 
 def do_go(state: State, event: Event) -> None:
-    """Who stays behind knows where the other went. Who came in vain does not search on."""
+    """Moves a person. One who stays behind knows where; one who came in vain stops searching."""
     other = meets(state, event)
     if state.together():
         state.beliefs[state.other(event.who), event.who] = event.where
@@ -474,19 +496,19 @@ def do_go(state: State, event: Event) -> None:
 
 
 def do_take(state: State, event: Event) -> None:
-    """The thing is in hand."""
+    """Puts the thing into the hands of a person."""
     state.where[event.what] = event.who
 
 
 def do_give(state: State, event: Event) -> None:
-    """A promise is kept by it. The one who got the thing says thank you."""
+    """Hands the thing over, which may keep a promise; the receiver says thank you."""
     state.where[event.what] = event.where
     state.kept = event.who == state.promiser
     state.subject = state.lead = event.where
 
 
 def do_ask(state: State, event: Event) -> None:
-    """The answer, if there is one, is believed."""
+    """Asks for the thing; the person who asks believes the answer, if there is one."""
     state.done.add(("ask", event.who))
     if answer := knows_answer(state, event):
         state.beliefs[event.who, event.what] = answer
@@ -495,28 +517,28 @@ def do_ask(state: State, event: Event) -> None:
 
 
 def do_tell(state: State, event: Event) -> None:
-    """What one is told, one believes."""
+    """Tells the place of the thing; the person who is told believes it."""
     state.beliefs[event.where, event.what] = state.believed_place(event.who, event.what)
 
 
 def do_talk(state: State, event: Event) -> None:
-    """Said once."""
+    """Records something that is said only once in a story."""
     state.done.update((event.kind, (event.kind, event.who)))
 
 
 def do_promise(state: State, event: Event) -> None:
-    """To be kept by giving the thing."""
+    """Records a promise, which giving the thing will keep."""
     state.promiser = event.who
 
 
 def do_muse(state: State, event: Event) -> None:
-    """No second musing right after it."""
+    """Records a mood or a sound, which no second one may follow."""
     state.mused.append(event)
     state.musing = True
 
 
 def do_fulfil(state: State, event: Event) -> None:
-    """The wish came true."""
+    """Makes the wish come true."""
     state.fulfilled = True
 
 
@@ -538,7 +560,7 @@ ACTS: dict[str, Callable[[State, Event], None]] = {
 
 
 def act(state: State, event: Event) -> None:
-    """Any event of the middle."""
+    """Changes the state by an event of the middle of a story."""
     state.length += cost(state, event)
     state.musing = False
     state.arrived = ""
@@ -550,7 +572,7 @@ def act(state: State, event: Event) -> None:
 
 
 def wish(state: State, event: Event) -> None:
-    """A wish, its reason yet to come."""
+    """Records whose wish it is; the reason follows."""
     state.wisher = event.who
     state.length += LENGTH["want"]
     state.subject = state.lead = event.who
@@ -558,7 +580,7 @@ def wish(state: State, event: Event) -> None:
 
 
 def reason(state: State, event: Event) -> None:
-    """The reason of the wish. With it the story is under way."""
+    """Records the reason of the wish, with which the middle of the story begins."""
     state.reason = event.wording
     state.length += LENGTH["reason"]
     state.stage = "middle"
@@ -567,7 +589,7 @@ def reason(state: State, event: Event) -> None:
 
 
 def settle(state: State, event: Event) -> None:
-    """The second person follows the first, the thing follows both."""
+    """Puts a person at a place; the next event is the second person, or the place of the thing."""
     state.where[event.who] = event.where
     state.subject = event.who
     state.visited.add((event.who, event.where))
@@ -575,7 +597,7 @@ def settle(state: State, event: Event) -> None:
 
 
 def place_thing(state: State, event: Event) -> None:
-    """The thing is at the spot named before."""
+    """Puts the thing at the place that was named before."""
     state.thing = event.what
     state.look = event.look
     state.where[event.what] = state.spot.where
@@ -585,14 +607,14 @@ def place_thing(state: State, event: Event) -> None:
 
 
 def name_spot(state: State, event: Event) -> None:
-    """Where the thing is, and who knows."""
+    """Records the place of the thing, and who knows it."""
     state.spot = event
     state.subject = {"knows": event.who, "has": event.where}.get(event.kind, "")
     state.stage = "thing"
 
 
 def happen(state: State, event: Event) -> None:
-    """Makes an event of `possible(state)` so."""
+    """Changes the state by one of the events of `possible(state)`."""
     kind = event.kind
     if kind in ACTS:
         act(state, event)

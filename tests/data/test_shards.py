@@ -33,14 +33,21 @@ def make_shards(folder: Path, seed: int = 0, sizes: tuple[int, ...] = (3000, 200
             tokens.integers(0, 300, size=count).astype("<u2").tofile(file)
             shards[split].append(
                 Shard(
-                    file=file.name, tokens=count, documents=1, bytes=2 * count,
-                    sha256=sha256(file), ends_sha256=ends_sha256(file),
+                    file=file.name,
+                    tokens=count,
+                    documents=1,
+                    bytes=2 * count,
+                    sha256=sha256(file),
+                    ends_sha256=ends_sha256(file),
                 )
-            )  # fmt: skip
+            )
     index = Index(
-        dtype="uint16", tokenizer_sha256=sha256(folder / "tokenizer.json"), sources=["a test"],
-        train=shards["train"], validation=shards["validation"],
-    )  # fmt: skip
+        dtype="uint16",
+        tokenizer_sha256=sha256(folder / "tokenizer.json"),
+        sources=["a test"],
+        train=shards["train"],
+        validation=shards["validation"],
+    )
     (folder / "index.json").write_text(index_text(index), encoding="utf-8")
     return folder
 
@@ -57,7 +64,7 @@ def whole(*folders: Path) -> np.ndarray:
 # One stream
 
 
-def test_training_reads_the_shards_as_one_text(tmp_path):
+def test_training_reads_the_shards_as_one_text(tmp_path: Path) -> None:
     folder = make_shards(tmp_path / "shards")
     corpus = load(folder)
     assert corpus.train.tokens[:].tolist() == whole(folder).tolist()
@@ -67,7 +74,7 @@ def test_training_reads_the_shards_as_one_text(tmp_path):
     assert all(isinstance(part, np.memmap) for part in corpus.train.tokens.parts)
 
 
-def test_several_folders_are_one_text_with_one_boundary_between(tmp_path):
+def test_several_folders_are_one_text_with_one_boundary_between(tmp_path: Path) -> None:
     a, b = make_shards(tmp_path / "a"), make_shards(tmp_path / "b", seed=1)
     tokens = load(a, b).train.tokens
     assert tokens[:].tolist() == [*whole(a).tolist(), *whole(b).tolist()[1:]]
@@ -76,7 +83,7 @@ def test_several_folders_are_one_text_with_one_boundary_between(tmp_path):
 # Several sources
 
 
-def test_a_mix_of_shards_draws_each_by_its_weight_and_every_window_once(tmp_path):
+def test_a_mix_of_shards_draws_each_by_its_weight_and_every_window_once(tmp_path: Path) -> None:
     a, b = make_shards(tmp_path / "a"), make_shards(tmp_path / "b", seed=1, sizes=(900, 101))
     corpus = load(a, b, mix=(0.75, 0.25))
     windows = corpus.windows(10, seed=1)
@@ -93,7 +100,7 @@ def test_a_mix_of_shards_draws_each_by_its_weight_and_every_window_once(tmp_path
     assert windows.epochs(400) == pytest.approx([300 / 499, 1.0])
 
 
-def test_a_mix_of_texts_reads_each_as_it_reads_it_alone(tmp_path):
+def test_a_mix_of_texts_reads_each_as_it_reads_it_alone(tmp_path: Path) -> None:
     for name, text in (("a", PROSE), ("b", PROSE.upper() * 3)):
         (tmp_path / f"{name}.txt").write_text(text, encoding="utf-8")
     paths = [tmp_path / "a.txt", tmp_path / "b.txt"]
@@ -103,7 +110,7 @@ def test_a_mix_of_texts_reads_each_as_it_reads_it_alone(tmp_path):
         text = "".join(
             corpus.tokenizer.decode(order.batch(number, 1)[1][0].clamp(min=0).tolist())
             for number in range(k, 20, 2)
-        ).replace("<|endoftext|>", "")  # fmt: skip
+        ).replace("<|endoftext|>", "")
         assert text.isupper() == bool(k)
     assert all((order.batch(n, 1)[1] != IGNORE_INDEX).any() for n in range(40))
 
@@ -150,14 +157,16 @@ def broken(folder: Path, how: str) -> Path:
         ("no validation", r"has no validation shard"),
     ],
 )
-def test_shards_that_do_not_belong_together_are_refused(how, sentence, tmp_path):
+def test_shards_that_do_not_belong_together_are_refused(
+    how: str, sentence: str, tmp_path: Path
+) -> None:
     folder = broken(make_shards(tmp_path / "shards"), how)
     with pytest.raises((ValueError, FileNotFoundError), match=sentence) as caught:
         load(folder)
     assert "\n" not in str(caught.value)
 
 
-def test_folders_with_different_tokenizers_are_refused(tmp_path):
+def test_folders_with_different_tokenizers_are_refused(tmp_path: Path) -> None:
     a, b = make_shards(tmp_path / "a"), make_shards(tmp_path / "b")
     Tokenizer.train([PROSE, "something else"], 290).save(b)
     index = json.loads((b / "index.json").read_text(encoding="utf-8"))
@@ -171,18 +180,18 @@ def test_folders_with_different_tokenizers_are_refused(tmp_path):
 @pytest.mark.parametrize(
     "other", [{"tokenizer": "char"}, {"vocab_size": 300}, {"validation_share": 0.5}]
 )
-def test_what_is_chosen_already_cannot_be_chosen_again(other, tmp_path):
+def test_what_is_chosen_already_cannot_be_chosen_again(other: dict, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"shards is prepared: its tokenizer and .*--data.mix"):
         load(make_shards(tmp_path / "shards"), **other)
 
 
-def test_text_and_shards_are_not_mixed_silently(tmp_path):
+def test_text_and_shards_are_not_mixed_silently(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(PROSE, encoding="utf-8")
     with pytest.raises(ValueError, match=r"a.txt is not prepared and .*shards is"):
         load(make_shards(tmp_path / "shards"), tmp_path / "a.txt")
 
 
-def test_a_flipped_bit_in_the_middle_is_found_by_the_check(tmp_path):
+def test_a_flipped_bit_in_the_middle_is_found_by_the_check(tmp_path: Path) -> None:
     folder = make_shards(tmp_path / "shards", sizes=(20_000,))
     check_shards(folder, lambda done, total, what: None)
     file = folder / "train-00000.bin"
@@ -198,19 +207,20 @@ def test_a_flipped_bit_in_the_middle_is_found_by_the_check(tmp_path):
     ("mix", "sentence"),
     [((1.0,), r"has 1 weights, --data.path 2 paths"), ((1.0, -1.0), r"must be numbers above 0")],
 )
-def test_a_wrong_mix_is_refused(mix, sentence):
+def test_a_wrong_mix_is_refused(mix: tuple[float, ...], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         replace(DataConfig(path=("a", "b")), mix=mix)
 
 
-def test_a_mix_needs_a_text_for_each_path(tmp_path):
+def test_a_mix_needs_a_text_for_each_path(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(PROSE, encoding="utf-8")
     with pytest.raises(ValueError, match=r"all files of .* are in the paths before it"):
         load(tmp_path, tmp_path / "a.txt", mix=(1, 1), cache_dir=str(tmp_path / "cache"))
 
 
-def test_the_index_says_what_it_holds(tmp_path):
+def test_the_index_says_what_it_holds(tmp_path: Path) -> None:
     folder = make_shards(tmp_path / "shards")
     index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-    assert set(index) == set(asdict(Index(dtype="uint16", tokenizer_sha256="", sources=[],
-                                          train=[], validation=[])))  # fmt: skip
+    assert set(index) == set(
+        asdict(Index(dtype="uint16", tokenizer_sha256="", sources=[], train=[], validation=[]))
+    )

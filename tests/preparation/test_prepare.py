@@ -90,8 +90,21 @@ def test_text_gives_the_streams_that_train_makes_of_it(
 ) -> None:
     text = book(tmp_path / "text", n_files, 40_000)
     monkeypatch.setattr(jobs, "JOB_BYTES", 9_000)
-    assert prepare("--data.path", text, "--data.vocab-size", 300, "--shard-tokens", 9_000,
-                   "--workers", 2, "--out", tmp_path / "shards") == 0  # fmt: skip
+    assert (
+        prepare(
+            "--data.path",
+            text,
+            "--data.vocab-size",
+            300,
+            "--shard-tokens",
+            9_000,
+            "--workers",
+            2,
+            "--out",
+            tmp_path / "shards",
+        )
+        == 0
+    )
     alone = DataConfig(path=(str(text),), vocab_size=300, cache_dir=str(tmp_path / "cache"))
     whole, shards = load_corpus(alone), load_corpus(DataConfig(path=(str(tmp_path / "shards"),)))
     assert whole.tokenizer.to_json() == shards.tokenizer.to_json()
@@ -114,8 +127,19 @@ def test_what_is_written_does_not_depend_on_the_number_of_processes(
     made = []
     for workers in (1, 3):
         out = tmp_path / f"with-{workers}"
-        assert prepare("--data.path", tmp_path / "rows.jsonl", "--workers", workers,
-                       "--data.vocab-size", 300, "--out", out) == 0  # fmt: skip
+        assert (
+            prepare(
+                "--data.path",
+                tmp_path / "rows.jsonl",
+                "--workers",
+                workers,
+                "--data.vocab-size",
+                300,
+                "--out",
+                out,
+            )
+            == 0
+        )
         made.append(bytes_of(out))
     assert made[0] == made[1]
 
@@ -170,8 +194,17 @@ def test_parquet_through_datasets(tmp_path: Path) -> None:
     assert prepare("--data.path", tmp_path / "rows.parquet", *common, "--out", tmp_path / "a") == 0
     read = [text for split in SPLITS for text in documents(tmp_path / "a", split)]
     assert sorted(read) == sorted(texts)
-    assert prepare("--data.path", tmp_path / "rows.parquet", "--text-field", "body",
-                   "--out", tmp_path / "b") == 2  # fmt: skip
+    assert (
+        prepare(
+            "--data.path",
+            tmp_path / "rows.parquet",
+            "--text-field",
+            "body",
+            "--out",
+            tmp_path / "b",
+        )
+        == 2
+    )
 
 
 def text_job(file: Path, start: int, stop: int) -> TextJob:
@@ -230,12 +263,39 @@ def test_shards_and_a_mix_of_them_are_learned_and_a_text_is_scored(
 ) -> None:
     common = ["--workers", 1, "--data.vocab-size", 300, "--out"]
     assert prepare("--data.path", book(tmp_path / "ta", 1, 9_000), *common, tmp_path / "a") == 0
-    assert prepare("--data.path", book(tmp_path / "tb", 1, 6_000, seed=1), "--workers", 1,
-                   "--data.tokenizer", tmp_path / "a", "--out", tmp_path / "b") == 0  # fmt: skip
-    train = ["train", "--data.path", str(tmp_path / "a"), str(tmp_path / "b"),
-             "--model.n-layer", "1", "--model.n-embd", "16", "--model.n-head", "2",
-             "--model.context-length", "16", "--train.max-steps", "4", "--train.device", "cpu",
-             "--train.batch-size", "4"]  # fmt: skip
+    assert (
+        prepare(
+            "--data.path",
+            book(tmp_path / "tb", 1, 6_000, seed=1),
+            "--workers",
+            1,
+            "--data.tokenizer",
+            tmp_path / "a",
+            "--out",
+            tmp_path / "b",
+        )
+        == 0
+    )
+    train = [
+        "train",
+        "--data.path",
+        str(tmp_path / "a"),
+        str(tmp_path / "b"),
+        "--model.n-layer",
+        "1",
+        "--model.n-embd",
+        "16",
+        "--model.n-head",
+        "2",
+        "--model.context-length",
+        "16",
+        "--train.max-steps",
+        "4",
+        "--train.device",
+        "cpu",
+        "--train.batch-size",
+        "4",
+    ]
     for mix in ([], ["--data.mix", "0.75", "0.25"]):
         capsys.readouterr()
         run = str(tmp_path / f"run{len(mix)}")
@@ -261,8 +321,17 @@ def test_a_preparation_that_was_stopped_goes_on_and_writes_the_same(
     text = book(tmp_path / "text", 2, 60_000)
     monkeypatch.setattr(jobs, "JOB_BYTES", 8_000)
     monkeypatch.setattr(prepare_command, "SAVE_SECONDS", -1)
-    arguments = ["--data.path", text, "--data.vocab-size", 300, "--shard-tokens", 9_000,
-                 "--workers", 1, "--out"]  # fmt: skip
+    arguments = [
+        "--data.path",
+        text,
+        "--data.vocab-size",
+        300,
+        "--shard-tokens",
+        9_000,
+        "--workers",
+        1,
+        "--out",
+    ]
     assert prepare(*arguments, tmp_path / "whole") == 0
     write = prepare_command.Preparation.write
     for stop_after in (1, 4, 7, 2):
@@ -388,8 +457,17 @@ def killed_after(arguments: list[str], seconds: float) -> int:
 @pytest.mark.skipif(os.name == "nt", reason="has no SIGKILL")
 def test_killed_at_random_moments_it_writes_identical_shards(tmp_path: Path) -> None:
     text = book(tmp_path / "text", 5, 8_000_000)
-    common = ["--data.path", str(text), "--data.vocab-size", "512", "--workers", "2",
-              "--shard-tokens", "1000000", "--out"]  # fmt: skip
+    common = [
+        "--data.path",
+        str(text),
+        "--data.vocab-size",
+        "512",
+        "--workers",
+        "2",
+        "--shard-tokens",
+        "1000000",
+        "--out",
+    ]
     started = time.monotonic()
     assert killed_after([*common, str(tmp_path / "whole")], 600) == 0
     longest = time.monotonic() - started
@@ -440,8 +518,15 @@ def resident(pid: int) -> int:
 def test_a_gigabyte_takes_less_than_one_of_memory_and_survives_kills(tmp_path: Path) -> None:
     text = gigabyte(tmp_path / "text")
     size = sum(file.stat().st_size for file in text.iterdir())
-    common = ["--data.path", str(text), "--data.tokenizer", str(CORPORA.parent / "gpt2_vocab"),
-              "--shard-tokens", "50000000", "--out"]  # fmt: skip
+    common = [
+        "--data.path",
+        str(text),
+        "--data.tokenizer",
+        str(CORPORA.parent / "gpt2_vocab"),
+        "--shard-tokens",
+        "50000000",
+        "--out",
+    ]
     command = [sys.executable, "main.py", "prepare", *common, str(tmp_path / "whole")]
     started, most = time.monotonic(), 0
     with subprocess.Popen(command, cwd=ROOT) as process:
@@ -449,8 +534,10 @@ def test_a_gigabyte_takes_less_than_one_of_memory_and_survives_kills(tmp_path: P
             most = max(most, resident(process.pid))
             time.sleep(0.1)
     seconds, n_cores = time.monotonic() - started, os.cpu_count() or 1
-    print(f"\n{size / 1e6:.0f} MB in {seconds:.1f} s: {size / 1e6 / seconds / n_cores:.1f} MB/s a "
-          f"core with {n_cores}; at most {most / 1e6:.0f} MB of memory")  # fmt: skip
+    print(
+        f"\n{size / 1e6:.0f} MB in {seconds:.1f} s: {size / 1e6 / seconds / n_cores:.1f} MB/s a "
+        f"core with {n_cores}; at most {most / 1e6:.0f} MB of memory"
+    )
     assert process.returncode == 0
     assert size > 10**9 > most > 10**8
     draw, kills, stopped = random.Random(4), 0, tmp_path / "stopped"
