@@ -13,15 +13,14 @@ from typing import Literal
 import torch
 import tyro
 
-import generation
 from cfg_gpt2 import TrainConfig, require
 from commands.engines import load_engine
 from commands.flags import parse_flags, rename_flag
-from decoding.completion import Completion
 from decoding.display import Display, Stopwatch
-from decoding.settings import Repeated
-from decoding.speculative import PromptLookup, SmallModel, Speculation
-from generation import SamplingConfig, cache_bytes
+from decoding.engine import cache_bytes, generate_rows
+from decoding.rows import RowState
+from decoding.settings import Repeated, SamplingConfig
+from decoding.speculative import DraftModel, PromptLookup, Speculation
 from gpt2 import GPT2Model
 from tokenizer import TOKENIZER_FILE, Tokenizer, UnseenCharacter
 from training.choose_runtime import choose_runtime, is_large
@@ -117,13 +116,13 @@ class Writer:
         }
         numbers = [number for _ in prompts for number in range(command.samples)]
         rows = [
-            Completion(prompt=encoded[text], seed=sampling.seed + number, rank=number)
+            RowState(prompt=encoded[text], seed=sampling.seed + number, rank=number)
             for text, number in zip(texts, numbers, strict=True)
         ]
         display = Display(new_console(), texts, rows, as_json=command.json)
         watch = Stopwatch()
-        for _ in generation.write(self.model, rows, sampling, self.tokenizer, self.speculation):
-            watch.tick(rows)
+        for _ in generate_rows(self.model, rows, sampling, self.tokenizer, self.speculation):
+            watch.record(rows)
             if command.stream:
                 display.update()
         display.update()
@@ -131,9 +130,9 @@ class Writer:
         cache = cache_bytes(self.model, len(rows) * sampling.beams, longest)
         print(f"{watch.report()}; cache {cache / 1e6:.1f} MB", file=sys.stderr)
         guesses = self.speculation
-        if guesses and guesses.n_guessed:
-            share = guesses.n_accepted / guesses.n_guessed
-            print(f"{share:.0%} of {guesses.n_guessed} guesses were right", file=sys.stderr)
+        if guesses and guesses.n_proposed:
+            share = guesses.n_accepted / guesses.n_proposed
+            print(f"{share:.0%} of {guesses.n_proposed} guesses were right", file=sys.stderr)
 
     def interact(self) -> int:
         """Asks for prompts. Ctrl-C ends a text; Ctrl-D or an empty line ends the command."""
@@ -234,4 +233,4 @@ def choose_speculation(command: GenerateCommand, model: GPT2Model) -> Speculatio
         f"--draft {command.draft} has another tokenizer than {command.run}; "
         "train it with --data.tokenizer and that run's directory",
     )
-    return Speculation(SmallModel(draft, vocab_size), command.guesses)
+    return Speculation(DraftModel(draft, vocab_size), command.guesses)

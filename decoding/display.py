@@ -1,4 +1,7 @@
-"""Display: texts as a person sees them being written, or as lines of JSON; and how fast it was."""
+"""Display: texts on a screen while they are generated, or as lines of JSON; and the speed.
+
+Previous: engine.py.  Next: ../generation.py.
+"""
 
 import json
 import math
@@ -8,24 +11,24 @@ from itertools import zip_longest
 from rich.console import Console
 from rich.text import Text
 
-from decoding.completion import Completion
+from decoding.rows import RowState
 
-# Less than this probability: this colour. What the model is sure of stays as it is.
+# A token with a probability below the number gets the colour; likely ones keep the terminal's own.
 COLOURS = ((0.02, "bright_red"), (0.1, "dark_orange"), (0.4, "yellow"), (0.8, "bright_green"))
 
 
 class Display:
-    """Shows the texts in their order, each piece as soon as it is there and its turn has come."""
+    """Shows texts in their order, each piece as soon as the texts before it are complete."""
 
     def __init__(
-        self, console: Console, prompts: list[str], rows: list[Completion], *, as_json: bool
+        self, console: Console, prompts: list[str], rows: list[RowState], *, as_json: bool
     ) -> None:
         self.console, self.as_json = console, as_json
         self.waiting = list(zip(prompts, rows, strict=True))
-        self.n_shown: int | None = None  # pieces of the first that waits; None: nothing
+        self.n_shown: int | None = None  # pieces of the first text; None: not its prompt either
 
     def update(self) -> None:
-        """Shows what has been written since the last time."""
+        """Shows the text that has been generated since the last call."""
         while self.waiting:
             prompt, row = self.waiting[0]
             if not self.as_json:
@@ -33,24 +36,25 @@ class Display:
             if row.reason is None:
                 return
             if self.as_json:
-                self.put(json.dumps(described(prompt, row), ensure_ascii=False) + "\n")
+                self.put(json.dumps(to_json(prompt, row), ensure_ascii=False) + "\n")
             else:
                 self.put("\n\n" if len(self.waiting) > 1 else "\n")
             self.waiting.pop(0)
             self.n_shown = None
 
-    def show(self, prompt: str, row: Completion) -> None:
+    def show(self, prompt: str, row: RowState) -> None:
+        """Shows the prompt and the new pieces of a text."""
         if self.n_shown is None:
             self.put(prompt)
             self.n_shown = 0
-        likely = row.log_probabilities
-        pairs = list(zip_longest(row.pieces, likely, fillvalue=likely[-1] if likely else 0.0))
+        values = row.log_probabilities  # the last piece may have none of its own
+        pairs = list(zip_longest(row.pieces, values, fillvalue=values[-1] if values else 0.0))
         for piece, log_probability in pairs[self.n_shown :]:
             self.put(str(piece), colour(math.exp(float(log_probability))))
         self.n_shown = len(pairs)
 
     def put(self, text: str, style: str = "") -> None:
-        """Colours on a terminal; elsewhere every character as it is."""
+        """Writes text in a colour on a terminal, elsewhere every character as it is."""
         if self.console.is_terminal:
             self.console.print(Text(text, style), end="", soft_wrap=True)
         else:
@@ -59,11 +63,12 @@ class Display:
 
 
 def colour(probability: float) -> str:
+    """Returns the colour of a token of this probability, "" for the terminal's own."""
     return next((name for limit, name in COLOURS if probability < limit), "")
 
 
-def described(prompt: str, row: Completion) -> dict[str, object]:
-    """What --json says of a text."""
+def to_json(prompt: str, row: RowState) -> dict[str, object]:
+    """Returns the fields of a text in the output of --json."""
     return {
         "prompt": prompt,
         "seed": row.seed,
@@ -76,24 +81,25 @@ def described(prompt: str, row: Completion) -> dict[str, object]:
 
 
 class Stopwatch:
-    """Seconds to the first token, and tokens a second after it."""
+    """Measures the time to the first token and the tokens per second after it."""
 
     def __init__(self) -> None:
         self.started = self.latest = time.perf_counter()
         self.first: float | None = None
         self.n_first = self.n_tokens = 0
 
-    def tick(self, rows: list[Completion]) -> None:
-        """Something new has been written."""
+    def record(self, rows: list[RowState]) -> None:
+        """Takes the time and counts the tokens of all rows."""
         self.latest = time.perf_counter()
         self.n_tokens = sum(len(row.tokens) for row in rows)
         if self.first is None:
             self.first, self.n_first = self.latest, self.n_tokens
 
     def report(self) -> str:
+        """Returns the number of tokens and the speed as a line of text."""
         first = self.latest if self.first is None else self.first
-        said = f"{self.n_tokens} tokens; the first after {1000 * (first - self.started):.0f} ms"
+        report = f"{self.n_tokens} tokens; the first after {1000 * (first - self.started):.0f} ms"
         if self.latest > first:
             speed = (self.n_tokens - self.n_first) / (self.latest - first)
-            said += f", then {speed:.1f} tokens/s"
-        return said
+            report += f", then {speed:.1f} tokens/s"
+        return report

@@ -7,7 +7,7 @@ its gap, the number of slots by which it ends before the longest row:
     position of the next token of row r = length of the longest row - gap[r]
 
 All layers share one object with the gaps and with the mask, which is computed once per step.
-Previous: stops.py.  Next: batch.py.
+Previous: sampling.py.  Next: batch.py.
 """
 
 import copy

@@ -1,4 +1,7 @@
-"""SamplingConfig: how the next token is chosen, and when a text ends."""
+"""SamplingConfig: how the next token is chosen, and when a text ends.
+
+Previous: ../load_data.py.  Next: stop_strings.py.
+"""
 
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
@@ -7,38 +10,38 @@ import tyro
 
 from cfg_gpt2 import require
 
-COLDEST = 1e-6  # below it is 0 to fp32, and logits divided by much less are infinite
-STRONGEST = 1e6  # of penalties and biases, so that fp32 holds what becomes of a logit
-LONGEST = 10  # exponent of a length; a higher one is beyond floating point for long texts
+MIN_TEMPERATURE = 1e-6  # below it is 0 to fp32, and logits divided by much less are infinite
+MAX_PENALTY = 1e6  # of penalties and biases, so that fp32 holds what becomes of a logit
+MAX_LENGTH_PENALTY = 10  # exponent of a length; higher ones overflow for long texts
 T = TypeVar("T")
 Repeated = Annotated[T, tyro.conf.UseAppendAction]  # --stop A --stop B, not --stop A B
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
-    """How the next token is chosen, and when to stop. filters.py has the formulas."""
+    """How the next token is chosen, and when to stop. logits_processors.py has the formulas."""
 
     max_new_tokens: int = 200  # stop after so many, if nothing else stops it
     min_new_tokens: int = 0  # no stop token is chosen before so many
-    temperature: float = 0.8  # 0: always the likeliest; 1: as the model says; higher: wilder
-    top_k: int | None = None  # draw among the k likeliest tokens only
-    top_p: float | None = None  # draw among the likeliest that together hold this probability
-    min_p: float | None = None  # draw among those that have this share of the likeliest's
-    repetition_penalty: float = 1.0  # above 1: what stands in the text becomes less likely
-    presence_penalty: float = 0.0  # above 0: what was written once becomes less likely
-    frequency_penalty: float = 0.0  # above 0: what was written often becomes less likely
-    no_repeat_ngram: int | None = None  # never write the same so many tokens in a row twice
+    temperature: float = 0.8  # 0: always the most likely; 1: as the model says; higher: wilder
+    top_k: int | None = None  # draw among the k most likely tokens only
+    top_p: float | None = None  # draw among the most likely that together hold this probability
+    min_p: float | None = None  # draw among those that have this share of the highest probability
+    repetition_penalty: float = 1.0  # above 1: tokens of the text become less likely
+    presence_penalty: float = 0.0  # above 0: tokens that were generated become less likely
+    frequency_penalty: float = 0.0  # above 0: the same, for each time they were generated
+    no_repeat_ngram: int | None = None  # never generate the same n tokens in a row twice
     logit_bias: Repeated[tuple[tuple[int, float], ...]] = ()  # a token id, what its logit gains
-    banned: Annotated[tuple[tuple[int, ...], ...], tyro.conf.Suppress] = ()  # never written
+    banned: Annotated[tuple[tuple[int, ...], ...], tyro.conf.Suppress] = ()  # never generated
     stop_tokens: Repeated[tuple[int, ...]] = ()  # an id that ends a text; may be given again
     stop: Repeated[tuple[str, ...]] = ()  # a string that ends a text, not shown; may be given again
-    beams: int = 1  # above 1: beam search, the likeliest text as a whole; with temperature 0
+    beams: int = 1  # above 1: beam search, the text most likely as a whole; with temperature 0
     length_penalty: float = 1.0  # of beams: above 0 prefers longer texts, below 0 shorter ones
     seed: int = 1  # the same seed gives the same text
 
     def __post_init__(self) -> None:
-        self.require_numbers_of_tokens()
-        self.require_chances()
+        self.require_counts()
+        self.require_probabilities()
         self.require_penalties()
         for word in self.banned:
             require(len(word) > 0, "--ban has an empty word; give at least one token, or leave it")
@@ -56,7 +59,8 @@ class SamplingConfig:
                 f"--length-penalty {self.length_penalty} is for beams; add --beams 4",
             )
 
-    def require_numbers_of_tokens(self) -> None:
+    def require_counts(self) -> None:
+        """Raises ValueError for a count that is out of range."""
         require(
             self.max_new_tokens >= 1, f"--max-new-tokens {self.max_new_tokens} must be 1 or more"
         )
@@ -72,11 +76,12 @@ class SamplingConfig:
         require(self.beams >= 1, f"--beams {self.beams} must be 1 or more; try 4")
         require(-(2**63) <= self.seed < 2**63, f"--seed {self.seed} has more than 64 bits; try 1")
 
-    def require_chances(self) -> None:
+    def require_probabilities(self) -> None:
+        """Raises ValueError for a temperature, top-k, top-p or min-p that is out of range."""
         require(
-            self.temperature == 0 or COLDEST <= self.temperature < float("inf"),
-            f"--temperature {self.temperature} must be 0 (the likeliest token) or at least "
-            f"{COLDEST:g}; try 0.8",
+            self.temperature == 0 or MIN_TEMPERATURE <= self.temperature < float("inf"),
+            f"--temperature {self.temperature} must be 0 (the most likely token) or at least "
+            f"{MIN_TEMPERATURE:g}; try 0.8",
         )
         require(
             self.top_k is None or self.top_k >= 1, f"--top-k {self.top_k} must be 1 or more; try 50"
@@ -91,37 +96,39 @@ class SamplingConfig:
         )
 
     def require_penalties(self) -> None:
+        """Raises ValueError for a penalty or a bias that is out of range."""
         require(
-            1 / STRONGEST <= self.repetition_penalty <= STRONGEST,
+            1 / MAX_PENALTY <= self.repetition_penalty <= MAX_PENALTY,
             f"--repetition-penalty {self.repetition_penalty} must be above 0, from "
-            f"{1 / STRONGEST:g} to {STRONGEST:g}; try 1.1",
+            f"{1 / MAX_PENALTY:g} to {MAX_PENALTY:g}; try 1.1",
         )
         limits = {
-            "presence_penalty": STRONGEST, "frequency_penalty": STRONGEST,
-            "length_penalty": LONGEST,
-        }  # fmt: skip
+            "presence_penalty": MAX_PENALTY,
+            "frequency_penalty": MAX_PENALTY,
+            "length_penalty": MAX_LENGTH_PENALTY,
+        }
         for name, limit in limits.items():
             value: float = getattr(self, name)
             flag = "--" + name.replace("_", "-")
             require(
-                -limit <= value <= limit,  # which nan is not, either
+                -limit <= value <= limit,  # False for nan
                 f"{flag} {value} must lie from {-limit:g} to {limit:g}; try 0.5",
             )
         for token, bias in self.logit_bias:
             require(
-                -STRONGEST <= bias <= STRONGEST or bias == -float("inf"),
-                f"--logit-bias {token} {bias} must be a number from {-STRONGEST:g} to "
-                f"{STRONGEST:g}, or -inf to ban; try {token} 5",
+                -MAX_PENALTY <= bias <= MAX_PENALTY or bias == -float("inf"),
+                f"--logit-bias {token} {bias} must be a number from {-MAX_PENALTY:g} to "
+                f"{MAX_PENALTY:g}, or -inf to ban; try {token} 5",
             )
 
     def require_ids(self, vocab_size: int) -> None:
         """Raises ValueError for a token id that the model does not have."""
-        named = {
+        ids = {
             "--logit-bias": [token for token, _ in self.logit_bias],
             "--stop-tokens": list(self.stop_tokens),
             "--ban": [token for word in self.banned for token in word],
         }
-        for flag, tokens in named.items():
+        for flag, tokens in ids.items():
             for token in tokens:
                 require(
                     0 <= token < vocab_size,

@@ -19,10 +19,11 @@ from lm_eval.utils import (  # pyright: ignore[reportMissingImports]
 from rich.console import Console
 
 from cfg_gpt2 import require
+from decoding.engine import complete
+from decoding.settings import SamplingConfig
 from evaluation.continuations import Likelihood, Request, score_continuations
 from evaluation.score import rows_per_batch
 from evaluation.session import Run
-from generation import SamplingConfig, complete
 from training.progress import Bar
 from training.runtime import Runtime
 

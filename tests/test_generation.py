@@ -5,17 +5,11 @@ import torch
 from oracles.hugging_face import hugging_face_pair
 
 from cfg_gpt2 import GPT2Config
-from decoding.batch import Batch, groups, window_start
-from decoding.choice import choose
-from generation import (
-    Completion,
-    SamplingConfig,
-    cache_bytes,
-    complete,
-    generate,
-    stream,
-    write,
-)
+from decoding.batch import RowBatch, prefill_groups, window_start
+from decoding.engine import cache_bytes, complete, generate_rows
+from decoding.rows import RowState
+from decoding.sampling import sample_rows
+from generation import SamplingConfig, generate, generate_tokens, sample, stream
 from gpt2 import GPT2Model
 from tokenizer import Tokenizer
 
@@ -37,14 +31,14 @@ def written_slowly(
 ) -> list[int]:
     """Every token from a fresh forward pass over the window."""
     generator = torch.Generator().manual_seed(seed)
-    text = list(prompt)
+    row = RowState(prompt=prompt, seed=seed, generator=generator)
     for _ in range(config.max_new_tokens):
+        text = prompt + row.tokens
         seen = text[window_start(len(text), CONFIG.context_length) :]
         with torch.no_grad():
             logits = model(torch.tensor([seen]))[:, -1]
-        written = text[len(prompt) :]
-        text.append(int(choose(logits, [prompt], [written], config, [generator])))
-    return text[len(prompt) :]
+        row.tokens.append(int(sample_rows(logits, [row], config)))
+    return row.tokens
 
 
 def some_prompts(*lengths: int) -> list[list[int]]:
@@ -75,6 +69,36 @@ def test_cached_text_is_the_uncached_text_within_and_past_the_context(
     assert list(stream(model, prompt, config)) == written_slowly(model, prompt, config, config.seed)
 
 
+@pytest.mark.parametrize("config", SAMPLINGS[:5], ids=str)
+@pytest.mark.parametrize("prompt_length", [1, 5, 16, 40])
+def test_the_textbook_loop_gives_the_engines_tokens_within_and_past_the_context(
+    model: GPT2Model, config: SamplingConfig, prompt_length: int
+) -> None:
+    (prompt,) = some_prompts(prompt_length)
+    tokens = generate_tokens(
+        model, prompt, config.max_new_tokens, temperature=config.temperature,
+        top_k=config.top_k, top_p=config.top_p, seed=config.seed,
+    )  # fmt: skip
+    assert list(tokens) == list(stream(model, prompt, config))
+
+
+@pytest.mark.parametrize(
+    ("temperature", "top_k", "top_p"),
+    [(0, None, None), (1.0, None, None), (0.7, 5, None), (1.3, None, 0.8), (0.9, 99, 1.0),
+     (1.1, 20, 0.6), (1.0, 1, 0.01)],
+)  # fmt: skip
+def test_sample_written_out_is_the_engines(
+    temperature: float, top_k: int | None, top_p: float | None
+) -> None:
+    config = SamplingConfig(temperature=temperature, top_k=top_k, top_p=top_p)
+    for seed in range(100):
+        logits = 3 * torch.randn(1, 61, generator=torch.Generator().manual_seed(seed))
+        row = RowState(prompt=[1], seed=seed, generator=torch.Generator().manual_seed(seed))
+        generator = torch.Generator().manual_seed(seed)
+        token = sample(logits, temperature, top_k, top_p, generator)
+        assert torch.equal(token, sample_rows(logits, [row], config))
+
+
 @pytest.mark.parametrize("config", SAMPLINGS, ids=str)
 def test_each_of_eight_unequal_prompts_comes_out_as_if_alone(
     model: GPT2Model, config: SamplingConfig
@@ -87,11 +111,14 @@ def test_each_of_eight_unequal_prompts_comes_out_as_if_alone(
 
 def test_the_logits_of_a_row_do_not_depend_on_its_neighbours(model: GPT2Model) -> None:
     prompts = some_prompts(2, 5, 16, 30)
-    batch = Batch(model, prompts, 40)
-    alone = [Batch(model, [prompt], 40) for prompt in prompts]
-    pairs = [(batch.read(), torch.cat([one.read() for one in alone]))]
+    rows = [RowState(prompt=prompt, seed=0) for prompt in prompts]
+    batch = RowBatch(model, rows, 40)
+    alone = [RowBatch(model, [row], 40) for row in rows]
+    pairs = [(batch.prefill(), torch.cat([one.prefill() for one in alone]))]
     for step in range(40):
         tokens = torch.tensor([[(7 * step + 3 * i) % 61] for i in range(4)])
+        for row, token in zip(rows, tokens.flatten().tolist(), strict=True):
+            row.tokens.append(token)
         single = [one.step(token[None]) for one, token in zip(alone, tokens, strict=True)]
         pairs.append((batch.step(tokens), torch.cat(single)))
     for together, singly in pairs:
@@ -114,14 +141,14 @@ def test_rows_that_have_ended_leave_the_work(model: GPT2Model) -> None:
     assert n_rows[-1] < 4
 
 
-def test_a_common_beginning_is_read_once(model: GPT2Model) -> None:
+def test_a_shared_prefix_is_read_once(model: GPT2Model) -> None:
     read: list[int] = []
     hook = model.blocks[0].register_forward_hook(
         lambda block, x, out: read.append(out.size(0) * out.size(1))
     )
     config = SamplingConfig(max_new_tokens=2, temperature=1.0)
-    (beginning,) = some_prompts(12)
-    prompts = [beginning] * 4 + [[*beginning, 3], [*beginning, 4, 5]]
+    (prefix,) = some_prompts(12)
+    prompts = [prefix] * 4 + [[*prefix, 3], [*prefix, 4, 5]]
     texts = generate(model, prompts, config)
     hook.remove()
     # 11 tokens once; what is left of six rows, padded to three each; one token for each row
@@ -134,7 +161,7 @@ def test_long_prompts_are_read_in_parts(model: GPT2Model, monkeypatch: pytest.Mo
     prompts, config = some_prompts(3, 9, 9, 12, 16), SamplingConfig(max_new_tokens=20)
     whole = generate(model, prompts, config)
     monkeypatch.setattr("decoding.batch.PREFILL_TOKENS", 18)
-    assert list(groups([3, 9, 9, 12, 16])) == [(0, 2), (2, 3), (3, 4), (4, 5)]
+    assert list(prefill_groups([3, 9, 9, 12, 16])) == [(0, 2), (2, 3), (3, 4), (4, 5)]
     assert generate(model, prompts, config) == whole
 
 
@@ -177,7 +204,8 @@ def test_the_greedy_text_is_hugging_faces() -> None:
 
 def test_the_cache_takes_the_memory_that_was_said(model: GPT2Model) -> None:
     for n_tokens in (9, 16, 400):
-        batch = Batch(model, [[1] * 4, [2]], n_tokens - 4)
+        rows = [RowState(prompt=prompt, seed=0) for prompt in ([1] * 4, [2])]
+        batch = RowBatch(model, rows, n_tokens - 4)
         taken = sum(t.nbytes for layer in batch.cache for t in (layer.keys, layer.values))
         assert cache_bytes(model, 2, n_tokens) == taken
 
@@ -192,9 +220,9 @@ def test_stop_strings_end_rows_and_streamed_text_is_the_whole_text(letters: Toke
     sizes = GPT2Config(vocab_size=letters.vocab_size, context_length=16, n_layer=1, n_head=1)
     model = GPT2Model(sizes).eval()
     config = SamplingConfig(max_new_tokens=60, temperature=1.0, stop=("a", "b", "я"), seed=3)
-    rows = [Completion(prompt=[1], seed=seed) for seed in range(12)]
+    rows = [RowState(prompt=[1], seed=seed) for seed in range(12)]
     shown = [""] * 12
-    for _ in write(model, rows, config, letters):
+    for _ in generate_rows(model, rows, config, letters):
         for i, row in enumerate(rows):
             assert row.text.startswith(shown[i])
             shown[i] = row.text
@@ -246,9 +274,8 @@ def test_text_ends_before_the_stop_token_and_each_row_for_itself(model: GPT2Mode
 
 def test_draws_follow_the_probabilities() -> None:
     logits = torch.tensor([[0.5, 0.3, 0.2]]).log().expand(20_000, 3)
-    one = torch.Generator().manual_seed(0)
-    none: list[list[int]] = [[]] * 20_000
-    drawn = choose(logits, none, none, SamplingConfig(temperature=1.0), [one] * 20_000)
+    row = RowState(prompt=[], seed=0, generator=torch.Generator().manual_seed(0))
+    drawn = sample_rows(logits, [row] * 20_000, SamplingConfig(temperature=1.0))
     shares = drawn.flatten().bincount(minlength=3) / 20_000
     # the standard deviation of each share is below 0.0036
     torch.testing.assert_close(shares, torch.tensor([0.5, 0.3, 0.2]), atol=0.015, rtol=0)

@@ -9,9 +9,12 @@ import torch
 from oracles.shape_comments import ShapeComments
 
 import decoding.batch
-import decoding.choice
-import decoding.filters
+import decoding.engine
+import decoding.logits_processors
 import decoding.ragged_cache
+import decoding.rows
+import decoding.sampling
+import decoding.speculative
 import feedforward
 import gelu
 import generation
@@ -95,23 +98,31 @@ def test_shape_comments_of_the_kernels_are_true():
 
 def test_shape_comments_of_generation_are_true():
     model = model_of_unequal_sizes()
+    together = [decoding.batch, decoding.engine, decoding.logits_processors, decoding.sampling]
     # the text grows from token to token, so T is any number
-    modules = [generation, decoding.batch, decoding.choice, decoding.filters]
-    comments = ShapeComments(modules, SIZES | {"T": None})
-    every_filter = generation.SamplingConfig(
+    comments = ShapeComments(together, SIZES | {"T": None})
+    one_text = ShapeComments([generation, decoding.speculative], SIZES | {"T": None})
+    every_setting = generation.SamplingConfig(
         max_new_tokens=14, min_new_tokens=14, temperature=1.0, top_k=5, top_p=0.9, min_p=0.01,
         repetition_penalty=1.1, presence_penalty=0.1, no_repeat_ngram=4,
         logit_bias=((3, 0.5),), banned=((3, 4),), stop_tokens=(6,),
     )  # fmt: skip
     greedy = generation.SamplingConfig(max_new_tokens=14, temperature=0)
-    with comments:
-        for sampling in (every_filter, greedy):
-            generation.generate(model, [[1, 2, 3, 4]] * 2, sampling)
-            empty: list[list[int]] = [[], []]
-            decoding.choice.distribution(torch.zeros(2, 13), empty, empty, sampling)
-    assert comments.mistakes == []
-    assert comments.unseen == []
-    assert len(comments.claims) >= 8
+    for sampling in (every_setting, greedy):
+        prompts = [[1, 2, 3, 4]] * 2
+        with comments:
+            generation.generate(model, prompts, sampling)
+            rows = [decoding.rows.RowState(prompt=[], seed=1) for _ in prompts]
+            decoding.sampling.probabilities(torch.zeros(2, 13), rows, sampling)
+        with one_text:
+            lookup = decoding.speculative.PromptLookup(13)
+            speculation = decoding.speculative.Speculation(lookup, 2)
+            decoding.engine.complete(model, prompts[:1], sampling, speculation=speculation)
+            settings = {"temperature": sampling.temperature, "top_k": 5, "top_p": 0.9}
+            list(generation.generate_tokens(model, [1, 2], 16, **settings))
+    assert comments.mistakes + one_text.mistakes == []
+    assert comments.unseen + one_text.unseen == []
+    assert len(comments.claims | one_text.claims) >= 20
 
 
 EXAMPLE = '''

@@ -10,8 +10,10 @@ from torch import nn
 from cfg_gpt2 import GPT2Config
 from decoding.batch import window_start
 from decoding.beam import beam_search
+from decoding.engine import generate_rows
+from decoding.rows import RowState
 from decoding.settings import SamplingConfig
-from generation import Completion, generate, write
+from generation import generate
 from gpt2 import GPT2Model
 
 CONFIG = GPT2Config(vocab_size=31, context_length=48, n_layer=2, n_head=2, n_embd=16)
@@ -76,8 +78,8 @@ def test_texts_end_at_a_stop_token_or_at_the_greatest_length(
 def test_generate_gives_the_best_text_and_its_own_log_probabilities(
     pair: tuple[GPT2Model, nn.Module],
 ) -> None:
-    rows = [Completion(prompt=[3, 5], seed=1, rank=rank) for rank in range(4)]
-    for _ in write(pair[0], rows, FOUR):
+    rows = [RowState(prompt=[3, 5], seed=1, rank=rank) for rank in range(4)]
+    for _ in generate_rows(pair[0], rows, FOUR):
         pass
     beams = beam_search(pair[0], [3, 5], FOUR)
     for row, beam in zip(rows, beams, strict=True):

@@ -7,8 +7,8 @@ import re
 
 from rich.console import Console
 
-from decoding.completion import Completion
 from decoding.display import Display, Stopwatch
+from decoding.rows import RowState
 
 
 def console(terminal: bool) -> tuple[Console, io.StringIO]:
@@ -16,8 +16,8 @@ def console(terminal: bool) -> tuple[Console, io.StringIO]:
     return Console(file=file, force_terminal=terminal, color_system="256", width=20), file
 
 
-def row(*pieces: tuple[str, float]) -> Completion:
-    return Completion(
+def row(*pieces: tuple[str, float]) -> RowState:
+    return RowState(
         prompt=[1], seed=1, tokens=[0] * len(pieces),
         log_probabilities=[math.log(p) for _, p in pieces], pieces=[piece for piece, _ in pieces],
     )  # fmt: skip
@@ -69,8 +69,8 @@ def test_json_is_a_line_for_each_text_when_it_is_finished() -> None:
 def test_the_stopwatch_counts_tokens_after_the_first() -> None:
     watch, one = Stopwatch(), row(("a", 0.5))
     assert watch.report().startswith("0 tokens; the first after 0 ms")
-    watch.tick([one])
+    watch.record([one])
     one.tokens += [1, 2]
-    watch.tick([one])
+    watch.record([one])
     assert watch.report().startswith("3 tokens; the first after ")
     assert watch.n_tokens - watch.n_first == 2

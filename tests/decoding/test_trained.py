@@ -21,9 +21,11 @@ from torch import Tensor
 import main
 from cfg_gpt2 import GPT2Config
 from decoding.batch import window_start
-from decoding.choice import choose
+from decoding.engine import complete, generate_rows
+from decoding.rows import RowState
+from decoding.sampling import sample_rows
 from decoding.speculative import PromptLookup, Speculation
-from generation import Completion, SamplingConfig, complete, generate, stream, write
+from generation import SamplingConfig, generate, stream
 from gpt2 import GPT2Model
 from load_data import load_corpus
 from native.compiled import compile_model, missing
@@ -116,9 +118,10 @@ class Oracle:
     def choice(
         self, logits: Tensor, config: SamplingConfig, generator: torch.Generator, new: list[int]
     ) -> int:
-        return int(choose(logits, [self.prompt], [new], config, [generator]))
+        row = RowState(prompt=self.prompt, seed=0, tokens=new, generator=generator)
+        return int(sample_rows(logits, [row], config))
 
-    def agrees(self, row: Completion, config: SamplingConfig, bound: float) -> bool:
+    def agrees(self, row: RowState, config: SamplingConfig, bound: float) -> bool:
         """Whether the row is this text; where it is not, asserts that it is so by a tie."""
         seen = row.tokens + [int(s) for s in [row.stopped_by] if row.reason == "stop_token" and s]
         pairs = zip(seen, self.tokens, strict=False)
@@ -176,7 +179,7 @@ def in_precision(model: GPT2Model, precision: str) -> GPT2Model:
 
 def ways(
     model: GPT2Model, subject: Subject, config: SamplingConfig
-) -> Iterator[tuple[str, list[Completion]]]:
+) -> Iterator[tuple[str, list[RowState]]]:
     """Each way of writing by its name, and the texts that it gives."""
     compiled = None if missing(model) else compile_model(copy.deepcopy(model))
     for kind, steps in (("", model), ("compiled, ", compiled)):
@@ -190,12 +193,12 @@ def ways(
             yield kind + "guessed", rows
 
 
-def alone(model: GPT2Model, subject: Subject, config: SamplingConfig, i: int) -> Completion:
+def alone(model: GPT2Model, subject: Subject, config: SamplingConfig, i: int) -> RowState:
     """Row i by itself, as a whole; streamed it is the same, bit for bit."""
     prompt, config = subject.prompts[i], replace(config, seed=config.seed + i)
     (whole,) = complete(model, [prompt], config, subject.tokenizer)
-    row, shown = Completion(prompt=prompt, seed=config.seed), ""
-    for _ in write(model, [row], config, subject.tokenizer):
+    row, shown = RowState(prompt=prompt, seed=config.seed), ""
+    for _ in generate_rows(model, [row], config, subject.tokenizer):
         assert row.text.startswith(shown)
         shown = row.text
     assert row == whole

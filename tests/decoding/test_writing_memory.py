@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from cfg_gpt2 import GPT2Config
-from generation import cache_bytes
+from decoding.engine import cache_bytes
 from gpt2 import GPT2Model
 from native.compiled import missing
 

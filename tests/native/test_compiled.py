@@ -19,8 +19,9 @@ import main
 import native.compiled as compiled
 from cfg_gpt2 import GPT2Config
 from commands.generate import use_native
-from decoding.speculative import PromptLookup, SmallModel, Speculation
-from generation import SamplingConfig, complete, generate
+from decoding.engine import complete
+from decoding.speculative import DraftModel, PromptLookup, Speculation
+from generation import SamplingConfig, generate
 from gpt2 import GPT2Model
 from multiheadattention import explicit_attention
 from native.compiled import MOST, CompiledStep, compile_model, has_threads
@@ -151,7 +152,7 @@ def test_guesses_are_checked_by_compiled_steps(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(model.forward, "step", counted)
     draft = compile_model(new_model(replace(SIZES, n_layer=1)))
-    for drafter in (PromptLookup(101), SmallModel(draft, 101)):
+    for drafter in (PromptLookup(101), DraftModel(draft, 101)):
         n_tokens.clear()
         seen = complete(model, PROMPTS, config, speculation=Speculation(drafter, 4))
         assert [row.tokens for row in seen] == [row.tokens for row in expected]

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from cfg_gpt2 import GPT2Config
-from generation import SamplingConfig, cache_bytes, generate
+from decoding.engine import cache_bytes
+from generation import SamplingConfig, generate
 from gpt2 import GPT2Model
 from loss import next_token_loss
 from quantization.int8 import MAX_KERNEL_ROWS, QUANT_MAX, Int8Linear, quantize, quantize_rows

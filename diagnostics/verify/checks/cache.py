@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from decoding.batch import Batch, window_start
+from decoding.batch import RowBatch, window_start
 from decoding.ragged_cache import RaggedCache
+from decoding.rows import RowState
 from diagnostics.verify.call_counter import CallCounter, count_calls
 from diagnostics.verify.check import Comparison, Unavailable
 from diagnostics.verify.model_under_test import ModelUnderTest
@@ -18,7 +19,7 @@ from diagnostics.verify.rounding import explain_bound, max_abs_diff
 from multiheadattention import explicit_attention
 
 N_STEPS = 4  # decode steps of each text
-N_SHARED = 40  # tokens of a shared prefix: enough for Batch to prefill it once
+N_SHARED = 40  # tokens of a shared prefix: enough for RowBatch to prefill it once
 WHY = explain_bound(torch.float32)
 
 
@@ -116,20 +117,20 @@ def decode_together(
 
     After the first step only the rows in `remaining` stay in the batch.
     """
-    rows = [list(text) for text in texts]
+    rows = [RowState(prompt=text, seed=0) for text in texts]
+    prefixes = list(texts)  # the tokens that each row of logits follows
     with count_calls(under_test.model) as calls, explicit_attention():
-        batch = Batch(under_test.model, texts, N_STEPS)
-        fast = [batch.read()]
-        states = [rows]
+        batch = RowBatch(under_test.model, rows, N_STEPS)
+        fast = [batch.prefill()]
         for step in range(N_STEPS):
             if step == 1:
                 batch.keep(remaining)
-                rows = [rows[row] for row in remaining]
-            tokens = [[under_test.text[step + row]] for row in range(len(rows))]
-            fast.append(batch.step(torch.tensor(tokens, device=under_test.device)))
-            rows = [text + token for text, token in zip(rows, tokens, strict=True)]
-            states.append(rows)
-    plain = [logits_alone(under_test, text) for state in states for text in state]
+            for i, row in enumerate(batch.rows):
+                row.tokens.append(under_test.text[step + i])
+            last = [[row.tokens[-1]] for row in batch.rows]
+            fast.append(batch.step(torch.tensor(last, device=under_test.device)))
+            prefixes += [row.prompt + row.tokens for row in batch.rows]
+    plain = [logits_alone(under_test, prefix) for prefix in prefixes]
     difference = max_abs_diff(torch.cat(fast), torch.stack(plain))
     return BatchResult(Comparison(difference, under_test.fp32_bound, WHY), calls)
 

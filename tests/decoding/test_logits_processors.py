@@ -1,4 +1,4 @@
-"""filters.py against Hugging Face's LogitsProcessors, one by one and together."""
+"""logits_processors.py against Hugging Face's LogitsProcessors, one by one and together."""
 
 import math
 from collections.abc import Callable
@@ -9,16 +9,17 @@ import transformers
 from torch import Tensor
 from transformers.generation import logits_process as theirs
 
-from decoding.filters import (
-    LIKELIEST,
-    Texts,
-    edit_logits,
+from decoding.logits_processors import (
+    TOP_P_CANDIDATES,
     keep_min_p,
     keep_top_k,
     keep_top_p,
-    penalize_written,
-    shape_logits,
+    last_tokens,
+    penalize_frequency,
+    process_logits,
+    warp_logits,
 )
+from decoding.rows import RowState
 from decoding.settings import SamplingConfig
 
 V = 23
@@ -30,14 +31,19 @@ def random_logits(rows: int, size: int = V) -> Tensor:
     return 3 * torch.randn(rows, size, generator=GENERATOR)
 
 
-def random_texts(rows: int, length: int) -> tuple[Texts, Texts, Tensor]:
-    """Prompts, what was written behind them, and both as Hugging Face wants them."""
-    whole = torch.randint(V, (rows, length), generator=GENERATOR)
+def row(prompt: list[int], tokens: list[int]) -> RowState:
+    return RowState(prompt=prompt, seed=0, tokens=tokens)
+
+
+def random_rows(n_rows: int, length: int) -> tuple[list[RowState], Tensor]:
+    """Prompts with new tokens, and both together as Hugging Face wants them."""
+    whole = torch.randint(V, (n_rows, length), generator=GENERATOR)
     whole[:, -2:] = whole[:, :2]  # else few n-grams begin again
-    return whole[:, : length // 2].tolist(), whole[:, length // 2 :].tolist(), whole
+    halves = whole[:, : length // 2].tolist(), whole[:, length // 2 :].tolist()
+    return [row(prompt, new) for prompt, new in zip(*halves, strict=True)], whole
 
 
-EDITS: dict[str, tuple[SamplingConfig, Callable[[int], object]]] = {
+PROCESSORS: dict[str, tuple[SamplingConfig, Callable[[int], object]]] = {
     "logit bias": (
         SamplingConfig(logit_bias=((3, 1.5), (7, -2.0), (11, -math.inf))),
         lambda n: theirs.SequenceBiasLogitsProcessor({(3,): 1.5, (7,): -2.0, (11,): -math.inf}),
@@ -54,7 +60,7 @@ EDITS: dict[str, tuple[SamplingConfig, Callable[[int], object]]] = {
         SamplingConfig(no_repeat_ngram=1),
         lambda n: theirs.NoRepeatNGramLogitsProcessor(1),
     ),
-    "banned words": (
+    "banned sequences": (
         SamplingConfig(banned=((5,), (1, 6), (0, 1, 2), (9, 8))),
         lambda n: theirs.NoBadWordsLogitsProcessor([[5], [1, 6], [0, 1, 2], [9, 8]], [STOP]),
     ),
@@ -63,7 +69,7 @@ EDITS: dict[str, tuple[SamplingConfig, Callable[[int], object]]] = {
         lambda n: theirs.MinNewTokensLengthLogitsProcessor(n, 9, [STOP]),
     ),
 }
-SHAPES: dict[str, tuple[SamplingConfig, theirs.LogitsProcessor]] = {
+WARPERS: dict[str, tuple[SamplingConfig, theirs.LogitsProcessor]] = {
     "temperature": (SamplingConfig(temperature=0.6), theirs.TemperatureLogitsWarper(0.6)),
     "top-k": (SamplingConfig(temperature=1.0, top_k=5), theirs.TopKLogitsWarper(5)),
     "top-p": (SamplingConfig(temperature=1.0, top_p=0.7), theirs.TopPLogitsWarper(0.7)),
@@ -71,28 +77,28 @@ SHAPES: dict[str, tuple[SamplingConfig, theirs.LogitsProcessor]] = {
 }
 
 
-@pytest.mark.parametrize("name", EDITS)
+@pytest.mark.parametrize("name", PROCESSORS)
 @pytest.mark.parametrize("length", [2, 7, 14, 20])  # shorter than V, so that some token is left
-def test_each_filter_of_every_choice_is_hugging_faces(name: str, length: int) -> None:
-    config, processor = EDITS[name]
+def test_each_processor_is_hugging_faces(name: str, length: int) -> None:
+    config, processor = PROCESSORS[name]
     for _ in range(30):
-        prompts, written, whole = random_texts(6, length)
+        rows, whole = random_rows(6, length)
         logits = random_logits(6)
-        wanted = processor(len(prompts[0]))(whole, logits.clone())
-        assert torch.equal(edit_logits(logits, prompts, written, config), wanted)
+        wanted = processor(len(rows[0].prompt))(whole, logits.clone())
+        assert torch.equal(process_logits(logits, rows, config), wanted)
 
 
-@pytest.mark.parametrize("name", SHAPES)
-@pytest.mark.parametrize("size", [V, 3 * LIKELIEST])
-def test_each_filter_of_drawing_is_hugging_faces(name: str, size: int) -> None:
-    config, warper = SHAPES[name]
+@pytest.mark.parametrize("name", WARPERS)
+@pytest.mark.parametrize("size", [V, 3 * TOP_P_CANDIDATES])
+def test_each_warper_is_hugging_faces(name: str, size: int) -> None:
+    config, warper = WARPERS[name]
     for scale in (0.01, 1.0, 5.0):  # nearly equal logits, and one that outdoes the others
         logits = random_logits(20, size) * scale
         wanted = warper(torch.zeros(20, 1, dtype=torch.long), logits.clone())
-        assert torch.equal(shape_logits(logits, config), wanted)
+        assert torch.equal(warp_logits(logits, config), wanted)
 
 
-def test_all_filters_together_are_hugging_faces_own_list() -> None:
+def test_all_processors_together_are_hugging_faces_own_list() -> None:
     config = SamplingConfig(
         logit_bias=((3, 1.5), (7, -2.0)), repetition_penalty=1.2, no_repeat_ngram=2,
         banned=((5,), (1, 6)), min_new_tokens=8, stop_tokens=(STOP,),
@@ -107,23 +113,24 @@ def test_all_filters_together_are_hugging_faces_own_list() -> None:
     sizes |= {"bos_token_id": STOP, "eos_token_id": STOP}
     model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes))
     for length in (6, 12, 20):
-        prompts, written, whole = random_texts(50, length)
+        rows, whole = random_rows(50, length)
         logits = random_logits(50)
         model._prepare_special_tokens(settings, device="cpu")
-        processors = model._get_logits_processor(settings, input_ids_seq_length=len(prompts[0]))
+        processors = model._get_logits_processor(settings, input_ids_seq_length=length // 2)
         assert len(processors) == 9
         wanted = processors(whole, logits.clone())
-        ours = shape_logits(edit_logits(logits, prompts, written, config), config)
+        ours = warp_logits(process_logits(logits, rows, config), config)
         assert torch.equal(ours, wanted)
 
 
 def test_frequency_and_presence_are_counted_in_the_continuation_alone() -> None:
     logits = torch.tensor([[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]])
     config = SamplingConfig(frequency_penalty=0.25, presence_penalty=0.5)
-    edited = edit_logits(logits, [[2, 2], [0]], [[0, 1, 0], []], config)
+    rows = [row([2, 2], [0, 1, 0]), row([0], [])]
     # l - frequency * count - presence where count > 0
-    assert edited.tolist() == [[0.0, 0.25, 1.0], [1.0, 1.0, 1.0]]
-    assert penalize_written(logits, [[0], [1]], 0.0, -1.0).tolist() == [[2, 1, 1], [1, 2, 1]]
+    assert process_logits(logits, rows, config).tolist() == [[0.0, 0.25, 1.0], [1.0, 1.0, 1.0]]
+    rows = [row([2], [0]), row([2], [1])]
+    assert penalize_frequency(logits, rows, 0.0, -1.0).tolist() == [[2, 1, 1], [1, 2, 1]]
 
 
 def test_no_row_changes_another() -> None:
@@ -131,26 +138,26 @@ def test_no_row_changes_another() -> None:
         repetition_penalty=1.4, presence_penalty=0.3, no_repeat_ngram=2, banned=((1, 6),),
         min_new_tokens=5, stop_tokens=(STOP,), top_k=9, top_p=0.8, min_p=0.05,
     )  # fmt: skip
-    prompts = [random_texts(1, n)[0][0] for n in (4, 9, 14, 30)]
-    written = [random_texts(1, n)[1][0] for n in (4, 8, 5, 20)]
+    prompts = [random_rows(1, n)[0][0].prompt for n in (4, 9, 14, 30)]
+    new = [random_rows(1, n)[0][0].tokens for n in (4, 8, 5, 20)]
+    rows = [row(*pair) for pair in zip(prompts, new, strict=True)]
     logits = random_logits(4)
-    together = shape_logits(edit_logits(logits, prompts, written, config), config)
+    together = warp_logits(process_logits(logits, rows, config), config)
     for i in range(4):
-        row = slice(i, i + 1)
-        alone = edit_logits(logits[row], prompts[row], written[row], config)
-        assert torch.equal(together[row], shape_logits(alone, config))
+        alone = process_logits(logits[i : i + 1], rows[i : i + 1], config)
+        assert torch.equal(together[i : i + 1], warp_logits(alone, config))
 
 
 def test_the_logits_that_came_in_stay_as_they_were() -> None:
-    for config, _ in [*EDITS.values(), *SHAPES.values()]:
-        prompts, written, _ = random_texts(3, 14)
+    for config, _ in [*PROCESSORS.values(), *WARPERS.values()]:
+        rows, _ = random_rows(3, 14)
         logits = random_logits(3)
         before = logits.clone()
-        shape_logits(edit_logits(logits, prompts, written, config), config)
+        warp_logits(process_logits(logits, rows, config), config)
         assert torch.equal(logits, before)
 
 
-def test_top_k_keeps_the_k_likeliest() -> None:
+def test_top_k_keeps_the_k_most_likely() -> None:
     logits = torch.tensor([[0.0, 3.0, 1.0, 2.0]])
     assert keep_top_k(logits, 2).tolist() == [[-math.inf, 3.0, -math.inf, 2.0]]
     assert keep_top_k(logits, 9) is logits
@@ -168,13 +175,21 @@ def test_top_p_keeps_the_smallest_set_that_holds_p() -> None:
     assert kept(0.95) == kept(1.0) == [0, 1, 2, 3]
 
 
-def test_min_p_is_a_share_of_the_likeliest() -> None:
+def test_min_p_is_a_share_of_the_highest_probability() -> None:
     logits = torch.tensor([[0.1, 0.5, 0.15, 0.25]]).log()
     assert keep_min_p(logits, 0.4).isfinite().tolist() == [[False, True, False, True]]
     assert keep_min_p(logits, 1.0).isfinite().tolist() == [[False, True, False, False]]
 
 
-def test_a_row_that_may_write_nothing_is_refused() -> None:
+def test_a_row_without_any_token_left_is_refused() -> None:
     config = SamplingConfig(no_repeat_ngram=1)
     with pytest.raises(ValueError, match="no token is left to choose; loosen --no-repeat-ngram"):
-        edit_logits(random_logits(2), [[1], list(range(V))], [[], []], config)
+        process_logits(random_logits(2), [row([1], []), row(list(range(V)), [])], config)
+
+
+def test_last_tokens_reach_from_the_new_tokens_into_the_prompt() -> None:
+    seven = row([1, 2, 3, 4], [5, 6, 7])
+    text = [1, 2, 3, 4, 5, 6, 7]
+    assert [last_tokens(seven, n) for n in range(8)] == [text[7 - n :] for n in range(8)]
+    assert last_tokens(seven, 99) == text
+    assert last_tokens(row([1], []), 2) == [1]

@@ -1,4 +1,4 @@
-"""stops.py against a plain search in the finished text."""
+"""stop_strings.py against a plain search in the finished text."""
 
 import re
 from itertools import cycle
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from decoding.stops import SafeText
+from decoding.stop_strings import StopStringBuffer
 from tokenizer import Tokenizer
 
 # Letters that are often alike make stop strings overlap; the others have 2, 3 and 4 bytes.
@@ -35,9 +35,9 @@ def plainly(text: str, stop: list[str]) -> tuple[str, str | None]:
 def streamed(
     tokenizer: Tokenizer, tokens: list[int], stop: list[str]
 ) -> tuple[list[str], str | None]:
-    safe = SafeText(tokenizer.decode_stream(), tuple(stop))
-    pieces = [safe.step(token) for token in tokens]
-    return [*pieces, safe.finish()], safe.found
+    buffer = StopStringBuffer(tokenizer.decode_stream(), tuple(stop))
+    pieces = [buffer.step(token) for token in tokens]
+    return [*pieces, buffer.finish()], buffer.matched
 
 
 def cut_somehow(text: str, cuts: list[bool]) -> list[int]:
@@ -103,9 +103,9 @@ def test_text_is_shown_as_soon_as_no_stop_string_can_begin_in_it() -> None:
 
 
 def test_nothing_is_shown_behind_the_end() -> None:
-    safe = SafeText(CHARACTERS.decode_stream(), ("b",))
-    assert [safe.step(token) for token in CHARACTERS.encode("abab")] == ["a", "", "", ""]
-    assert (safe.finish(), safe.found) == ("", "b")
+    buffer = StopStringBuffer(CHARACTERS.decode_stream(), ("b",))
+    assert [buffer.step(token) for token in CHARACTERS.encode("abab")] == ["a", "", "", ""]
+    assert (buffer.finish(), buffer.matched) == ("", "b")
 
 
 def test_half_a_character_at_the_end_is_left_out() -> None:
