@@ -1,4 +1,4 @@
-"""FeedForward: each position thinks for itself, in a space four times as wide.
+"""FeedForward: two linear layers with GELU between them, for each position by itself.
 
     FeedForward(x) = GELU(x W1 + b1) W2 + b2,   W1: C -> 4C,  W2: 4C -> C
                                                 Vaswani et al. 2017, eq. 2, with GELU for ReLU
@@ -13,7 +13,7 @@ from gelu import GELU
 
 
 class FeedForward(nn.Module):
-    """Widen, bend, narrow: the only non-linearity of a block besides softmax and the norms."""
+    """Linear, GELU, Linear: C channels become 4C, and C again."""
 
     def __init__(self, config: GPT2Config) -> None:
         super().__init__()

@@ -24,7 +24,7 @@ from transformer_block import TransformerBlock
 
 
 class GPT2Model(nn.Module):
-    """The whole of GPT-2."""
+    """Embeddings, n_layer blocks, a final norm, and the output layer that is tied to the tokens."""
 
     def __init__(self, config: GPT2Config) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class GPT2Model(nn.Module):
         return self.final_norm(x)
 
     def init_weights(self, generator: torch.Generator | None = None) -> None:
-        """Draws all weights anew: N(0, 0.02), biases 0, norms 1."""
+        """Draws all weights from N(0, 0.02); biases become 0, the norms' weights 1."""
         residual_std = 0.02 / math.sqrt(2 * self.config.n_layer)
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
@@ -99,7 +99,7 @@ class GPT2Model(nn.Module):
         return self.position_embedding.weight.dtype
 
     def n_parameters(self) -> int:
-        """Numbers that are trained; the tied head counts once."""
+        """Returns the number of trained weights; the tied output layer counts once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     def save(self, run_dir: str | Path) -> None:

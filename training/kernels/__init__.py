@@ -20,10 +20,10 @@ from training.kernels.gelu import GELUKernel
 from training.kernels.layer_norm import LayerNormKernel
 from training.kernels.linear import ChunkedLinear
 
-Module = type[nn.Module]
+ModuleClass = type[nn.Module]
 
 # Every kernel there is, by the exact type that it replaces.
-KERNELS: Mapping[Module, tuple[Module, ...]] = {
+KERNELS: Mapping[ModuleClass, tuple[ModuleClass, ...]] = {
     GELU: (GELUKernel,),
     LayerNorm: (LayerNormKernel,),
     nn.Linear: (ChunkedLinear,),
@@ -37,13 +37,13 @@ def choose_kernels(
     *,
     has_tiles: bool = False,
     compiled: bool = False,
-) -> dict[Module, Module]:
+) -> dict[ModuleClass, ModuleClass]:
     """Returns the faster type for each exact type, where there is one.
 
     precision is the dtype of matmuls. has_tiles: whether the processor multiplies bf16 by tiles
     (AMX) and the model is large enough to gain. compiled: whether the blocks are to be compiled.
     """
-    kernels: dict[Module, Module] = {GELU: GELUKernel, LayerNorm: LayerNormKernel}
+    kernels: dict[ModuleClass, ModuleClass] = {GELU: GELUKernel, LayerNorm: LayerNormKernel}
     if device.type == "cpu" and precision == torch.bfloat16:
         kernels[MultiHeadAttention] = TiledAttention if has_tiles and compiled else ShortAttention
         if has_tiles:
@@ -51,7 +51,7 @@ def choose_kernels(
     return kernels
 
 
-def use_kernels(model: nn.Module, kernels: Mapping[Module, Module]) -> None:
+def use_kernels(model: nn.Module, kernels: Mapping[ModuleClass, ModuleClass]) -> None:
     """Gives each module of exactly a type in kernels the faster type, in place.
 
     The output layer stays as it is: cross_entropy.py computes it together with the loss.

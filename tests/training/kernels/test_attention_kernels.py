@@ -1,6 +1,7 @@
 """The formula for short texts, and the gradient in tiles, are those of attention."""
 
 import math
+from typing import Literal
 
 import pytest
 import torch
@@ -33,8 +34,8 @@ def formula(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Te
     return scores.softmax(dim=-1) @ v, scores.logsumexp(dim=-1)
 
 
-def drawn(length: int, dtype: torch.dtype) -> list[torch.Tensor]:
-    """q, k, v and a gradient of the result."""
+def random_tensors(length: int, dtype: torch.dtype) -> list[torch.Tensor]:
+    """Returns q, k, v and dL/doutput."""
     torch.manual_seed(length)
     return [torch.randn(2, 3, length, HEAD).to(dtype) for _ in range(4)]
 
@@ -54,7 +55,7 @@ def fp64_gradients(*qkv: torch.Tensor, grad_output: torch.Tensor) -> list[torch.
 
 @pytest.mark.parametrize("length", [1, 3, 4, 5, 8, 11, 16, 17, 40])  # one tile, whole ones, a rest
 def test_the_gradients_are_those_of_the_formula(length: int) -> None:
-    q, k, v, grad_output = drawn(length, torch.float32)
+    q, k, v, grad_output = random_tensors(length, torch.float32)
     found = attention_gradients(q, k, v, *formula(q, k, v), grad_output, tile_size=4)
     expected = fp64_gradients(q, k, v, grad_output=grad_output)
     for gradient, right in zip(found, expected, strict=True):
@@ -63,8 +64,8 @@ def test_the_gradients_are_those_of_the_formula(length: int) -> None:
 
 
 @pytest.mark.parametrize("sharp", [1, 4])  # scores up to 4, and up to 60
-def test_in_bf16_they_are_about_as_exact_as_the_written_out_formula(sharp: int):
-    q, k, v, grad_output = drawn(600, torch.bfloat16)
+def test_in_bf16_they_are_about_as_exact_as_the_formula(sharp: int) -> None:
+    q, k, v, grad_output = random_tensors(600, torch.bfloat16)
     q, k = sharp * q, sharp * k
     layer = TiledAttention(CONFIG)
     right = fp64_gradients(q, k, v, grad_output=grad_output)
@@ -80,7 +81,7 @@ def test_in_bf16_they_are_about_as_exact_as_the_written_out_formula(sharp: int):
     assert (errors["attend_fused"] < 1.6 * errors["attend_explicit"]).all(), errors
 
 
-def test_a_model_learns_what_it_learns_without_tiles():
+def test_a_model_learns_what_it_learns_without_tiles() -> None:
     torch.manual_seed(0)
     model = GPT2Model(CONFIG)
     tokens = torch.randint(CONFIG.vocab_size, (2, 600))
@@ -101,10 +102,12 @@ def test_a_model_learns_what_it_learns_without_tiles():
 
 
 @pytest.mark.parametrize("why", ["fp32", "mask", "dropout", "keys", "short"])
-def test_what_the_kernel_does_not_do_goes_to_torch(why: str, monkeypatch: pytest.MonkeyPatch):
+def test_what_the_kernel_does_not_do_goes_to_torch(
+    why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     layer = TiledAttention(CONFIG)
     length = 8 if why == "short" else SHORT + 8
-    q, k, v, _ = drawn(length, torch.float32 if why == "fp32" else torch.bfloat16)
+    q, k, v, _ = random_tensors(length, torch.float32 if why == "fp32" else torch.bfloat16)
     layer.attention_dropout.p = 0.1 if why == "dropout" else 0.0
     mask = torch.zeros(length, length, dtype=q.dtype) if why == "mask" else None
     if why == "keys":
@@ -113,7 +116,7 @@ def test_what_the_kernel_does_not_do_goes_to_torch(why: str, monkeypatch: pytest
     assert layer.attend_fused(q, k, v, mask).shape == q.shape
 
 
-def test_names_stay_and_the_formula_can_still_be_asked_for():
+def test_names_stay_and_explicit_attention_still_works() -> None:
     model = GPT2Model(CONFIG)
     names, layer = list(model.state_dict()), model.blocks[0].attention
     use_kernels(model, TILED)
@@ -127,7 +130,7 @@ def test_names_stay_and_the_formula_can_still_be_asked_for():
 
 
 @pytest.mark.parametrize(
-    ("tiles", "precision", "compiles", "wanted"),
+    ("tiles", "precision", "compiles", "expected"),
     [
         (True, "bf16", "on", TiledAttention),
         (True, "bf16", "off", ShortAttention),  # without a compiler PyTorch's own is faster
@@ -137,15 +140,15 @@ def test_names_stay_and_the_formula_can_still_be_asked_for():
 )
 def test_it_is_chosen_for_compiled_blocks_in_bf16_on_processors_with_tiles(
     tiles: bool,
-    precision: str,
-    compiles: str,
-    wanted: type,
+    precision: Literal["fp32", "bf16"],
+    compiles: Literal["on", "off"],
+    expected: type,
     monkeypatch: pytest.MonkeyPatch,
-):
+) -> None:
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
     config = TrainConfig(device="cpu", precision=precision, compile=compiles)
     model = choose_runtime(config, preset("gpt2").model).prepare(GPT2Model(CONFIG))
-    assert type(model.blocks[0].attention) is wanted
+    assert type(model.blocks[0].attention) is expected
 
 
 @pytest.mark.parametrize(
@@ -163,7 +166,7 @@ def test_short_texts_in_bf16_on_a_cpu_go_by_the_formula(
     layer = kernel(CONFIG)
     calls = []
     layer.causal_softmax.register_forward_hook(lambda *_: calls.append(1))
-    q, k, v, _ = drawn(length, dtype)
+    q, k, v, _ = random_tensors(length, dtype)
     assert prefers_explicit(k) is explicit
     layer.attend_fused(q[..., -1:, :], k, v)
     assert bool(calls) is explicit

@@ -1,5 +1,7 @@
 """A chunked linear layer is the linear layer."""
 
+from typing import Literal
+
 import pytest
 import torch
 from torch import nn
@@ -50,33 +52,38 @@ def test_under_autocast_it_is_the_layer_under_autocast() -> None:
         assert y.dtype == torch.bfloat16
         y.sum().backward()
     torch.testing.assert_close(values[0], values[1], rtol=2**-8, atol=2**-8)  # a rounding to bf16
-    assert chunked.weight.grad.dtype == torch.float32
+    gradients = [layer.weight.grad for layer in (whole, chunked)]
+    assert gradients[1] is not None and gradients[1].dtype == torch.float32
     # five sums of 16 rows, each rounded to bf16, against one
-    torch.testing.assert_close(whole.weight.grad, chunked.weight.grad, rtol=2**-6, atol=2**-3)
+    torch.testing.assert_close(*gradients, rtol=2**-6, atol=2**-3)
 
 
-def test_the_weights_keep_their_names():
+def test_the_weights_keep_their_names() -> None:
     model = GPT2Model(GPT2Config(vocab_size=7, context_length=4, n_layer=1, n_head=1, n_embd=4))
     names = list(model.state_dict())
     use_kernels(model, choose_kernels(torch.device("cpu"), torch.bfloat16, has_tiles=True))
     assert list(model.state_dict()) == names
-    assert type(model.blocks[0].feedforward.widen_proj) is ChunkedLinear
+    assert type(model.get_submodule("blocks.0.feedforward.widen_proj")) is ChunkedLinear
 
 
 @pytest.mark.parametrize(
-    ("tiles", "precision", "name", "wanted"),
+    ("tiles", "precision", "name", "expected"),
     [
         (True, "bf16", "gpt2", True),
         (True, "fp32", "gpt2", False),
-        (True, "bf16", "tiny", False),  # its products are too small to gain
+        (True, "bf16", "tiny", False),  # its matmuls are too small to gain
         (False, "bf16", "gpt2", False),
     ],
 )
 def test_it_is_chosen_for_large_models_in_bf16_on_processors_with_tiles(
-    tiles: bool, precision: str, name: str, wanted: bool, monkeypatch: pytest.MonkeyPatch
-):
+    tiles: bool,
+    precision: Literal["fp32", "bf16"],
+    name: str,
+    expected: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
     config = TrainConfig(device="cpu", precision=precision)
     runtime = choose_runtime(config, preset(name).model)
-    assert runtime.in_rows is wanted
-    assert (f"{ROW_CHUNK} rows" in runtime.describe()) is wanted
+    assert runtime.in_rows is expected
+    assert (f"{ROW_CHUNK} rows" in runtime.describe()) is expected

@@ -1,5 +1,7 @@
 """GELU's written-out derivative is the derivative of torch's GELU."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -7,7 +9,7 @@ from torch import nn
 from training.kernels.gelu import GELUFunction, GELUKernel
 
 # Both sides compute the same formula in fp64; what is left is rounding in the last digits.
-TOLERANCE = {"rtol": 1e-12, "atol": 1e-12}
+assert_equal = partial(torch.testing.assert_close, rtol=1e-12, atol=1e-12)
 
 
 def test_values_and_gradients_are_those_of_torch() -> None:
@@ -15,8 +17,8 @@ def test_values_and_gradients_are_those_of_torch() -> None:
     ours, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
     GELUKernel()(ours).sum().backward()
     nn.GELU(approximate="tanh")(theirs).sum().backward()
-    torch.testing.assert_close(GELUKernel()(x), nn.GELU(approximate="tanh")(x), **TOLERANCE)
-    torch.testing.assert_close(ours.grad, theirs.grad, **TOLERANCE)
+    assert_equal(GELUKernel()(x), nn.GELU(approximate="tanh")(x))
+    assert_equal(ours.grad, theirs.grad)
 
 
 def test_the_derivative_is_the_slope_of_the_values() -> None:
