@@ -1,1 +1,1 @@
-"""How fast, against whom, on what machine: `python main.py benchmark`."""
+"""Speed, compared with other implementations on one machine: `python main.py benchmark`."""

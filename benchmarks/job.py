@@ -1,82 +1,85 @@
-"""What parent and worker say to each other, one line of JSON at a time.
+"""The messages between the command and its worker processes, one line of JSON each.
 
-parent -> worker   a Job, then requests: prepare, round, round, ..., profile
-worker -> parent   Ready, Round, Round, ..., Profile
+    command -> worker   a Job, then requests: prepare, round, round, ..., profile
+    worker -> command   Ready, Round, Round, ..., Profile
+Previous: peers.py.  Next: interleaved.py.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from cfg_gpt2 import GPT2Config
 
-Target = Literal["training", "scaling", "decoding", "tokenizing", "loading", "limits"]
+Target = Literal["training", "scaling", "decoding", "tokenizing", "loading", "roofline"]
 Precision = Literal["auto", "fp32", "bf16", "int8"]  # int8: of the weights, in decoding
 Device = Literal["auto", "cpu", "cuda", "mps"]
-ROUND_SECONDS = 4.0  # that a round takes, where --steps does not say
+ROUND_SECONDS = 4.0  # the length of a round where --steps does not set it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One contender: who does what, how often."""
+    """The work of one candidate: the implementation, the sizes, and how often to repeat it."""
 
     target: Target
     name: str  # its row in the table
-    contender: str  # ours, nanogpt, book, transformers, ...
+    candidate: Annotated[str, Field(serialization_alias="contender")]  # ours, nanogpt, book, ...
     group: str = ""  # rows are compared within their group
-    x: float = 0.0  # where a row of a series stands on its axis
+    x: float = 0.0  # scaling: the size that grows in its series
     precision: Precision = "auto"
     compiled: bool = False
-    folder: str = ""  # of a peer that is no package
+    folder: str = ""  # the checkout of a peer that is no package
     device: Device = "auto"
     model: GPT2Config = field(default_factory=GPT2Config)
     batch_size: int = 4
-    prompt_length: int = 32  # decoding: tokens that are there at the start
-    new_tokens: int = 128  # decoding: tokens that are written
-    text: str = ""  # tokenizing: a file
-    vocabulary: str = ""  # tokenizing: a folder with tokenizer.json
-    scratch: str = ""  # a folder that is deleted at the end
-    steps: int | None = None  # in a round; None: as many as take ROUND_SECONDS
-    warmup: int = 2  # steps that are not counted
+    prompt_length: int = 32  # decoding: tokens of each prompt
+    new_tokens: int = 128  # decoding: tokens to generate
+    text: str = ""  # tokenizing: the file with the text
+    vocabulary: str = ""  # tokenizing: the folder with tokenizer.json
+    scratch: str = ""  # a temporary folder
+    steps: int | None = None  # per round; None: as many as take ROUND_SECONDS
+    warmup: int = 2  # steps before the first round that do not count
 
 
 @dataclass(frozen=True)
-class Contender:
-    """What a builder makes of a job."""
+class Candidate:
+    """An implementation that is ready to do the work of a job."""
 
-    step: Callable[[], int]  # does the work once -> tokens or bytes
-    precision: str = ""  # of the matrix products: fp32 or bf16
+    step: Callable[[], int]  # does the work once and returns the number of tokens or bytes
+    precision: str = ""  # of the matmuls: fp32, bf16 or int8
     note: str = ""  # what a reader should know, such as a version
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ready:
-    """After the warm-up."""
+    """The answer to `prepare`, after the warm-up."""
 
     build_seconds: float  # imports and initial weights
-    warmup_seconds: float  # the steps that do not count, with compiling
-    steps: int  # in each round to come
+    warmup_seconds: float  # the warm-up steps, compiling included
+    steps: int  # in each round
     precision: str
     note: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
-    """After a round."""
+    """The answer to `round`."""
 
     units: int  # tokens or bytes
     seconds: float
-    memory: int  # bytes, the most so far; 0 where the system does not say
+    memory: int  # the peak so far in bytes; 0 where the system does not report it
 
     @property
     def rate(self) -> float:
-        """Units a second."""
+        """Units per second."""
         return self.units / self.seconds
 
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """Where the time goes."""
+    """The answer to `profile`: where the time goes."""
 
-    shares: dict[str, float]  # of the operators' own time; they add up to 1
-    table: str
+    shares: dict[str, float]  # kind of operator -> its share of the time; they add up to 1
+    table: str  # the operators, sorted by time

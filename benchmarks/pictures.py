@@ -1,49 +1,58 @@
-"""The result as a picture: bars with their ranges, or cost against size."""
+"""The result as a picture: rates as bars with their ranges, or cost against size.
+
+Previous: report.py.  Next: ../main.py.
+"""
 
 from pathlib import Path
 
 import matplotlib
 from matplotlib.figure import Figure
 
-from benchmarks.growth import Series
-from benchmarks.report import figure as figure_of
+from benchmarks.report import format_number
 from benchmarks.result import Result
+from benchmarks.scaling import Series
 from run_directory.files import write_whole
 
 PICTURE_FILE = "result.png"
-OURS, OTHERS, LIMIT, MODEL = "#1f4e8c", "#9db7d5", "#c0392b", "#555555"
+OURS, PEERS, LIMIT, OPERATIONS = "#1f4e8c", "#9db7d5", "#c0392b", "#555555"
 
 
 def draw_bars(folder: Path, result: Result) -> Path:
-    """Median rates; thin lines from the slowest to the fastest round; a tick at each limit."""
+    """Draws median rates, lines from the slowest to the fastest round, and a tick at each limit.
+
+    Returns the path of the picture.
+    """
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     rows = [row for row in result.rows if row.rate]
     size = (8, 1.6 + 0.42 * len(rows))
     figure, axes = pyplot.subplots(figsize=size, dpi=120, layout="constrained")
-    for place, row in enumerate(rows):
+    for position, row in enumerate(rows):
         assert row.rate
-        middle, low, high = row.rate.median, row.rate.low, row.rate.high
-        color = OURS if row.name.startswith("ours") else OTHERS
-        axes.barh(place, middle, color=color, height=0.65)
-        axes.plot([low, high], [place, place], color="black", linewidth=1)
+        median, low, high = row.rate.median, row.rate.low, row.rate.high
+        color = OURS if row.name.startswith("ours") else PEERS
+        axes.barh(position, median, color=color, height=0.65)
+        axes.plot([low, high], [position, position], color="black", linewidth=1)
         if row.limit:
-            axes.plot([row.limit] * 2, [place - 0.4, place + 0.4], color=LIMIT, linewidth=1.5)
-        axes.text(high, place, f"  {figure_of(middle)}", va="center", fontsize=8)
+            axes.plot([row.limit] * 2, [position - 0.4, position + 0.4], color=LIMIT, linewidth=1.5)
+        axes.text(high, position, f"  {format_number(median)}", va="center", fontsize=8)
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
     axes.invert_yaxis()
     axes.margins(x=0.12)
     axes.set_xlabel(result.unit)
     axes.set_title(f"{result.target}: {result.model}", fontsize=8, loc="left", wrap=True)
-    limited = "; red: the machine's limit" if any(row.limit for row in rows) else ""
+    limit_note = "; red: the machine's limit" if any(row.limit for row in rows) else ""
     date = result.machine.date[:10]
-    figure.supxlabel(f"{result.machine.cpu}, {date}; medians and ranges{limited}", fontsize=7)
+    figure.supxlabel(f"{result.machine.cpu}, {date}; medians and ranges{limit_note}", fontsize=7)
     return save(folder, figure)
 
 
-def draw_growth(folder: Path, series: list[Series], title: str) -> Path:
-    """Above: seconds a step, and the operations' own line; below: peak memory."""
+def draw_scaling(folder: Path, series: list[Series], title: str) -> Path:
+    """Draws seconds per step with the growth of the operations, and below it peak memory.
+
+    Returns the path of the picture.
+    """
     matplotlib.use("Agg")
     from matplotlib import pyplot
     from matplotlib.ticker import FormatStrFormatter, NullFormatter
@@ -52,12 +61,14 @@ def draw_growth(folder: Path, series: list[Series], title: str) -> Path:
         2, len(series), figsize=(3.2 * len(series), 6), dpi=120, layout="constrained",
         squeeze=False,
     )  # fmt: skip
-    for one, above, below in zip(series, panels[0], panels[1], strict=True):
+    for one, seconds_axes, memory_axes in zip(series, panels[0], panels[1], strict=True):
         predicted = [one.seconds[0] * cost / one.operations[0] for cost in one.operations]
-        above.loglog(one.x, one.seconds, "o-", color=OURS, label="measured")
-        above.loglog(one.x, predicted, color=MODEL, linewidth=0.8, label="as operations grow")
-        below.loglog(one.x, [n / 1e9 for n in one.memory], "o-", color=OURS)
-        for axes in (above, below):
+        seconds_axes.loglog(one.x, one.seconds, "o-", color=OURS, label="measured")
+        seconds_axes.loglog(
+            one.x, predicted, color=OPERATIONS, linewidth=0.8, label="growth of operations"
+        )
+        memory_axes.loglog(one.x, [n / 1e9 for n in one.memory], "o-", color=OURS)
+        for axes in (seconds_axes, memory_axes):
             axes.set_xticks(one.x, [f"{value:g}" for value in one.x])
             axes.xaxis.set_minor_formatter(NullFormatter())
             axes.yaxis.set_major_formatter(FormatStrFormatter("%.3g"))
@@ -65,7 +76,7 @@ def draw_growth(folder: Path, series: list[Series], title: str) -> Path:
             axes.tick_params(axis="y", which="minor", labelsize=7)
             axes.grid(alpha=0.25, which="both")
             axes.set_xlabel(one.name)
-    panels[0][0].set_ylabel("seconds a step")
+    panels[0][0].set_ylabel("seconds per step")
     panels[1][0].set_ylabel("peak memory, GB")
     panels[0][0].legend(frameon=False, fontsize=8)
     figure.suptitle(title, fontsize=9)
@@ -73,7 +84,7 @@ def draw_growth(folder: Path, series: list[Series], title: str) -> Path:
 
 
 def save(folder: Path, figure: Figure) -> Path:
-    """result.png, whole or not at all."""
+    """Writes result.png, whole or not at all, and returns its path."""
     from matplotlib import pyplot
 
     path = folder / PICTURE_FILE

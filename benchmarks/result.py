@@ -1,14 +1,18 @@
-"""What came out: medians, ranges, ratios round by round, shares of the limit; and its file."""
+"""The result: medians, ranges, paired ratios and shares of the limit, and the file that keeps it.
+
+Previous: roofline.py.  Next: scaling.py.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Annotated
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
+from benchmarks.interleaved import Measurement
 from benchmarks.job import Job, Target
-from benchmarks.limits import Limits
-from benchmarks.turns import Measured
+from benchmarks.roofline import Roofline
 from run_directory.files import write_whole
 from training.flops import operations
 from training.machine import Machine
@@ -17,126 +21,130 @@ RESULT_FILE = "result.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spread:
-    """A few figures: their middle and their ends."""
+class MedianAndRange:
+    """The median, the lowest and the highest of some values."""
 
     median: float
     low: float
     high: float
 
     @classmethod
-    def of(cls, values: list[float]) -> "Spread | None":
-        """None where there is nothing."""
+    def of(cls, values: list[float]) -> "MedianAndRange | None":
+        """Summarizes values; returns None where there are none."""
         return cls(median=median(values), low=min(values), high=max(values)) if values else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One contender in the table."""
+    """The figures of one candidate: a row of the table."""
 
     name: str
     group: str
     x: float
-    rate: Spread | None  # units a second
-    ahead: Spread | None  # the project's rate / this one's, in the same round
-    batches: float | None  # a second, where loading them is all that is done
-    operations: float | None  # a second
-    limit: float | None  # units a second that the machine could reach
-    memory: int  # bytes, the most there was
+    rate: MedianAndRange | None  # units per second
+    speedup: Annotated[  # of the project: its rate / this one's in the same round
+        MedianAndRange | None, Field(serialization_alias="ahead")
+    ]
+    batches: float | None  # per second, for loading only
+    operations: float | None  # per second
+    limit: float | None  # units per second that the machine could reach
+    memory: int  # the peak in bytes
     build_seconds: float
     warmup_seconds: float
     precision: str
     note: str
-    died: str | None
+    error: Annotated[str | None, Field(serialization_alias="died")]
 
     @property
     def share(self) -> float | None:
-        """Of the limit."""
+        """The median rate as a share of the limit."""
         return self.rate.median / self.limit if self.rate and self.limit else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """One run of `benchmark`, with every round of it."""
+    """One run of `benchmark`, with every round.
+
+    Some keys of result.json are older than the names here; serialization_alias has them.
+    """
 
     target: Target
     unit: str  # tokens/s or MB/s
     command: str
     machine: Machine
     model: str
-    limits: Limits | None
-    said: list[str]  # what was left out, and why
+    roofline: Annotated[Roofline | None, Field(serialization_alias="limits")]
+    notes: Annotated[list[str], Field(serialization_alias="said")]  # what was left out, and why
     rows: list[Row]
-    measured: list[Measured]
+    measurements: Annotated[list[Measurement], Field(serialization_alias="measured")]
 
     def write(self, folder: Path) -> None:
-        """result.json, whole or not at all."""
-        text = TypeAdapter(Result).dump_json(self, indent=1)
+        """Writes result.json into a folder, whole or not at all."""
+        text = TypeAdapter(Result).dump_json(self, indent=1, by_alias=True)
         write_whole(folder / RESULT_FILE, lambda path: path.write_bytes(text))
 
 
-def ratios(first: list[float], other: list[float]) -> list[float]:
-    """first / other in each round that both were in."""
+def paired_ratios(first: list[float], other: list[float]) -> list[float]:
+    """Returns first / other for each round that both have."""
     return [a / b for a, b in zip(first, other, strict=False)]
 
 
-def loads(job: Job) -> bool:
-    return job.target == "loading"
-
-
-def n_tokens(job: Job) -> int:
-    """In a batch."""
+def batch_tokens(job: Job) -> int:
+    """Returns the number of tokens in a batch."""
     return job.batch_size * job.model.context_length
 
 
-def cost_of(job: Job) -> float | None:
-    """Operations a token, where products are what the time is for."""
+def operations_per_token(job: Job) -> float | None:
+    """Returns the operations per token of targets that spend their time on matmuls."""
     if job.target in ("training", "scaling"):
         return operations(job.model, job.model.context_length).training
     return None
 
 
-def limit_of(
+def attainable_rate(
     job: Job, precision: str, cost: float | None, limits: dict[str, float]
 ) -> float | None:
-    """Units a second that the machine could reach."""
+    """Returns the units per second that the machine could reach, by its roofline."""
     if cost is None:
         return limits.get(job.group)
     return limits[precision] / cost if precision in limits else None
 
 
-def rows_of(measured: list[Measured], unit: float, limits: dict[str, float]) -> list[Row]:
-    """Rates in `unit` (1e6 for MB/s), compared with the first row of the same group.
+def make_rows(measurements: list[Measurement], unit: float, limits: dict[str, float]) -> list[Row]:
+    """Returns the rows of the table, each compared with the first one of its group.
 
-    limits: operations a second by precision, or units a second by group.
+    Args:
+        measurements: all candidates, those of the project first in their groups.
+        unit: what rates are divided by, 1e6 for MB/s.
+        limits: operations per second by precision, or units per second by group.
     """
-    first: dict[str, Measured] = {}
+    first: dict[str, Measurement] = {}
     rows = []
-    for seen in measured:
-        ready = seen.ready
-        base = first.setdefault(seen.job.group, seen)
-        compared = base is not seen and seen.job.target != "scaling"
-        cost = cost_of(seen.job)
-        rates = [rate / unit for rate in seen.rates()]
-        rate = Spread.of(rates)
-        precision = ready.precision if ready else seen.job.precision
-        ahead = ratios(base.rates(), seen.rates()) if compared else []
+    for measurement in measurements:
+        job, ready = measurement.job, measurement.ready
+        base = first.setdefault(job.group, measurement)
+        is_compared = base is not measurement and job.target != "scaling"
+        cost = operations_per_token(job)
+        rate = MedianAndRange.of([rate / unit for rate in measurement.rates()])
+        precision = ready.precision if ready else job.precision
+        ratios = paired_ratios(base.rates(), measurement.rates()) if is_compared else []
+        per_batch = batch_tokens(job) if job.target == "loading" else None
         rows.append(
             Row(
-                name=seen.job.name,
-                group=seen.job.group,
-                x=seen.job.x,
+                name=job.name,
+                group=job.group,
+                x=job.x,
                 rate=rate,
-                ahead=Spread.of(ahead),
-                batches=rate.median / n_tokens(seen.job) if rate and loads(seen.job) else None,
+                speedup=MedianAndRange.of(ratios),
+                batches=rate.median / per_batch if rate and per_batch else None,
                 operations=rate.median * unit * cost if rate and cost else None,
-                limit=limit_of(seen.job, precision, cost, limits),
-                memory=max((round.memory for round in seen.rounds), default=0),
+                limit=attainable_rate(job, precision, cost, limits),
+                memory=max((round.memory for round in measurement.rounds), default=0),
                 build_seconds=ready.build_seconds if ready else 0.0,
                 warmup_seconds=ready.warmup_seconds if ready else 0.0,
                 precision=precision,
                 note=ready.note if ready else "",
-                died=seen.died,
+                error=measurement.error,
             )
         )
     return rows

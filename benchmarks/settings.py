@@ -1,4 +1,7 @@
-"""The flags of each target, and how they become contenders."""
+"""The flags of each target.
+
+Previous: command.py.  Next: candidates.py.
+"""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,16 +11,16 @@ from cfg_gpt2 import PRESETS, GPT2Config, preset, require
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measuring:
-    """What all targets share."""
+class TargetSettings:
+    """The flags that all targets share."""
 
-    rounds: int = 5  # turns that everyone takes; the table gives the median
-    steps: int | None = None  # of work in a round; None: as many as take 4 seconds
+    rounds: int = 5  # of each candidate; the table gives the median
+    steps: int | None = None  # per round; None: as many as take 4 seconds
     warmup: int = 2  # steps before the first round that do not count; compiling is among them
     device: Device = "auto"
     """auto takes a GPU where there is one."""
-    out: Path | None = None  # folder of the result; None: benchmarks/results/DATE-TARGET
-    profile: bool = False  # write where the time goes, by operator
+    out: Path | None = None  # the folder of the result; None: benchmarks/results/DATE-TARGET
+    profile: bool = False  # also write the time of each operator
 
     def __post_init__(self) -> None:
         require(self.rounds >= 1, f"--rounds {self.rounds} must be 1 or more; try 5")
@@ -28,29 +31,32 @@ class Measuring:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compared(Measuring):
-    """Targets that have peers."""
+class ComparedSettings(TargetSettings):
+    """The flags of targets that are compared with peers."""
 
     peers: str | None = None
-    """whom to compare with: transformers, tiktoken, ctranslate2, llama_cpp, nanogpt=FOLDER,
+    """the peers to compare with: transformers, tiktoken, ctranslate2, llama_cpp, nanogpt=FOLDER,
     book=FOLDER, separated by commas, or none; None: the packages that are installed."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sizes(Measuring):
-    """The model that is measured."""
+class ModelSettings(TargetSettings):
+    """The flags of targets that measure a model."""
 
     preset: str = "gpt2"
     """gpt2 has 124 million parameters; tiny, shakespeare-char, book, gpt2-medium, gpt2-large or
     gpt2-xl."""
-    batch_size: int = 4  # texts side by side
-    context_length: int = 256  # tokens of each text
+    batch_size: int = 4  # rows of a batch
+    context_length: int = 256  # tokens of each row
     n_layer: int | None = None  # None: the preset's
     n_head: int | None = None  # None: the preset's
     n_embd: int | None = None  # None: the preset's
 
     def model(self) -> GPT2Config:
-        """The preset with these sizes, without dropout. Raises ValueError where they do not fit."""
+        """Returns the preset with these sizes, without dropout.
+
+        Raises ValueError where the sizes do not fit together.
+        """
         require(self.batch_size >= 1, f"--batch-size {self.batch_size} must be 1 or more; try 4")
         base = preset(self.preset).model
         try:
@@ -67,25 +73,25 @@ class Sizes(Measuring):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training(Sizes, Compared):
-    """Tokens a second of a whole training step, against every peer, and the memory it takes."""
+class Training(ModelSettings, ComparedSettings):
+    """Tokens per second of a whole training step and its memory, compared with every peer."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scaling(Sizes):
-    """The project alone: cost as batch, context, layers and width grow."""
+class Scaling(ModelSettings):
+    """Cost of the project's training step as batch, context, layers and width grow."""
 
-    rounds: int = 3  # in each point; the table gives the median
+    rounds: int = 3  # of each point; the table gives the median
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decoding(Sizes, Compared):
-    """Tokens a second that are written, one text at a time and several side by side."""
+class Decoding(ModelSettings, ComparedSettings):
+    """Generated tokens per second, for one text at a time and for a batch."""
 
-    batch_size: int = 8  # texts side by side, after one alone
-    context_length: int = 1024  # room of the model; prompt and new tokens must fit
-    prompt_length: int = 32  # tokens to go on from
-    new_tokens: int = 128  # tokens to write
+    batch_size: int = 8  # texts of the batch; one text is measured as well
+    context_length: int = 1024  # of the model; prompt and new tokens must fit into it
+    prompt_length: int = 32  # tokens of each prompt
+    new_tokens: int = 128  # tokens to generate
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -101,8 +107,8 @@ class Decoding(Sizes, Compared):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tokenizing(Compared):
-    """Megabytes of text a second that become token ids."""
+class Tokenizing(ComparedSettings):
+    """Megabytes of text per second that are encoded."""
 
     text: Path | None = None  # a UTF-8 file; None: stories of the built-in tiny world
     vocabulary: Path | None = None  # a folder with GPT-2's; None: a BPE trained on the text
@@ -119,14 +125,14 @@ class Tokenizing(Compared):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Loading(Measuring):
-    """Tokens a second that are cut out of a token file and put into batches."""
+class Loading(TargetSettings):
+    """Tokens per second that are read from a token file into batches."""
 
     batch_size: int = 4  # windows in a batch
     context_length: int = 256  # tokens in a window
 
     def model(self) -> GPT2Config:
-        """GPT-2 with this context."""
+        """Returns GPT-2 small with this context length."""
         for name in ("batch_size", "context_length"):
             value = getattr(self, name)
             require(value >= 1, f"--{name.replace('_', '-')} {value} must be 1 or more")

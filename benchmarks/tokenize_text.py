@@ -1,89 +1,92 @@
-"""Text to ids: everyone has the same vocabulary and must give the same ids.
+"""Tokenizing: all candidates have the same vocabulary and must give the same ids.
 
-The text is cut into pieces of some kilobytes, which is how load_data.py gives it to the
-tokenizer, and everyone may use all cores.
+The text is split into pieces of some kilobytes, as load_data.py passes it to the tokenizer, and
+all candidates may use all cores.
+Previous: decode.py.  Next: load_batches.py.
 """
 
 import os
 import re
 from pathlib import Path
 
-from benchmarks.job import Contender, Job
+from benchmarks.job import Candidate, Job
 from tokenizer import END_OF_TEXT, Tokenizer
 
-PIECE = 1 << 14  # characters
-COMPARED = 4  # pieces whose ids are compared
-# GPT-2's own words, Radford et al. 2019; the same as in tiktoken and tokenizers
-WORDS = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+PIECE_CHARACTERS = 1 << 14
+N_COMPARED = 4  # pieces whose ids are compared
+# GPT-2's pattern of words, Radford et al. 2019; the same as in tiktoken and tokenizers
+WORD_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
 
-def pieces_of(text: str) -> list[str]:
-    """Together they are the text; each begins with the white space before a word."""
-    return re.findall(rf".{{1,{PIECE}}}(?=\s|$)|.{{1,{PIECE}}}", text, flags=re.DOTALL)
+def split_into_pieces(text: str) -> list[str]:
+    """Splits a text before white space, so that no word is cut unless it is longer than a piece."""
+    return re.findall(
+        rf".{{1,{PIECE_CHARACTERS}}}(?=\s|$)|.{{1,{PIECE_CHARACTERS}}}", text, flags=re.DOTALL
+    )
 
 
-def read(job: Job) -> tuple[list[str], int, Tokenizer]:
-    """The pieces, their bytes, and the project's tokenizer."""
+def read_inputs(job: Job) -> tuple[list[str], int, Tokenizer]:
+    """Returns the pieces of the text, their bytes, and the project's tokenizer."""
     text = Path(job.text).read_text(encoding="utf-8")
-    return pieces_of(text), len(text.encode()), Tokenizer.load(job.vocabulary)
+    return split_into_pieces(text), len(text.encode()), Tokenizer.load(job.vocabulary)
 
 
-def ours(job: Job) -> Contender:
-    """Tokenizer.encode_batch."""
-    pieces, n_bytes, tokenizer = read(job)
+def ours(job: Job) -> Candidate:
+    """The project: Tokenizer.encode_batch."""
+    pieces, n_bytes, tokenizer = read_inputs(job)
 
     def step() -> int:
         tokenizer.encode_batch(pieces)
         return n_bytes
 
-    return Contender(step, note=f"{tokenizer.vocab_size:,} tokens")
+    return Candidate(step, note=f"{tokenizer.vocab_size:,} tokens")
 
 
-def tiktoken(job: Job) -> Contender:
-    """An Encoding of the same vocabulary: in BPE the rank of a merge is the id it makes."""
+def tiktoken(job: Job) -> Candidate:
+    """tiktoken with the same vocabulary: in BPE the rank of a merge is the id of its token."""
     import tiktoken as package
 
-    pieces, n_bytes, tokenizer = read(job)
+    pieces, n_bytes, tokenizer = read_inputs(job)
     end = tokenizer.end_of_text
     ranks = {tokenizer.token_bytes(id): id for id in range(tokenizer.vocab_size) if id != end}
     encoding = package.Encoding(
-        "same", pat_str=WORDS, mergeable_ranks=ranks, special_tokens={END_OF_TEXT: end}
+        "same", pat_str=WORD_PATTERN, mergeable_ranks=ranks, special_tokens={END_OF_TEXT: end}
     )
     threads = os.cpu_count() or 1
 
     def encode(texts: list[str]) -> list[list[int]]:
         return encoding.encode_ordinary_batch(texts, num_threads=threads)
 
-    compare(tokenizer, pieces, encode(pieces[:COMPARED]))
+    require_same_ids(tokenizer, pieces, encode(pieces[:N_COMPARED]))
 
     def step() -> int:
         encode(pieces)
         return n_bytes
 
-    return Contender(step, note=f"tiktoken {package.__version__}, {threads} threads")
+    return Candidate(step, note=f"tiktoken {package.__version__}, {threads} threads")
 
 
-def transformers(job: Job) -> Contender:
-    """The package's fast tokenizer, out of the same tokenizer.json."""
+def transformers(job: Job) -> Candidate:
+    """The fast tokenizer of transformers, from the same tokenizer.json."""
     import transformers as package
 
-    pieces, n_bytes, tokenizer = read(job)
+    pieces, n_bytes, tokenizer = read_inputs(job)
     file = str(Path(job.vocabulary, "tokenizer.json"))
     fast = package.PreTrainedTokenizerFast(tokenizer_file=file)
 
     def encode(texts: list[str]) -> list[list[int]]:
         return fast(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
 
-    compare(tokenizer, pieces, encode(pieces[:COMPARED]))
+    require_same_ids(tokenizer, pieces, encode(pieces[:N_COMPARED]))
 
     def step() -> int:
         encode(pieces)
         return n_bytes
 
-    return Contender(step, note=f"transformers {package.__version__}")
+    return Candidate(step, note=f"transformers {package.__version__}")
 
 
-def compare(tokenizer: Tokenizer, pieces: list[str], found: list[list[int]]) -> None:
-    """Raises ValueError where the ids are not the project's: the work would not be the same."""
-    if tokenizer.encode_batch(pieces[:COMPARED]) != found:
+def require_same_ids(tokenizer: Tokenizer, pieces: list[str], ids: list[list[int]]) -> None:
+    """Raises ValueError where ids differ from the project's: the work would not be the same."""
+    if tokenizer.encode_batch(pieces[:N_COMPARED]) != ids:
         raise ValueError("it gives other ids than the project for this vocabulary")

@@ -1,8 +1,9 @@
-"""A whole training step of each contender: forward, loss, backward, clip, AdamW.
+"""A whole training step of each candidate: forward, loss, backward, clip, AdamW.
 
-The project's is Trainer.take_step, as `python main.py train` runs it, with the next batch cut
-from its stream. The peers take the step of their own training scripts, on batches that lie ready.
-Everyone has the same sizes, no dropout, gradients clipped to length 1.
+The project's is Trainer.take_step, as `python main.py train` runs it, including the reading of its
+next batch. The peers take the step of their own training scripts, on batches prepared in advance.
+All candidates have the same sizes, no dropout, and gradients clipped to norm 1.
+Previous: worker.py.  Next: decode.py.
 """
 
 import itertools
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.job import Contender, Job
+from benchmarks.job import Candidate, Job
 from benchmarks.peers import import_peer
 from cfg_gpt2 import GPT2Config, RunConfig, TrainConfig
 from data.stream import token_dtype
@@ -27,20 +28,20 @@ from training.choose_runtime import choose_runtime
 from training.kernels.cross_entropy import fused_language_model_loss
 from training.progress import new_console
 
-N_BATCHES = 8  # different ones, read again and again
-MANY_STEPS = 1_000_000  # more than are taken, so that the learning rate stays a usual one
+N_BATCHES = 8  # different batches, which repeat
+MANY_STEPS = 1_000_000  # more than are taken, so that the learning rate does not decay
 
 
-def ours(job: Job) -> Contender:
-    """The project's own step, without a line of it repeated here."""
-    assert job.precision != "int8"  # which is for writing
-    steps = TrainConfig(
+def ours(job: Job) -> Candidate:
+    """The project: Trainer.take_step."""
+    assert job.precision != "int8"  # int8 is for decoding only
+    settings = TrainConfig(
         max_steps=MANY_STEPS, batch_size=job.batch_size, optimizer="adamw",
         device=job.device, precision=job.precision,
     )  # fmt: skip
-    config = RunConfig(model=job.model, train=steps)
-    runtime = choose_runtime(steps, job.model)
-    torch.manual_seed(steps.seed)
+    config = RunConfig(model=job.model, train=settings)
+    runtime = choose_runtime(settings, job.model)
+    torch.manual_seed(settings.seed)
     model, corpus = GPT2Model(job.model), random_corpus(job)
     trainer = Trainer(
         model,
@@ -58,12 +59,12 @@ def ours(job: Job) -> Contender:
         return trainer.tokens - before
 
     bf16 = runtime.precision == torch.bfloat16
-    return Contender(step, "bf16" if bf16 else "fp32", runtime.describe())
+    return Candidate(step, "bf16" if bf16 else "fp32", runtime.describe())
 
 
 def random_corpus(job: Job) -> Corpus:
-    """One long text without borders: every window is full."""
-    tokenizer = Tokenizer.train([], vocab_size=257)  # only its end-of-text token is asked for
+    """Returns a corpus of one long random document, all of whose windows are full."""
+    tokenizer = Tokenizer.train([], vocab_size=257)  # only its end-of-text token is used
     n_tokens = N_BATCHES * job.batch_size * job.model.context_length + 1
     tokens = np.random.default_rng(1).integers(1, job.model.vocab_size, n_tokens)
     tokens[tokens == tokenizer.end_of_text] = 1 + (tokenizer.end_of_text == 1)
@@ -71,8 +72,8 @@ def random_corpus(job: Job) -> Corpus:
     return Corpus(tokenizer, split, split, floor_bits_per_byte=None)
 
 
-def nanogpt(job: Job) -> Contender:
-    """model.py with its own optimizer; the step of train.py."""
+def nanogpt(job: Job) -> Candidate:
+    """nanoGPT: model.py with its own optimizer, and the step of train.py."""
     module, note = import_peer("nanogpt", job.folder)
     sizes, device = job.model, device_of(job)
     config = module.GPTConfig(
@@ -84,11 +85,11 @@ def nanogpt(job: Job) -> Contender:
     model = module.GPT(config).to(device)
     optimizer = model.configure_optimizers(0.1, 6e-4, (0.9, 0.95), device.type)
     forward = torch.compile(model) if job.compiled else model
-    return peer(job, model, optimizer, lambda x, y: forward(x, y)[1], note)
+    return peer_candidate(job, model, optimizer, lambda x, y: forward(x, y)[1], note)
 
 
-def book(job: Job) -> Contender:
-    """GPTModel of chapter 4, trained as in chapter 5. Its head is not tied to the embedding."""
+def book(job: Job) -> Candidate:
+    """The book: GPTModel of chapter 4, trained as in chapter 5; its output layer is not tied."""
     module, note = import_peer("book", job.folder)
     model = module.GPTModel(book_config(job.model)).to(device_of(job))
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-4, weight_decay=0.1)
@@ -96,11 +97,11 @@ def book(job: Job) -> Contender:
     def loss(tokens: Tensor, targets: Tensor) -> Tensor:
         return F.cross_entropy(model(tokens).flatten(0, 1), targets.flatten())
 
-    return peer(job, model, optimizer, loss, note)
+    return peer_candidate(job, model, optimizer, loss, note)
 
 
 def book_config(sizes: GPT2Config) -> dict[str, int | float | bool]:
-    """The book's names of the sizes."""
+    """Returns the sizes under the book's names."""
     return {
         "vocab_size": sizes.vocab_size, "context_length": sizes.context_length,
         "emb_dim": sizes.n_embd, "n_heads": sizes.n_head, "n_layers": sizes.n_layer,
@@ -108,16 +109,18 @@ def book_config(sizes: GPT2Config) -> dict[str, int | float | bool]:
     }  # fmt: skip
 
 
-def transformers(job: Job) -> Contender:
-    """GPT2LMHeadModel with random weights; it computes the loss itself."""
+def transformers(job: Job) -> Candidate:
+    """Hugging Face: GPT2LMHeadModel with random weights, which computes the loss itself."""
     model, note = transformers_model(job)
     optimizer = torch.optim.AdamW(model.parameters(), lr=6e-4, weight_decay=0.1)
     forward = torch.compile(model) if job.compiled else model
-    return peer(job, model, optimizer, lambda x, y: forward(input_ids=x, labels=x).loss, note)
+    return peer_candidate(
+        job, model, optimizer, lambda x, y: forward(input_ids=x, labels=x).loss, note
+    )
 
 
 def transformers_model(job: Job) -> tuple[nn.Module, str]:
-    """Built from sizes, so that nothing is downloaded."""
+    """Returns a GPT2LMHeadModel of these sizes with random weights, and a note on its version."""
     import transformers as package
 
     sizes = job.model
@@ -131,14 +134,14 @@ def transformers_model(job: Job) -> tuple[nn.Module, str]:
     return model, f"transformers {package.__version__}"
 
 
-def peer(
+def peer_candidate(
     job: Job,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     loss_of: Callable[[Tensor, Tensor], Tensor],
     note: str,
-) -> Contender:
-    """The step that all peers' scripts have in common."""
+) -> Candidate:
+    """Returns a candidate with the training step that the scripts of all peers share."""
     batches = random_batches(job, device_of(job))
     model.train()
 
@@ -153,25 +156,25 @@ def peer(
         return tokens.numel()
 
     n_parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Contender(step, job.precision, f"{n_parameters:,} parameters; {note}")
+    return Candidate(step, job.precision, f"{n_parameters:,} parameters; {note}")
 
 
 def random_batches(job: Job, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    """Tokens and targets without end, (B, T) each, on the device."""
+    """Yields random tokens and targets without end, (B, T) each, on the device."""
     generator = torch.Generator().manual_seed(1)
     shape = (N_BATCHES, job.batch_size, job.model.context_length + 1)
-    drawn = torch.randint(job.model.vocab_size, shape, generator=generator).to(device)
-    pairs = [(rows[:, :-1].contiguous(), rows[:, 1:].contiguous()) for rows in drawn]
+    batches = torch.randint(job.model.vocab_size, shape, generator=generator).to(device)
+    pairs = [(rows[:, :-1].contiguous(), rows[:, 1:].contiguous()) for rows in batches]
     return itertools.cycle(pairs)
 
 
 def autocast(job: Job) -> AbstractContextManager[object]:
-    """bf16 products where the row is about them."""
+    """Returns a context in which matmuls run in the precision of the job."""
     if job.precision == "bf16":
         return torch.autocast(device_of(job).type, torch.bfloat16)
     return nullcontext()
 
 
 def device_of(job: Job) -> torch.device:
-    """Where everyone computes."""
+    """Returns the device of a job."""
     return choose_runtime(TrainConfig(device=job.device)).device

@@ -1,8 +1,9 @@
-"""The other end of a pipe: one contender in a process of its own.
+"""The worker process: runs one candidate and answers the requests of the command.
 
-Its peak memory is nobody else's, and when it dies the others go on. It answers on the pipe that
-it got as standard output; whatever a peer prints goes to the log.
-Started as `python -m benchmarks.worker`; a Job comes first, then one request a line.
+A process of its own gives each candidate its own peak memory, and when it crashes the others
+continue. It answers on the pipe that is its standard output; prints of a peer go to the log.
+It is started as `python -m benchmarks.worker`, and reads a Job, then one request per line.
+Previous: interleaved.py.  Next: train_step.py.
 """
 
 import math
@@ -17,11 +18,11 @@ import torch
 from pydantic import TypeAdapter
 
 from benchmarks import decode, load_batches, tokenize_text, train_step
-from benchmarks.job import ROUND_SECONDS, Contender, Job, Profile, Ready, Round
-from benchmarks.limits import Limits, measure_limits
-from benchmarks.profiling import profiled
+from benchmarks.job import ROUND_SECONDS, Candidate, Job, Profile, Ready, Round
+from benchmarks.profiling import profile_step
+from benchmarks.roofline import Roofline, measure_roofline
 
-BUILDERS: dict[tuple[str, str], Callable[[Job], Contender]] = {
+BUILDERS: dict[tuple[str, str], Callable[[Job], Candidate]] = {
     ("training", "ours"): train_step.ours,
     ("training", "nanogpt"): train_step.nanogpt,
     ("training", "book"): train_step.book,
@@ -40,61 +41,61 @@ BUILDERS: dict[tuple[str, str], Callable[[Job], Contender]] = {
     ("loading", "memmap"): load_batches.memmap,
     ("loading", "dataloader"): load_batches.dataloader,
 }
-Answer = Ready | Round | Profile | Limits
+Answer = Ready | Round | Profile | Roofline
 
 
 @dataclass
-class Desk:
-    """Does what is asked for, and remembers what has been built."""
+class RequestHandler:
+    """Answers requests about one job, and keeps the candidate that it has built."""
 
     job: Job
-    contender: Contender | None = None
+    candidate: Candidate | None = None
     steps: int = 1
 
     def answer(self, request: str) -> Answer:
-        """limits, prepare, round or profile -> what was measured."""
-        if request == "limits":
-            return measure_limits(self.job)
+        """Answers roofline, prepare, round or profile."""
+        if request == "roofline":
+            return measure_roofline(self.job)
         if request == "prepare":
             return self.prepare()
-        assert self.contender is not None
+        assert self.candidate is not None
         if request == "profile":
-            return profiled(self.contender.step)
-        return self.round(self.contender)
+            return profile_step(self.candidate.step)
+        return self.round(self.candidate)
 
     def prepare(self) -> Ready:
-        """Builds the contender and warms it up; from the last warm-up step it sets the steps."""
+        """Builds the candidate and warms it up; its last warm-up step sets the steps per round."""
         started = time.perf_counter()
-        contender = BUILDERS[self.job.target, self.job.contender](self.job)
+        candidate = BUILDERS[self.job.target, self.job.candidate](self.job)
         built = time.perf_counter()
-        self.contender, seconds = contender, 0.0
+        self.candidate, seconds = candidate, 0.0
         for _ in range(self.job.warmup + 1):
-            seconds = self.timed(contender)[1]
+            seconds = self.time_steps(candidate)[1]
         self.steps = self.job.steps or max(1, math.ceil(ROUND_SECONDS / max(seconds, 1e-6)))
         return Ready(
             build_seconds=built - started,
             warmup_seconds=time.perf_counter() - built,
             steps=self.steps,
-            precision=contender.precision,
-            note=contender.note,
+            precision=candidate.precision,
+            note=candidate.note,
         )
 
-    def round(self, contender: Contender) -> Round:
-        """Some steps in a row."""
-        units, seconds = self.timed(contender, self.steps)
+    def round(self, candidate: Candidate) -> Round:
+        """Measures one round of steps."""
+        units, seconds = self.time_steps(candidate, self.steps)
         return Round(units=units, seconds=seconds, memory=peak_memory())
 
-    def timed(self, contender: Contender, steps: int = 1) -> tuple[int, float]:
-        """Units and seconds, until the device is done."""
+    def time_steps(self, candidate: Candidate, steps: int = 1) -> tuple[int, float]:
+        """Runs steps; returns their units and their seconds, until the device has finished."""
         synchronize()
         started = time.perf_counter()
-        units = sum(contender.step() for _ in range(steps))
+        units = sum(candidate.step() for _ in range(steps))
         synchronize()
         return units, time.perf_counter() - started
 
 
 def synchronize() -> None:
-    """Waits for whatever GPU there is."""
+    """Waits until a GPU, where there is one, has finished its work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     elif torch.backends.mps.is_available():
@@ -102,7 +103,7 @@ def synchronize() -> None:
 
 
 def peak_memory() -> int:
-    """Bytes: on a GPU those of its tensors, else the process's largest resident size."""
+    """Returns the peak memory in bytes: of tensors on a GPU, otherwise of the process."""
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return torch.cuda.max_memory_allocated()
     if sys.platform == "win32":
@@ -113,19 +114,19 @@ def peak_memory() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def own_pipe() -> BinaryIO:
-    """Standard output, kept for answers; from here on prints go where errors go."""
+def reserve_stdout() -> BinaryIO:
+    """Returns standard output for answers, and redirects later prints to standard error."""
     pipe = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     return pipe
 
 
 def work() -> None:
-    """Answers until the parent closes its end."""
-    pipe = own_pipe()
-    desk = Desk(TypeAdapter(Job).validate_json(sys.stdin.readline()))
+    """Answers requests until the command closes the pipe."""
+    pipe = reserve_stdout()
+    handler = RequestHandler(TypeAdapter(Job).validate_json(sys.stdin.readline()))
     for request in sys.stdin:
-        answer = desk.answer(request.strip())
+        answer = handler.answer(request.strip())
         pipe.write(TypeAdapter(type(answer)).dump_json(answer) + b"\n")
         pipe.flush()
 

@@ -1,4 +1,4 @@
-"""`python main.py benchmark` as a person meets it."""
+"""The command `benchmark`, called as from a shell, and the jobs that it plans."""
 
 import json
 import re
@@ -7,13 +7,19 @@ from pathlib import Path
 import pytest
 
 import main
-from benchmarks import lineup
-from benchmarks.command import distinct, overview, read_text, shared
+from benchmarks.candidates import (
+    decoding_jobs,
+    loading_jobs,
+    scaling_jobs,
+    tokenizing_jobs,
+    training_jobs,
+)
+from benchmarks.command import overview, read_text, share_measurements, unique_jobs
+from benchmarks.interleaved import Measurement
 from benchmarks.job import Job
 from benchmarks.peers import PACKAGES, read_peers
-from benchmarks.report import fitted
+from benchmarks.report import fit_columns
 from benchmarks.settings import Decoding, Loading, Scaling, Tokenizing, Training
-from benchmarks.turns import Measured
 from training.machine import cpu_name, describe_machine, instructions, shortened
 
 MICRO = ["--preset", "shakespeare-char", "--n-layer", "1", "--n-head", "2", "--n-embd", "16",
@@ -32,7 +38,7 @@ NANOGPT = "raise MemoryError('no room for this peer')"
 
 @pytest.fixture
 def peers(tmp_path: Path) -> dict[str, str]:
-    """Stand-ins: a book that runs, a nanoGPT that falls over."""
+    """Replacements of two peers: a book that runs, a nanoGPT that fails."""
     nanogpt, book = tmp_path / "nanoGPT", tmp_path / "book"
     for folder, file, text in ((nanogpt, "model.py", NANOGPT), (book, "gpt.py", BOOK)):
         folder.mkdir()
@@ -40,25 +46,29 @@ def peers(tmp_path: Path) -> dict[str, str]:
     return {"nanogpt": str(nanogpt), "book": str(book)}
 
 
-def test_the_project_and_its_peers_are_measured_and_written(
+def test_a_benchmark_measures_the_project_and_its_peers_and_writes_all_files(
     tmp_path: Path, peers: dict[str, str], capsys: pytest.CaptureFixture[str]
-):
+) -> None:
     named = ",".join(f"{name}={folder}" for name, folder in peers.items())
     out = tmp_path / "result"
     flags = ["--peers", named, "--out", str(out), "--profile"]
     assert main.main(["benchmark", "training", *MICRO, *flags]) == 0
-    said = capsys.readouterr().out
-    assert "GFLOP/s" in said and "GB/s" in said and "ours / it" in said
-    assert "MemoryError: no room for this peer" in said
+    output = capsys.readouterr().out
+    assert "GFLOP/s" in output and "GB/s" in output and "ours / it" in output
+    assert "MemoryError: no room for this peer" in output
     result = json.loads((out / "result.json").read_text(encoding="utf-8"))
     rows = {row["name"]: row for row in result["rows"]}
     assert rows["nanoGPT fp32 compiled"]["died"] == "MemoryError: no room for this peer"
     assert rows["ours"]["rate"]["low"] > 0 and rows["the book fp32"]["ahead"]["low"] > 0
     assert rows["ours"]["operations"] > 0 and rows["ours"]["limit"] > 0
-    ours = next(seen for seen in result["measured"] if seen["job"]["name"] == "ours")
+    ours = next(one for one in result["measured"] if one["job"]["name"] == "ours")
     assert len(ours["rounds"]) == 2 and ours["rounds"][0]["units"] == 2 * 16
     assert str(tmp_path) not in result["command"] and "book=book" in result["command"]
     assert result["machine"]["date"] and result["machine"]["torch"]
+    # the keys of result files that exist already
+    assert {"target", "unit", "machine", "model", "limits", "said", "measured"} < set(result)
+    assert {"name", "rate", "ahead", "limit", "died"} < set(result["rows"][0])
+    assert {"job", "ready", "rounds", "died"} < set(ours) and ours["job"]["contender"] == "ours"
     assert {path.name for path in out.iterdir()} >= {
         "result.json", "result.md", "result.png", "profile-ours.txt",
     }  # fmt: skip
@@ -87,39 +97,39 @@ def test_the_project_and_its_peers_are_measured_and_written(
         (["scaling", "--peers", "none"], "--peers"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_sentence(
+def test_wrong_flags_end_with_one_sentence_and_status_2(
     flags: list[str],
     expected: str,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-):
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert main.main(["benchmark", *flags]) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.startswith("error: ") and said.err.count("\n") == 1
-    assert expected in said.err
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ") and captured.err.count("\n") == 1
+    assert expected in captured.err
 
 
-def test_help_names_every_target(capsys: pytest.CaptureFixture[str]):
+def test_help_lists_every_target_and_its_flags(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["benchmark", "--help"]) == 0
-    said = capsys.readouterr().out
-    assert said.strip() == overview()
+    output = capsys.readouterr().out
+    assert output.strip() == overview()
     for target in ("training", "decoding", "tokenizing", "loading", "scaling"):
-        assert f"python main.py benchmark {target}" in said
+        assert f"python main.py benchmark {target}" in output
         with pytest.raises(SystemExit, match="0"):
             main.main(["benchmark", target, "--help"])
         assert "--rounds" in capsys.readouterr().out
 
 
-def test_commands_of_the_readme_are_known():
+def test_every_command_of_the_readme_is_a_target() -> None:
     text = (Path(main.__file__).parent / "benchmarks" / "README.md").read_text(encoding="utf-8")
     named = re.findall(r"python main.py benchmark (\w+)", text)
     assert len(named) >= 7 and set(named) <= set(re.findall(r"benchmark (\w+)", overview()))
 
 
-def test_peers_are_given_or_installed(tmp_path: Path):
+def test_peers_are_those_of_the_flag_or_the_installed_packages(tmp_path: Path) -> None:
     (tmp_path / "model.py").touch()
     assert read_peers(f"nanogpt={tmp_path}") == {"nanogpt": str(tmp_path)}
     assert read_peers("none") == {}
@@ -129,14 +139,14 @@ def test_peers_are_given_or_installed(tmp_path: Path):
 PEERS = {"transformers": "", "tiktoken": "", "nanogpt": "/n", "book": "/b"}
 
 
-def test_bf16_rows_run_only_where_there_are_instructions():
-    jobs, said = lineup.training(Training(), PEERS, bf16=False)
+def test_training_has_bf16_rows_only_on_devices_with_bf16_instructions() -> None:
+    jobs, notes = training_jobs(Training(), PEERS, bf16=False)
     assert [job.name for job in jobs] == [
         "ours", "nanoGPT fp32 compiled", "the book fp32", "Hugging Face fp32",
     ]  # fmt: skip
-    assert any("no bf16 rows" in line for line in said)
-    assert "tiktoken takes no part in training" in said
-    jobs, said = lineup.training(Training(), PEERS, bf16=True)
+    assert any("no bf16 rows" in line for line in notes)
+    assert "tiktoken takes no part in training" in notes
+    jobs, notes = training_jobs(Training(), PEERS, bf16=True)
     assert [(job.name, job.precision, job.compiled) for job in jobs] == [
         ("ours", "auto", False),
         ("ours fp32", "fp32", False),
@@ -146,24 +156,24 @@ def test_bf16_rows_run_only_where_there_are_instructions():
         ("Hugging Face fp32", "fp32", False),
         ("Hugging Face bf16 compiled", "bf16", True),
     ]
-    assert not any("bf16" in line for line in said)
+    assert not any("bf16" in line for line in notes)
     assert {(job.batch_size, job.model.context_length, job.model.dropout) for job in jobs} == {
         (4, 256, 0.0)
     }
     assert {job.model.vocab_size for job in jobs} == {50257}
 
 
-def test_a_narrow_terminal_loses_the_columns_that_are_missed_least():
+def test_a_narrow_terminal_leaves_out_optional_columns() -> None:
     table = [["", "tokens/s", "range", "warm-up"], ["ours", "12", "11 to 13", "1 s"]]
-    assert fitted(table, 100) == table
-    assert fitted(table, 38)[0] == ["", "tokens/s", "range"]
-    assert fitted(table, 10)[0] == ["", "tokens/s"]
+    assert fit_columns(table, 100) == table
+    assert fit_columns(table, 38)[0] == ["", "tokens/s", "range"]
+    assert fit_columns(table, 10)[0] == ["", "tokens/s"]
 
 
-def test_decoding_is_compared_at_one_text_and_at_several_in_each_precision():
+def test_decoding_has_a_row_for_one_text_and_for_a_batch_in_each_precision() -> None:
     peers = {**PEERS, "ctranslate2": "", "llama_cpp": ""}
-    jobs, said = lineup.decoding(Decoding(batch_size=3), peers)
-    assert [(job.contender, job.batch_size, job.precision) for job in jobs] == [
+    jobs, notes = decoding_jobs(Decoding(batch_size=3), peers)
+    assert [(job.candidate, job.batch_size, job.precision) for job in jobs] == [
         (name, batch_size, precision)
         for batch_size in (1, 3)
         for precision, names in (
@@ -174,34 +184,42 @@ def test_decoding_is_compared_at_one_text_and_at_several_in_each_precision():
         for name in names
         if (name, batch_size) != ("llama_cpp", 3)
     ]
-    assert said == ["tiktoken takes no part in decoding"]
-    assert len(lineup.decoding(Decoding(batch_size=1), {})[0]) == 3
+    assert notes == ["tiktoken takes no part in decoding"]
+    assert len(decoding_jobs(Decoding(batch_size=1), {})[0]) == 3
 
 
-def test_tokenizing_and_loading_begin_with_the_project(tmp_path: Path):
-    jobs, said = lineup.tokenizing(Tokenizing(), PEERS, tmp_path, tmp_path)
-    assert [job.contender for job in jobs] == ["ours", "tiktoken", "transformers"]
-    assert len(said) == 2
-    names = [job.contender for job in lineup.loading(Loading())]
+def test_the_first_row_of_tokenizing_and_loading_is_the_project(tmp_path: Path) -> None:
+    jobs, notes = tokenizing_jobs(Tokenizing(), PEERS, tmp_path, tmp_path)
+    assert [job.candidate for job in jobs] == ["ours", "tiktoken", "transformers"]
+    assert len(notes) == 2
+    names = [job.candidate for job in loading_jobs(Loading())]
     assert names == ["ours", "memmap", "dataloader"]
 
 
-def test_series_grow_one_size_at_a_time_and_the_shared_point_is_measured_once():
-    jobs = lineup.scaling(Scaling())
-    points = {name: [job.x for job in jobs if job.group == name] for name in
-              ("batch", "context", "layers", "width")}  # fmt: skip
+def test_each_scaling_series_grows_one_size_and_the_shared_point_is_measured_once() -> None:
+    jobs = scaling_jobs(Scaling())
+    points = {
+        name: [job.x for job in jobs if job.group == name]
+        for name in ("batch", "context", "layers", "width")
+    }
     assert points == {
-        "batch": [1, 2, 4, 8], "context": [128, 256, 512, 1024], "layers": [3, 6, 12, 24],
+        "batch": [1, 2, 4, 8],
+        "context": [128, 256, 512, 1024],
+        "layers": [3, 6, 12, 24],
         "width": [192, 384, 576, 768],
-    }  # fmt: skip
-    once = distinct(jobs)
+    }
+    once = unique_jobs(jobs)
     assert len(once) == len(jobs) - 3
-    again = shared(jobs, [Measured(job=job, died=str(n)) for n, job in enumerate(once)])
-    assert [seen.job for seen in again] == jobs
-    assert len({seen.died for seen in again}) == len(once)
+    again = share_measurements(
+        jobs, [Measurement(job=job, error=str(n)) for n, job in enumerate(once)]
+    )
+    assert [one.job for one in again] == jobs
+    assert len({one.error for one in again}) == len(once)
 
 
-def test_a_text_of_any_kind_is_read_or_refused(tmp_path: Path):
+def test_a_text_file_loses_its_byte_order_mark_and_must_be_utf8_and_not_empty(
+    tmp_path: Path,
+) -> None:
     file = tmp_path / "text.txt"
     file.write_bytes("\ufeffпривет\r\n".encode())
     assert read_text(file) == "привет\r\n"
@@ -213,7 +231,7 @@ def test_a_text_of_any_kind_is_read_or_refused(tmp_path: Path):
         read_text(file)
 
 
-def test_the_machine_is_described():
+def test_the_machine_is_described_by_processor_instructions_and_software() -> None:
     lines = describe_machine().lines()
     assert [line.split()[0] for line in lines] == ["machine", "software", "date"]
     info = "processor : 0\nmodel name\t: A fast one\nflags\t\t: fpu avx2 avx512f amx_tile\n"
@@ -222,17 +240,17 @@ def test_the_machine_is_described():
     assert instructions("")  # what torch says of it
 
 
-def test_results_name_no_folders_of_this_machine():
+def test_paths_in_results_are_shortened_to_their_last_part() -> None:
     command = "python main.py benchmark training --peers nanogpt=/home/me/x/nanoGPT,book=~/b/book"
     assert shortened(command).endswith("--peers nanogpt=nanoGPT,book=book")
     assert shortened("LD_PRELOAD=/usr/lib/libx.so:/opt/y.so") == "LD_PRELOAD=libx.so:y.so"
     assert shortened("runs/a/b") == "runs/a/b"
 
 
-def test_a_job_goes_over_the_pipe_and_back():
+def test_a_job_survives_the_pipe_as_one_line_of_json() -> None:
     from pydantic import TypeAdapter
 
-    job = lineup.training(Training(), PEERS, bf16=True)[0][3]
+    job = training_jobs(Training(), PEERS, bf16=True)[0][3]
     line = TypeAdapter(Job).dump_json(job)
     assert b"\n" not in line
     assert TypeAdapter(Job).validate_json(line) == job

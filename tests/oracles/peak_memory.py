@@ -38,7 +38,7 @@ def train_steps(model: GPT2Config, train: TrainConfig, folder: Path) -> None:
     runtime = choose_runtime(train, model)
     torch.manual_seed(1)
     job = Job(
-        target="training", name="ours", contender="ours", scratch=str(folder), model=model,
+        target="training", name="ours", candidate="ours", scratch=str(folder), model=model,
         batch_size=train.batch_size, device="cpu", precision=train.precision,
     )  # fmt: skip
     config = RunConfig(model=model, train=train)

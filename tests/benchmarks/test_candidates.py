@@ -1,4 +1,4 @@
-"""Each contender does its work: micro models in this process, stand-ins for the checkouts."""
+"""Each candidate does its work: micro models in this process, replacements of the checkouts."""
 
 import math
 import sys
@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import decode, lineup, load_batches, tokenize_text, train_step
+from benchmarks import candidates, decode, load_batches, tokenize_text, train_step
 from benchmarks.job import Job, Precision
-from benchmarks.limits import memory, product, shapes
 from benchmarks.peers import PACKAGES
-from benchmarks.profiling import kind, profiled, shares
-from benchmarks.worker import BUILDERS, Desk, peak_memory
+from benchmarks.profiling import operator_kind, profile_step, shares
+from benchmarks.roofline import matmul_rates, matmul_shapes, memory_peaks
+from benchmarks.worker import BUILDERS, RequestHandler, peak_memory
 from cfg_gpt2 import GPT2Config
 from tokenizer import Tokenizer
 
@@ -38,7 +38,7 @@ class GPTConfig:
 class GPT(nn.Module):
     def __init__(self, config):
         super().__init__()
-        print("number of parameters: 1")  # what a peer says must not get into the answers
+        print("number of parameters: 1")  # prints of a peer must not get into the answers
         assert config.dropout == 0
         self.table = nn.Embedding(config.vocab_size, config.vocab_size)
 
@@ -81,7 +81,7 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
     (nanogpt / "standing_beside.py").write_text("WORD = 1", encoding="utf-8")
     (book / "gpt.py").write_text(BOOK, encoding="utf-8")
     return Job(
-        target="training", name="", contender="ours", model=MODEL, batch_size=2, device="cpu",
+        target="training", name="", candidate="ours", model=MODEL, batch_size=2, device="cpu",
         precision="fp32", prompt_length=3, new_tokens=4, scratch=str(tmp_path), warmup=0, steps=1,
     )  # fmt: skip
 
@@ -92,58 +92,63 @@ def folder_of(name: str, base: Job) -> str:
 
 @pytest.mark.parametrize("name", ["ours", "nanogpt", "book", "transformers"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_training_step_learns_from_every_token(base: Job, name: str, precision: Precision):
+def test_a_training_step_counts_every_token(base: Job, name: str, precision: Precision) -> None:
     if name == "transformers":
         pytest.importorskip("transformers")
     job = replace(base, precision=precision, folder=folder_of(name, base))
-    contender = BUILDERS["training", name](job)
-    assert contender.step() == contender.step() == 2 * 8
-    assert contender.precision == precision
+    candidate = BUILDERS["training", name](job)
+    assert candidate.step() == candidate.step() == 2 * 8
+    assert candidate.precision == precision
 
 
-def test_the_step_of_a_peer_moves_its_weights_by_a_clipped_gradient(base: Job):
+def test_the_training_step_of_a_peer_applies_a_clipped_gradient(base: Job) -> None:
     model = torch.nn.Embedding(40, 40)
     before = model.weight.detach().clone()
-    seen: list[float] = []
+    norms: list[float] = []
 
-    class Watched(torch.optim.SGD):
+    class RecordingSGD(torch.optim.SGD):
         def step(self, closure: None = None) -> None:
             gradients = [p.grad for g in self.param_groups for p in g["params"]]
-            seen.append(torch.nn.utils.get_total_norm(gradients).item())
+            norms.append(torch.nn.utils.get_total_norm(gradients).item())
             super().step()
 
-    optimizer = Watched(model.parameters(), lr=1.0)
-    contender = train_step.peer(base, model, optimizer, lambda x, y: 1e3 * model(x).sum(), "")
-    contender.step()
-    assert seen == [pytest.approx(1.0, rel=1e-4)]  # clip_grad_norm_ adds 1e-6 to the norm
+    optimizer = RecordingSGD(model.parameters(), lr=1.0)
+    candidate = train_step.peer_candidate(
+        base, model, optimizer, lambda x, y: 1e3 * model(x).sum(), ""
+    )
+    candidate.step()
+    assert norms == [pytest.approx(1.0, rel=1e-4)]  # clip_grad_norm_ adds 1e-6 to the norm
     assert math.isclose((model.weight - before).norm().item(), 1.0, rel_tol=1e-3)
     assert model.weight.grad is None
 
 
-def test_every_window_of_the_project_is_full(base: Job):
+def test_every_window_of_the_project_is_full(base: Job) -> None:
     corpus = train_step.random_corpus(base)
-    assert corpus.tokenizer.end_of_text not in corpus.train.tokens
-    assert corpus.train.tokens.max() < MODEL.vocab_size
+    tokens = corpus.train.tokens[:]
+    assert corpus.tokenizer.end_of_text not in tokens
+    assert tokens.max() < MODEL.vocab_size
     step = train_step.ours(base).step
     assert {step() for _ in range(2 * train_step.N_BATCHES)} == {16}  # two epochs
 
 
-@pytest.mark.parametrize(("name", "precisions"), lineup.WRITES.items())
-def test_decoding_counts_the_new_tokens(base: Job, name: str, precisions: tuple[Precision, ...]):
+@pytest.mark.parametrize(("name", "precisions"), candidates.DECODING_PRECISIONS.items())
+def test_a_decoding_step_counts_the_generated_tokens(
+    base: Job, name: str, precisions: tuple[Precision, ...]
+) -> None:
     if name in PACKAGES:
         pytest.importorskip(name)
     job = replace(base, target="decoding", folder=folder_of(name, base))
     if name == "llama_cpp":
         job = replace(job, batch_size=1, model=replace(MODEL, n_embd=32))  # 32 share a scale
     for precision in precisions:
-        contender = BUILDERS["decoding", name](replace(job, precision=precision))
-        assert contender.step() == job.batch_size * 4
-        assert contender.precision == precision
-    for precision in lineup.PRECISIONS:
+        candidate = BUILDERS["decoding", name](replace(job, precision=precision))
+        assert candidate.step() == job.batch_size * 4
+        assert candidate.precision == precision
+    for precision in candidates.PRECISIONS:
         assert BUILDERS["decoding", "ours"](replace(job, precision=precision)).step() > 0
 
 
-def test_everyone_goes_on_from_the_same_prompts(base: Job):
+def test_all_candidates_get_the_same_prompts(base: Job) -> None:
     assert torch.equal(decode.prompts(base), decode.prompts(base))
     assert decode.prompts(base).shape == (2, 3)
 
@@ -158,76 +163,82 @@ def texts(base: Job, tmp_path: Path) -> Job:
 
 
 @pytest.mark.parametrize("name", ["ours", "tiktoken", "transformers"])
-def test_tokenizing_counts_the_bytes_of_the_text(texts: Job, name: str):
+def test_a_tokenizing_step_counts_the_bytes_of_the_text(texts: Job, name: str) -> None:
     if name != "ours":
         pytest.importorskip(name)
     assert BUILDERS["tokenizing", name](texts).step() == Path(texts.text).stat().st_size
 
 
-def test_pieces_are_the_text(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(tokenize_text, "PIECE", 7)
+def test_pieces_join_to_the_text_and_are_cut_before_white_space(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tokenize_text, "PIECE_CHARACTERS", 7)
     text = "a few words and\n\nLongWordsThatAreCut   \n"
-    pieces = tokenize_text.pieces_of(text)
+    pieces = tokenize_text.split_into_pieces(text)
     assert "".join(pieces) == text and max(map(len, pieces)) <= 7
     assert pieces[:2] == ["a few", " words"]
 
 
-def test_other_ids_are_refused(texts: Job):
+def test_a_tokenizer_with_other_ids_is_refused(texts: Job) -> None:
     tokenizer = Tokenizer.load(texts.vocabulary)
     with pytest.raises(ValueError, match="other ids"):
-        tokenize_text.compare(tokenizer, ["cat"], [[1, 2, 3]])
+        tokenize_text.require_same_ids(tokenizer, ["cat"], [[1, 2, 3]])
 
 
 @pytest.mark.parametrize("name", ["ours", "memmap", "dataloader"])
-def test_loading_counts_tokens(base: Job, name: str, monkeypatch: pytest.MonkeyPatch):
+def test_a_loading_step_counts_the_tokens_of_its_batches(
+    base: Job, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(load_batches, "N_TOKENS", 16)
-    monkeypatch.setattr(load_batches, "BATCHES", 3)
+    monkeypatch.setattr(load_batches, "BATCHES_PER_STEP", 3)
     step = BUILDERS["loading", name](replace(base, target="loading")).step
     assert [step() for _ in range(3)] == [3 * 2 * 8] * 3  # more than one epoch
 
 
-def test_the_desk_answers_in_order(base: Job):
-    desk = Desk(replace(base, target="training", steps=3))
-    ready = desk.prepare()
+def test_the_request_handler_of_a_worker_answers_prepare_and_round(base: Job) -> None:
+    handler = RequestHandler(replace(base, target="training", steps=3))
+    ready = handler.prepare()
     assert ready.steps == 3 and ready.precision == "fp32" and ready.warmup_seconds > 0
-    assert desk.contender
-    round = desk.round(desk.contender)
+    assert handler.candidate
+    round = handler.round(handler.candidate)
     assert round.units == 3 * 2 * 8 and round.rate > 0
     assert round.memory == 0 or round.memory >= 1 << 20
     assert peak_memory() >= round.memory
 
 
-def test_limits_are_measured_at_the_models_shapes(base: Job, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("benchmarks.limits.SECONDS", 0.0)
-    assert shapes(base) == [(16, 8, 32), (16, 32, 8), (32, 16, 8), (16, 8, 64)]
+def test_the_roofline_is_measured_at_the_shapes_of_the_model(
+    base: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.roofline.MIN_SECONDS", 0.0)
+    assert matmul_shapes(base) == [(16, 8, 32), (16, 32, 8), (32, 16, 8), (16, 8, 64)]
     cpu = torch.device("cpu")
-    assert min(product((4, 5, 6), "bf16", cpu)) > 0  # slow where it is emulated, but there
-    assert [limit.how for limit in memory(1 << 10, cpu)] == ["copy", "read"]
+    assert min(matmul_rates((4, 5, 6), "bf16", cpu)) > 0  # slow where it is emulated, but there
+    assert [peak.how for peak in memory_peaks(1 << 10, cpu)] == ["copy", "read"]
 
 
-def test_a_profile_adds_up_and_finds_the_products(base: Job):
-    found = profiled(train_step.ours(base).step)
-    assert sum(found.shares.values()) == pytest.approx(1)
-    assert found.shares["matrix products"] > 0 and found.shares["optimizer"] > 0
-    assert "aten::" in found.table
+def test_the_shares_of_a_profile_add_up_to_one_and_include_matmuls(base: Job) -> None:
+    profile = profile_step(train_step.ours(base).step)
+    assert sum(profile.shares.values()) == pytest.approx(1)
+    assert profile.shares["matmuls"] > 0 and profile.shares["optimizer"] > 0
+    assert "aten::" in profile.table
 
 
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("aten::addmm", "matrix products"),
+        ("aten::addmm", "matmuls"),
         ("aten::_scaled_dot_product_flash_attention_for_cpu", "attention"),
         ("aten::_fused_adamw_", "optimizer"),
         ("Optimizer.step#AdamW.step", "optimizer"),
         ("## Call CompiledFxGraph f3k ##", "elementwise"),
         ("aten::add_", "elementwise"),
-        ("sm90_xmma_gemm_bf16bf16_bf16f32", "matrix products"),
+        ("sm90_xmma_gemm_bf16bf16_bf16f32", "matmuls"),
         ("autograd::engine::evaluate_function", "rest"),
     ],
 )
-def test_operators_are_sorted_by_kind(name: str, expected: str):
-    assert kind(name) == expected
+def test_the_kind_of_an_operator_follows_from_its_name(name: str, expected: str) -> None:
+    assert operator_kind(name) == expected
 
 
-def test_shares_of_nothing_are_zero():
+def test_shares_without_any_operator_are_zero() -> None:
     assert set(shares({}).values()) == {0.0}
