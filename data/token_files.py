@@ -1,6 +1,6 @@
 """Token files: the streams of a corpus on disk, made once and used by every later run.
 
-    cache_dir/<key>/train.bin         the training stream, 16 or 32 bits a token
+    cache_dir/<key>/train.bin         the training stream, 16 or 32 bits per token
                     validation.bin
                     tokenizer.json
                     meta.json         type of the numbers, bytes of text, entropy, source

@@ -42,7 +42,7 @@ class WordCache:
             self.n_bytes = np.array([len(tokenizer.token_bytes(id)) for id in ids])
 
     def encode(self, text: str) -> bytes:
-        """Returns the tokens of a text, as they stand in a token file.
+        """Returns the tokens of a text, in the bytes of a token file.
 
         Raises UnseenCharacter where a tokenizer of characters does not have one of the text.
         """
@@ -77,7 +77,7 @@ class WordCache:
         self.n_characters += sum(map(len, words))
 
     def as_bytes(self, ids: list[int]) -> bytes:
-        """Returns ids as they stand in a token file."""
+        """Returns ids in the bytes of a token file."""
         return np.array(ids, self.dtype).tobytes()
 
 

@@ -324,14 +324,14 @@ def a_native_step_that_is_never_taken(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def a_word_cache_that_confuses_two_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    learn = WordCache.learn
+    add = WordCache.add
 
-    def confuse(self: WordCache, unseen: set[str]) -> None:
-        learn(self, unseen)
-        first, *_, last = sorted(unseen)
+    def confuse(self: WordCache, words: set[str]) -> None:
+        add(self, words)
+        first, *_, last = sorted(words)
         self.tokens[first] = self.tokens[last]
 
-    monkeypatch.setattr(WordCache, "learn", confuse)
+    monkeypatch.setattr(WordCache, "add", confuse)
 
 
 def a_word_cache_that_is_bypassed(monkeypatch: pytest.MonkeyPatch) -> None:

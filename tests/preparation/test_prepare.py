@@ -77,8 +77,8 @@ def documents(folder: Path, split: str) -> list[str]:
     tokenizer = Tokenizer.load(folder)
     ids = tokens_of(folder, split)
     assert ids[0] == ids[-1] == tokenizer.end_of_text
-    borders = [n for n, id in enumerate(ids) if id == tokenizer.end_of_text]
-    return [tokenizer.decode(ids[a + 1 : b]) for a, b in pairwise(borders)]
+    boundaries = [n for n, id in enumerate(ids) if id == tokenizer.end_of_text]
+    return [tokenizer.decode(ids[a + 1 : b]) for a, b in pairwise(boundaries)]
 
 
 # The same tokens
