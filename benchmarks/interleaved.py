@@ -10,12 +10,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Annotated, Protocol, Self, TypeVar
+from typing import Annotated, Protocol, TypeVar
 
 from pydantic import Field, TypeAdapter
 
@@ -35,9 +34,10 @@ class WorkerFailed(RuntimeError):
 
 
 class Worker:
-    """A worker process, seen from the command. Use as a context manager."""
+    """A worker process, seen from the command."""
 
     def __init__(self, job: Job, scratch: Path) -> None:
+        """Starts a process with a folder of its own in `scratch`, and sends it the job."""
         folder = Path(tempfile.mkdtemp(dir=scratch))
         self.log = folder / "log.txt"
         self.job = replace(job, scratch=str(folder))
@@ -47,27 +47,6 @@ class Worker:
                 cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
             )  # fmt: skip
         self.send(TypeAdapter(Job).dump_json(self.job))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for pipe in (self.process.stdin, self.process.stdout):
-            if pipe:
-                try:
-                    pipe.close()
-                except BrokenPipeError:
-                    continue
-        try:
-            self.process.wait(timeout=0 if kind else EXIT_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
 
     def send(self, line: bytes) -> None:
         """Writes a line to the worker. Raises WorkerFailed where it has ended."""
@@ -96,6 +75,29 @@ class Worker:
         if code < 0:
             return f"stopped by signal {-code}" + " (is memory short?)" * (code == -9)
         return (errors or lines or [f"exit status {code}"])[-1][:300]
+
+    def stop(self, timeout: float) -> None:
+        """Closes the pipes and waits for the process to exit; kills it after `timeout` seconds."""
+        for pipe in (self.process.stdin, self.process.stdout):
+            with suppress(BrokenPipeError):
+                if pipe:
+                    pipe.close()
+        try:
+            self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+@contextmanager
+def open_worker(job: Job, scratch: Path) -> Iterator[Worker]:
+    """Starts a worker, which is stopped when the block ends, at once where the block raises."""
+    worker, timeout = Worker(job, scratch), 0
+    try:
+        yield worker
+        timeout = EXIT_TIMEOUT
+    finally:
+        worker.stop(timeout)
 
 
 class Participant(Protocol):
@@ -128,7 +130,7 @@ def measure(
 ) -> list[Measurement]:
     """Starts a process for each job, and measures them in interleaved rounds."""
     with ExitStack() as stack:
-        workers = [stack.enter_context(Worker(job, scratch)) for job in jobs]
+        workers = [stack.enter_context(open_worker(job, scratch)) for job in jobs]
         return interleave(workers, n_rounds, progress, profile=profile)
 
 
@@ -167,5 +169,5 @@ def record_answer(participant: Participant, measurement: Measurement, request: s
 
 def roofline_of(job: Job, scratch: Path) -> Roofline:
     """Measures the roofline in a worker process. Raises WorkerFailed where that fails."""
-    with Worker(job, scratch) as worker:
+    with open_worker(job, scratch) as worker:
         return worker.ask("roofline", Roofline)

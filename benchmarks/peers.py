@@ -4,13 +4,13 @@ Peers are run and never copied: a worker imports their own files.
 Previous: candidates.py.  Next: job.py.
 """
 
-import hashlib
 import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
 
 from cfg_gpt2 import require
+from run_directory.files import sha256
 
 PACKAGES = ("transformers", "tiktoken", "ctranslate2", "llama_cpp")
 # the file of a checkout that has the model, at its possible paths
@@ -78,5 +78,4 @@ def import_peer(name: str, folder: str) -> tuple[ModuleType, str]:
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # where dataclasses look for their annotations
     spec.loader.exec_module(module)
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
-    return module, f"{file.name} with sha256 {digest}"
+    return module, f"{file.name} with sha256 {sha256(file)[:12]}"

@@ -5,8 +5,8 @@ Previous: report.py.  Next: ../main.py.
 
 from pathlib import Path
 
-import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, NullFormatter
 
 from benchmarks.report import format_number
 from benchmarks.result import Result
@@ -22,12 +22,9 @@ def draw_bars(folder: Path, result: Result) -> Path:
 
     Returns the path of the picture.
     """
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     rows = [row for row in result.rows if row.rate]
-    size = (8, 1.6 + 0.42 * len(rows))
-    figure, axes = pyplot.subplots(figsize=size, dpi=120, layout="constrained")
+    figure = Figure(figsize=(8, 1.6 + 0.42 * len(rows)), dpi=120, layout="constrained")
+    axes = figure.subplots()
     for position, row in enumerate(rows):
         assert row.rate
         median, low, high = row.rate.median, row.rate.low, row.rate.high
@@ -53,14 +50,8 @@ def draw_scaling(folder: Path, series: list[Series], title: str) -> Path:
 
     Returns the path of the picture.
     """
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-    from matplotlib.ticker import FormatStrFormatter, NullFormatter
-
-    figure, panels = pyplot.subplots(
-        2, len(series), figsize=(3.2 * len(series), 6), dpi=120, layout="constrained",
-        squeeze=False,
-    )  # fmt: skip
+    figure = Figure(figsize=(3.2 * len(series), 6), dpi=120, layout="constrained")
+    panels = figure.subplots(2, len(series), squeeze=False)
     for one, seconds_axes, memory_axes in zip(series, panels[0], panels[1], strict=True):
         predicted = [one.seconds[0] * cost / one.operations[0] for cost in one.operations]
         seconds_axes.loglog(one.x, one.seconds, "o-", color=OURS, label="measured")
@@ -85,9 +76,6 @@ def draw_scaling(folder: Path, series: list[Series], title: str) -> Path:
 
 def save(folder: Path, figure: Figure) -> Path:
     """Writes result.png, whole or not at all, and returns its path."""
-    from matplotlib import pyplot
-
     path = folder / PICTURE_FILE
     write_whole(path, lambda part: figure.savefig(part, format="png"))
-    pyplot.close(figure)
     return path

@@ -5,13 +5,13 @@ Previous: scaling.py.  Next: pictures.py.
 
 from pathlib import Path
 
-import rich.table
 from rich.console import Console
 
 from benchmarks.interleaved import Measurement
 from benchmarks.result import MedianAndRange, Result, Row
 from benchmarks.scaling import Series
 from run_directory.files import write_whole
+from training.progress import show_table
 
 TABLE_FILE = "result.md"
 OPTIONAL_COLUMNS = ("warm-up", "GFLOP/s", "range", "batches/s", "peak GB")
@@ -75,21 +75,9 @@ def scaling_table(series: list[Series]) -> Table:
 
 
 def show(console: Console, table: Table) -> None:
-    """Prints a table, on a narrow terminal without some columns; as plain lines elsewhere."""
-    if console.is_terminal:
-        table = fit_columns(table, console.width)
-        framed = rich.table.Table()
-        for i, name in enumerate(table[0]):
-            framed.add_column(name, justify="right" if i else "left")
-        for row in table[1:]:
-            framed.add_row(*row)
-        console.print(framed)
-        return
-    widths = column_widths(table)
-    for row in table:
-        first = row[0].ljust(widths[0])
-        rest = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        console.print("  ".join([first, *rest]).rstrip())
+    """Prints a table, on a narrow terminal without some columns."""
+    heading, *rows = fit_columns(table, console.width) if console.is_terminal else table
+    show_table(console, heading, rows, justify="right")
 
 
 def fit_columns(table: Table, width: int) -> Table:
