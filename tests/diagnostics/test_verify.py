@@ -21,7 +21,6 @@ from decoding.ragged_cache import RaggedKVCache
 from diagnostics.verify.checks import attention, generation
 from diagnostics.verify.command import CHECKS
 from diagnostics.verify.model_under_test import ModelUnderTest, small_model
-from gelu import GELU
 from generation import SamplingConfig, stream
 from gpt2 import GPT2Model
 from layer_norm import LayerNorm
@@ -33,6 +32,7 @@ from pretrained.names import WeightName, name_table
 from quantization import int8
 from quantization.int8 import Int8Linear
 from tokenizer import Tokenizer
+from training.kernels.gelu import GELUKernel
 
 QUICK = [check.name for check in CHECKS if check.name != "compiled"]
 Rows = dict[str, dict[str, object]]
@@ -236,13 +236,13 @@ def matmuls_coarser_than_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def compiled_blocks_that_compute_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    forward = GELU.forward
+    forward = GELUKernel.forward
 
-    def other_when_compiled(self: GELU, x: Tensor) -> Tensor:
+    def other_when_compiled(self: GELUKernel, x: Tensor) -> Tensor:
         y = forward(self, x)
         return 1.001 * y if torch.compiler.is_compiling() else y
 
-    monkeypatch.setattr(GELU, "forward", other_when_compiled)
+    monkeypatch.setattr(GELUKernel, "forward", other_when_compiled)
 
 
 def a_path_compared_with_itself(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -355,7 +355,7 @@ FUSED = {"fused", "fused-cache", "fused-backward"}
 NATIVE = {"native", "native-bf16", "native-int8"}
 CACHED = {"cached", "reused", "shared", "speculative", "beams"}
 FAULTS = [
-    Fault(a_mask_off_by_one, FUSED, {"cached", "beams"}),
+    Fault(a_mask_off_by_one, FUSED | {"bf16-fused"}, {"cached", "beams"}),
     Fault(a_path_compared_with_itself, FUSED, {"cached"}),
     Fault(
         a_cache_that_writes_one_slot_late,
@@ -372,7 +372,7 @@ FAULTS = [
     Fault(padding_that_is_attended_to, {"unequal", "shared", "long"}, {"fused", "cached", "beams"}),
     Fault(a_stream_that_drops_a_token, {"streamed"}, {"streamed-text", "cached"}),
     Fault(a_stream_that_comes_at_the_end, {"streamed"}, {"streamed-text"}),
-    Fault(matmuls_coarser_than_bf16, {"bf16", "bf16-backward"}, {"fused"}),
+    Fault(matmuls_coarser_than_bf16, {"bf16", "bf16-backward", "bf16-fused"}, {"fused"}),
     Fault(int8_weights_rounded_down, {"int8"}, {"int8-kernel"}),
     Fault(int8_rows_with_the_next_rows_scale, {"int8", "int8-kernel"}, {"fused"}),
     Fault(an_int8_kernel_that_misses_a_column, {"int8-kernel"}, {"int8"}),
