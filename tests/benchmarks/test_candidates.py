@@ -141,7 +141,10 @@ def test_a_decoding_step_counts_the_generated_tokens(
     if name == "llama_cpp":
         job = replace(job, batch_size=1, model=replace(MODEL, n_embd=32))  # 32 share a scale
     for precision in precisions:
-        candidate = BUILDERS["decoding", name](replace(job, precision=precision))
+        scratch = Path(base.scratch, f"scratch-{precision}")  # a worker has its own, too
+        scratch.mkdir()
+        own_job = replace(job, precision=precision, scratch=str(scratch))
+        candidate = BUILDERS["decoding", name](own_job)
         assert candidate.step() == job.batch_size * 4
         assert candidate.precision == precision
     for precision in candidates.PRECISIONS:
