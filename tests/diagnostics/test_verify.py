@@ -320,7 +320,7 @@ def change_native_step(
 
 
 def a_native_step_that_is_never_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled.CompiledStep, "takes", lambda self, tokens, cache: False)
+    monkeypatch.setattr(compiled.CompiledGPT2, "takes", lambda self, tokens, cache: False)
 
 
 def a_word_cache_that_confuses_two_words(monkeypatch: pytest.MonkeyPatch) -> None:

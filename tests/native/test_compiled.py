@@ -5,6 +5,8 @@ Where all numbers are fp32 the two differ by the order of their sums: logits of 
 """
 
 import json
+import platform
+import shutil
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +18,6 @@ import torch
 from torch import Tensor
 
 import main
-import native.compiled as compiled
 from cfg_gpt2 import GPT2Config
 from commands.generate import use_native
 from decoding.engine import complete
@@ -24,9 +25,12 @@ from decoding.speculative import DraftModel, PromptLookup, Speculation
 from generation import SamplingConfig, generate
 from gpt2 import GPT2Model
 from multiheadattention import explicit_attention
-from native.compiled import MOST, CompiledStep, compile_model, has_threads
+from native import build, compiled
+from native.compiled import MAX_STEP_TOKENS, CompiledGPT2, compile_model, has_threads
 from quantization.int8 import quantize
 from tokenizer import Tokenizer
+from training.kernels import choose_kernels, use_kernels
+from training.kernels.gelu import GELUKernel
 
 # heads of 24 = 16 + 8: whole vectors and a rest; vocabulary and rows that no group divides
 SIZES = GPT2Config(vocab_size=101, context_length=40, n_layer=2, n_head=3, n_embd=72, dropout=0.0)
@@ -113,13 +117,13 @@ def test_without_biases() -> None:
 def test_what_it_writes_into_the_cache_the_model_can_read() -> None:
     model = new_model()
     tokens = torch.randint(SIZES.vocab_size, (2, 40), generator=torch.manual_seed(2))
-    plain, quick = model.forward, CompiledStep(model)
+    native = compile_model(new_model())
     cache = model.new_cache(2)
     with torch.inference_mode():
         parts = [
-            (plain if i % 2 else quick)(part, cache) for i, part in enumerate(tokens.split(4, 1))
+            (model if i % 2 else native)(part, cache) for i, part in enumerate(tokens.split(4, 1))
         ]
-        expected = plain(tokens)
+        expected = model(tokens)
     assert (torch.cat(parts, dim=1) - expected).abs().max() < BOUND * expected.abs().max()
 
 
@@ -139,29 +143,32 @@ def test_texts_are_the_same(precision: str) -> None:
                 for i, p in enumerate(PROMPTS)] == expected  # fmt: skip
 
 
-def test_guesses_are_checked_by_compiled_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proposals_are_checked_by_native_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     config = SamplingConfig(max_new_tokens=50, temperature=0)
     expected = complete(new_model(), PROMPTS, config)
     model = compile_model(new_model())
+    assert isinstance(model, CompiledGPT2)
     n_tokens: list[int] = []
-    step = model.forward.step
+    run = model.native.run
 
-    def counted(*arguments: object) -> None:
-        n_tokens.append(arguments[1]._obj.n_tokens)  # type: ignore[attr-defined]
-        step(*arguments)
+    def counted(work: compiled.TokenPointers) -> None:
+        n_tokens.append(work.n_tokens)
+        run(work)
 
-    monkeypatch.setattr(model.forward, "step", counted)
+    monkeypatch.setattr(model.native, "run", counted)
     draft = compile_model(new_model(replace(SIZES, n_layer=1)))
     for drafter in (PromptLookup(101), DraftModel(draft, 101)):
         n_tokens.clear()
         seen = complete(model, PROMPTS, config, speculation=Speculation(drafter, 4))
         assert [row.tokens for row in seen] == [row.tokens for row in expected]
-        assert max(n_tokens) == 5  # four guesses and the token before them
+        assert max(n_tokens) == 5  # four proposals and the token before them
 
 
 def test_what_is_not_a_small_step_is_left_to_pytorch() -> None:
     model = new_model()
-    tokens = torch.randint(SIZES.vocab_size, (1, MOST + 1), generator=torch.manual_seed(2))
+    tokens = torch.randint(
+        SIZES.vocab_size, (1, MAX_STEP_TOKENS + 1), generator=torch.manual_seed(2)
+    )
     expected = model(tokens)
     compile_model(model)
     assert torch.equal(model(tokens), expected)  # no cache
@@ -189,7 +196,7 @@ def test_a_cache_that_does_not_fit_is_left_to_pytorch_which_refuses() -> None:
             model(tokens, model.new_cache(2)[:1])
     model.train()  # with dropout, if there is any
     with torch.no_grad():
-        plain = model.forward.plain(tokens, model.new_cache(2))
+        plain = GPT2Model.forward(model, tokens, model.new_cache(2))
         assert torch.equal(model(tokens, model.new_cache(2)), plain)
 
 
@@ -220,46 +227,49 @@ def test_any_number_of_threads_gives_the_same() -> None:
 
 @pytest.fixture
 def nothing_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.setattr(compiled, "BUILT", tmp_path / "built")
-    compiled.library.cache_clear()
+    monkeypatch.setattr(build, "BUILT", tmp_path / "built")
+    build.library.cache_clear()
     yield tmp_path / "built"
-    compiled.library.cache_clear()
+    build.library.cache_clear()
 
 
-def test_it_is_compiled_once_and_anew_when_the_source_changes(
+def test_it_is_compiled_once_and_anew_when_one_of_its_sources_changes(
     nothing_built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compiled.library()
+    build.library()
     (first,) = nothing_built.iterdir()
-    compiled.library.cache_clear()
+    build.library.cache_clear()
     made = first.stat().st_mtime_ns
-    compiled.library()
+    build.library()
     assert [file.stat().st_mtime_ns for file in nothing_built.iterdir()] == [made]
-    changed = tmp_path / "step.cpp"
-    changed.write_text(compiled.SOURCE.read_text(encoding="utf-8") + "\n", encoding="utf-8")
-    monkeypatch.setattr(compiled, "SOURCE", changed)
-    compiled.library.cache_clear()
-    compiled.library()
-    assert len(list(nothing_built.iterdir())) == 2
+    for n_built, name in enumerate(build.SOURCES, start=2):
+        folder = tmp_path / name
+        shutil.copytree(build.SOURCE_DIR, folder, ignore=shutil.ignore_patterns("built"))
+        changed = folder / name
+        changed.write_text(changed.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+        monkeypatch.setattr(build, "SOURCE_DIR", folder)
+        build.library.cache_clear()
+        build.library()
+        assert len(list(nothing_built.iterdir())) == n_built
 
 
 def test_a_compiler_without_openmp_makes_a_step_of_one_thread(
     nothing_built: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as without:
-        without.setattr(compiled, "OPENMP", "-fno-such-flag")
+        without.setattr(build, "OPENMP", "-fno-such-flag")
         model = new_model()
         expected = read_in_steps(model, torch.tensor([[5, 6]]), [2])
         seen = read_in_steps(compile_model(model), torch.tensor([[5, 6]]), [1, 1])
         assert (seen - expected).abs().max() < BOUND * expected.abs().max()
         assert not has_threads()
-    compiled.library.cache_clear()
+    build.library.cache_clear()
     compile_model(new_model())  # OpenMP has been installed: what was built without is not taken
     assert has_threads() and len(list(nothing_built.iterdir())) == 2
 
 
 def test_several_at_once_compile_it_and_leave_one_file(nothing_built: Path) -> None:
-    build_alone = compiled.library.__wrapped__
+    build_alone = build.library.__wrapped__
     with ThreadPoolExecutor(2) as pool:
         for built in [pool.submit(build_alone) for _ in range(2)]:
             assert built.result().has_threads() in (0, 1)
@@ -269,9 +279,9 @@ def test_several_at_once_compile_it_and_leave_one_file(nothing_built: Path) -> N
 def test_what_the_compiler_says_becomes_one_sentence(
     nothing_built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken = tmp_path / "step.cpp"
-    broken.write_text("int main( {", encoding="utf-8")
-    monkeypatch.setattr(compiled, "SOURCE", broken)
+    for name in build.SOURCES:
+        (tmp_path / name).write_text("int main( {", encoding="utf-8")
+    monkeypatch.setattr(build, "SOURCE_DIR", tmp_path)
     with pytest.raises(ValueError, match=r"cannot compile step\.cpp: .*error.*--native off"):
         compile_model(new_model())
     assert not list(nothing_built.iterdir())
@@ -317,16 +327,16 @@ def test_where_it_cannot_compile_by_itself_it_writes_as_ever_and_says_so(
 ) -> None:
     """A compiler that is there and does nothing, as Apple's before its tools are installed."""
     monkeypatch.setattr("commands.generate.is_large", lambda sizes: True)
-    monkeypatch.setattr(compiled, "FLAGS", ("-fno-such-flag",))
+    monkeypatch.setattr(build, "FLAGS", ("-fno-such-flag",))
     model = new_model()
     use_native(model, "auto")
     said = capsys.readouterr().err
     assert said.startswith("decode steps run in PyTorch: ") and said.count("\n") == 1
-    assert model.forward == GPT2Model.forward.__get__(model)
+    assert type(model) is GPT2Model
     with pytest.raises(ValueError, match=r"cannot compile step\.cpp: .*no-such-flag"):
         use_native(model, "on")
     (tmp_path / "file").touch()
-    monkeypatch.setattr(compiled, "BUILT", tmp_path / "file")
+    monkeypatch.setattr(build, "BUILT", tmp_path / "file")
     use_native(model, "auto")
     assert capsys.readouterr().err.startswith("decode steps run in PyTorch: [Errno 17]")
     monkeypatch.undo()
@@ -345,12 +355,37 @@ def test_what_it_cannot_take_is_said() -> None:
         compile_model(quantize(new_model().bfloat16()))  # its cache would be bf16
 
 
-def test_the_source_has_no_warnings(tmp_path: Path) -> None:
-    compiler = next(name for name in compiled.COMPILERS if compiled.which(name))
+@pytest.mark.parametrize("processor", ["this machine's", "with AMX", "without AVX-512"])
+def test_the_source_has_no_warnings(tmp_path: Path, processor: str) -> None:
+    flags = {
+        "this machine's": [build.NATIVE],
+        "with AMX": ["-march=sapphirerapids"],
+        "without AVX-512": ["-march=haswell"],
+    }[processor]
+    if flags != [build.NATIVE] and platform.machine() not in ("x86_64", "AMD64"):
+        pytest.skip("of another family of processors")
+    compiler = next(name for name in build.COMPILERS if compiled.which(name))
+    plain = [flag for flag in build.FLAGS if flag != build.NATIVE]
     done = subprocess.run(
-        [compiler, *compiled.FLAGS, compiled.OPENMP, "-Wall", "-Wextra", "-Wno-psabi",
+        [compiler, *plain, *flags, build.OPENMP, "-Wall", "-Wextra", "-Wno-psabi",
          "-Wno-maybe-uninitialized",  # of g++'s own headers
-         str(compiled.SOURCE), "-o", str(tmp_path / "step.so")],
+         str(build.SOURCE_DIR / build.SOURCES[-1]), "-o", str(tmp_path / "step.so")],
         capture_output=True, encoding="utf-8",
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_class_alone_is_exchanged_and_kernels_stay() -> None:
+    """The state dict, the weights' memory and the classes of the layers are as before."""
+    model = new_model()
+    use_kernels(model, choose_kernels(model.device, model.dtype))
+    layers = {name: type(layer) for name, layer in model.named_modules() if name}
+    assert GELUKernel in layers.values()
+    addresses = {name: p.data_ptr() for name, p in model.named_parameters()}
+    assert compile_model(model) is model and type(model) is CompiledGPT2
+    assert {name: type(layer) for name, layer in model.named_modules() if name} == layers
+    assert {name: p.data_ptr() for name, p in model.named_parameters()} == addresses
+    assert [*model.state_dict()] == [*new_model().state_dict()]
+    config = SamplingConfig(max_new_tokens=20, temperature=0)
+    assert generate(model, PROMPTS, config) == generate(new_model(), PROMPTS, config)
+    assert generate(compile_model(model), PROMPTS, config) == generate(model, PROMPTS, config)

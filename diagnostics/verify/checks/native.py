@@ -19,7 +19,7 @@ from diagnostics.verify.model_under_test import ModelUnderTest
 from diagnostics.verify.rounding import explain_bound, logit_bound, max_abs_diff
 from gpt2 import GPT2Model
 from multiheadattention import explicit_attention
-from native.compiled import MOST, compile_model, missing
+from native.compiled import MAX_STEP_TOKENS, compile_model, missing
 from quantization.int8 import quantize
 
 MAX_TOKENS = 64  # of each text; every step is another call, and one call is like the next
@@ -80,7 +80,8 @@ def step_logits(model: GPT2Model, tokens: Tensor) -> Tensor:
     n_rows, length = tokens.shape
     n_first = length // 2
     cache = RaggedCache(model, n_rows, length)
-    pieces = [*tokens[:, :n_first].split(MOST // n_rows, dim=1), *tokens[:, n_first:].split(1, 1)]
+    large = tokens[:, :n_first].split(MAX_STEP_TOKENS // n_rows, dim=1)
+    pieces = [*large, *tokens[:, n_first:].split(1, dim=1)]
     logits = [model(piece, cache) for piece in pieces]
     cache.truncate([n_first, *[length - 1] * (n_rows - 1)])
     logits.append(model(tokens[:, -1:], cache))
