@@ -71,10 +71,11 @@ class CallCounter(TorchFunctionMode):
                 "PyTorch's attention"
             )
 
-    def require_tokens(self, n_tokens: int) -> None:
-        """Raises NotExercised unless exactly n_tokens tokens went through the model."""
-        if self.n_tokens != n_tokens:
-            raise NotExercised(f"{self.n_tokens} tokens were computed where {n_tokens} suffice")
+    def require_tokens(self, n_tokens: int, n_padding: int = 0) -> None:
+        """Raises NotExercised unless n_tokens tokens, and at most n_padding more, were computed."""
+        if not n_tokens <= self.n_tokens <= n_tokens + n_padding:
+            enough = f"{n_tokens} and {n_padding} of padding" if n_padding else str(n_tokens)
+            raise NotExercised(f"{self.n_tokens} tokens were computed where {enough} suffice")
 
 
 @contextmanager

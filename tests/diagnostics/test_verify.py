@@ -18,9 +18,9 @@ from torch.nn import functional as F
 import main
 from cfg_gpt2 import GPT2Config
 from decoding.ragged_cache import RaggedKVCache
-from diagnostics.verify.checks import attention, generation
+from diagnostics.verify.checks import attention, cache, generation
 from diagnostics.verify.command import CHECKS
-from diagnostics.verify.model_under_test import ModelUnderTest, small_model
+from diagnostics.verify.model_under_test import ModelUnderTest, small_model, with_text
 from generation import SamplingConfig, stream
 from gpt2 import GPT2Model
 from layer_norm import LayerNorm
@@ -78,6 +78,15 @@ def test_an_intact_program_passes(verify: Verify) -> None:
     assert absent <= {"device", "exported", "spelled"} | NATIVE
     for row in rows.values():
         assert row["why"]
+
+
+def test_a_text_past_a_long_context_passes(small: ModelUnderTest) -> None:
+    """Rows that are far apart in length are prefilled one by one, without padding."""
+    torch.manual_seed(1)
+    sizes = replace(small.model.config, context_length=600, n_layer=1)
+    longer = with_text(GPT2Model(sizes), small.tokenizer, ["A b c."], small.device, "long")
+    comparison = cache.past_the_context(longer)
+    assert comparison.difference <= comparison.bound
 
 
 @pytest.mark.slow
