@@ -3,7 +3,7 @@
 A check that compared a path with itself would always pass. So each check states which kernel must
 have run, and how often: the fused kernel or the formula once per layer, the embedding once per
 token of a text that a cache holds.
-Previous: check.py.  Next: gradients.py.
+Previous: check.py.  Next: checks/attention.py.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -5,7 +5,7 @@ machine or model has no such path, or NotExercised where the fast path did not r
 changes one thing only: fused attention is compared with the formula, the cache by the formula with
 the formula without a cache. So a broken path fails in the rows that bear its name, and the rows
 together lead from the code that runs to the code that prints the formula.
-Previous: model_under_test.py.  Next: call_counter.py.
+Previous: comparison.py.  Next: call_counter.py.
 """
 
 import math
@@ -14,18 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from diagnostics.verify.comparison import Comparison
 from diagnostics.verify.model_under_test import ModelUnderTest
 
 Status = Literal["pass", "FAIL", "skipped"]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The difference of a fast path from its reference, its bound, and the bound's reason."""
-
-    difference: float
-    bound: float
-    why: str
 
 
 class Unavailable(Exception):

@@ -26,6 +26,7 @@ from diagnostics.verify.checks import (
     cache,
     export,
     generation,
+    kernels,
     native,
     preparation,
     quantization,
@@ -48,7 +49,12 @@ CHECKS = [
     Check("streamed-text", "streamed text", "decoded at the end", generation.streamed_text),
     Check("speculative", "speculative decoding", "greedy decoding", generation.speculative),
     Check("beams", "beam search, cached", "each text alone", generation.beams),
-    Check("head", "fused linear cross-entropy", "all logits, then loss", training.fused_loss),
+    Check("head", "fused linear cross-entropy", "all logits, then loss", kernels.cross_entropy),
+    Check("gelu", "GELU kernel, gradients", "the formula", kernels.gelu),
+    Check("layer-norm", "LayerNorm kernel, gradients", "the formula", kernels.layer_norm),
+    Check("chunked-linear", "chunked matmuls, gradients", "whole ones", kernels.chunked_linear),
+    Check("short-attention", "bf16 attention, short", "the formula", kernels.short_attention),
+    Check("tiled-attention", "bf16 attention, tiles", "the formula", kernels.tiled_attention),
     Check("padded", "padded windows", "each window alone", training.padded_windows),
     Check("adamw", "fused AdamW", "the formula", training.adamw),
     Check("muon", "Muon on stacked matrices", "each matrix alone", training.muon),
@@ -67,6 +73,18 @@ CHECKS = [
     Check("exported", "exported, in transformers", "the run itself", export.exported_model),
     Check("spelled", "exported tokenizer", "the run's own", export.exported_tokenizer),
 ]
+
+# The check of each kernel in training/kernels and of each engine of `generate`.
+CHECK_OF = {
+    "linear_cross_entropy": "head",
+    "GELUKernel": "gelu",
+    "LayerNormKernel": "layer-norm",
+    "ChunkedLinear": "chunked-linear",
+    "ShortAttention": "short-attention",
+    "TiledAttention": "tiled-attention",
+    "int8": "int8-kernel",
+    "native": "native",
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,15 +1,16 @@
-"""Logits and gradients of a truncated model, and the comparison of two such sets of tensors.
+"""Gradients: values and gradients of a computation, and how far two sets of them are apart.
 
-    |g' - g| / |g|,   for each tensor; the table shows the one that is closest to its bound
+    |g' - g| / |g|     for each tensor, with the Euclidean norm over all its numbers
 
-Previous: call_counter.py.  Next: checks/attention.py.
+Previous: rounding.py.  Next: model_under_test.py.
 """
+
+from collections import Counter
 
 import torch
 from torch import Tensor
 
-from diagnostics.verify.check import Comparison
-from diagnostics.verify.rounding import SAFETY, explain_bound, perturbed_layers
+from diagnostics.verify.rounding import perturbed_layers
 from gpt2 import GPT2Model
 from loss import next_token_loss
 from multiheadattention import explicit_attention
@@ -29,31 +30,39 @@ def forward_backward(model: GPT2Model, tokens: Tensor) -> NamedTensors:
     return {"the logits": logits.detach(), **dict(zip(parameters, gradients, strict=True))}
 
 
-def compare_gradients(
-    model: GPT2Model, tokens: Tensor, fast: NamedTensors, plain: NamedTensors, dtype: torch.dtype
-) -> Comparison:
-    """Compares two results of `forward_backward`; the bound is that of roundings in dtype."""
+def rounding_effects(
+    model: GPT2Model, tokens: Tensor, exact: NamedTensors, dtype: torch.dtype
+) -> dict[str, float]:
+    """Returns, by name, the relative effect of a rounding in every layer on logits and gradients.
+
+    `exact` is the result of `forward_backward` by the formula in fp32.
+    """
     with perturbed_layers(model, dtype), explicit_attention():
-        perturbed = forward_backward(model, tokens)
-    return closest_to_bound(
-        {name: relative_distance(fast[name], plain[name]) for name in plain},
-        {name: SAFETY[dtype] * relative_distance(perturbed[name], plain[name]) for name in plain},
-        explain_bound(dtype, "logits and gradients"),
-    )
+        return relative_distances(forward_backward(model, tokens), exact)
 
 
-def closest_to_bound(distances: dict[str, float], bounds: dict[str, float], why: str) -> Comparison:
-    """Returns the comparison of the tensor that is closest to its bound; nan counts as closest."""
-
-    def fraction(name: str) -> float:
-        used = distances[name] / bounds[name] if bounds[name] else distances[name]
-        return used if used == used else float("inf")
-
-    name = max(distances, key=fraction)
-    return Comparison(distances[name], bounds[name], f"{why}, relative; closest: {name}")
+def relative_distances(first: NamedTensors, second: NamedTensors) -> dict[str, float]:
+    """Returns |x - y| / |y| by name, for x in the first and y in the second set of tensors."""
+    return {name: relative_distance(first[name], second[name]) for name in second}
 
 
 def relative_distance(x: Tensor, y: Tensor) -> float:
     """Returns |x - y| / |y|, with the Euclidean norm over all numbers of two tensors."""
     x, y = x.double(), y.double()
     return float((x - y).norm() / y.norm())
+
+
+def count_functions(output: Tensor) -> Counter[str]:
+    """Returns how often each function occurs in the graph that autograd has built of a tensor.
+
+    The name of a torch.autograd.Function F is "FBackward".
+    """
+    counts: Counter[str] = Counter()
+    pending, visited = [output.grad_fn], set()
+    while pending:
+        node = pending.pop()
+        if node is not None and node not in visited:
+            visited.add(node)
+            counts[type(node).__name__] += 1
+            pending += [previous for previous, _ in node.next_functions]
+    return counts

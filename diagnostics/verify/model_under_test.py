@@ -3,7 +3,7 @@
 A run brings its own weights and tokenizer. Without a run it is a small random model whose weights
 are as large as trained ones: with GPT-2's initial weights attention is even and all logits are
 nearly equal, so that a wrong mask would hardly show.
-Previous: rounding.py.  Next: check.py.
+Previous: gradients.py.  Next: comparison.py.
 """
 
 import math
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from cfg_gpt2 import GPT2Config
 from data.tiny_world.stories import LANGUAGES, corpus
+from diagnostics.verify.gradients import NamedTensors, forward_backward, rounding_effects
 from diagnostics.verify.rounding import logit_bound
 from gpt2 import GPT2Model
 from multiheadattention import explicit_attention
@@ -75,6 +76,22 @@ class ModelUnderTest:
         }
         assign_weights(truncated, weights)
         return truncated.requires_grad_().eval()
+
+    @cached_property
+    def gradients(self) -> NamedTensors:
+        """Logits and gradients of the truncated model by the formula: the reference."""
+        with explicit_attention():
+            return forward_backward(self.truncated_model, self.tokens)
+
+    @cached_property
+    def fp32_effects(self) -> dict[str, float]:
+        """The relative effect of one fp32 rounding in every layer on each of `gradients`."""
+        return rounding_effects(self.truncated_model, self.tokens, self.gradients, torch.float32)
+
+    @cached_property
+    def bf16_effects(self) -> dict[str, float]:
+        """The relative effect of one bf16 rounding in every layer on each of `gradients`."""
+        return rounding_effects(self.truncated_model, self.tokens, self.gradients, torch.bfloat16)
 
     @torch.inference_mode()
     def next_logits(self, tokens: list[int], n: int = 1) -> Tensor:

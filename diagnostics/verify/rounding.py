@@ -8,7 +8,7 @@ itself: the formula runs once more with every layer's output perturbed by one ro
 the distance from the unperturbed result is the unit in which bounds are stated. This is Monte
 Carlo arithmetic, Parker 1997, with one rounding per layer instead of one per operation. A safety
 factor pays for the other roundings: in fp32 the sums round as well, in bf16 sums are fp32.
-Previous: command.py.  Next: model_under_test.py.
+Previous: command.py.  Next: gradients.py.
 """
 
 from collections.abc import Iterator

@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def prepared_model(sizes: GPT2Config, *, bf16: bool) -> GPT2Model:
     return model
 
 
-def matmuls(*, bf16: bool) -> object:
+def matmuls(*, bf16: bool) -> AbstractContextManager[object]:
     return torch.autocast("cpu", torch.bfloat16) if bf16 else nullcontext()
 
 

@@ -13,17 +13,24 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
 import main
 from cfg_gpt2 import GPT2Config
+from commands.engines import ENGINES
+from data.windows import Window
 from decoding.ragged_cache import RaggedKVCache
-from diagnostics.verify.checks import attention, cache, generation
-from diagnostics.verify.command import CHECKS
+from decoding.stop_strings import StopStringBuffer
+from diagnostics.verify.checks import attention, cache, generation, kernels, training
+from diagnostics.verify.command import CHECK_OF, CHECKS
 from diagnostics.verify.model_under_test import ModelUnderTest, small_model, with_text
+from feedforward import FeedForward
 from generation import SamplingConfig, stream
 from gpt2 import GPT2Model
 from layer_norm import LayerNorm
+from load_data import collate
+from loss import IGNORE_INDEX
 from multiheadattention import KVCache, MultiHeadAttention
 from native import compiled
 from preparation.word_cache import WordCache
@@ -32,7 +39,16 @@ from pretrained.names import WeightName, name_table
 from quantization import int8
 from quantization.int8 import Int8Linear
 from tokenizer import Tokenizer
-from training.kernels.gelu import GELUKernel
+from training import adamw, muon
+from training.checkpoint import restore
+from training.kernels import KERNELS as ATTACHABLE
+from training.kernels import cross_entropy
+from training.kernels.attention import ShortAttention
+from training.kernels.cross_entropy import ChunkSizes
+from training.kernels.gelu import GELUFunction
+from training.kernels.layer_norm import LayerNormFunction
+from training.kernels.linear import ChunkedLinearFunction
+from training.optimizer import Optimizers
 
 QUICK = [check.name for check in CHECKS if check.name != "compiled"]
 Rows = dict[str, dict[str, object]]
@@ -245,13 +261,13 @@ def matmuls_coarser_than_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def compiled_blocks_that_compute_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    forward = GELUKernel.forward
+    forward = FeedForward.forward
 
-    def other_when_compiled(self: GELUKernel, x: Tensor) -> Tensor:
+    def other_when_compiled(self: FeedForward, x: Tensor) -> Tensor:
         y = forward(self, x)
         return 1.001 * y if torch.compiler.is_compiling() else y
 
-    monkeypatch.setattr(GELUKernel, "forward", other_when_compiled)
+    monkeypatch.setattr(FeedForward, "forward", other_when_compiled)
 
 
 def a_path_compared_with_itself(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -350,6 +366,131 @@ def a_word_cache_that_is_bypassed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(WordCache, "encode", encode)
 
 
+def a_stop_buffer_that_swaps_the_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    step = StopStringBuffer.step
+
+    def swap(self: StopStringBuffer, token: int) -> str:
+        return step(self, token).swapcase()
+
+    monkeypatch.setattr(StopStringBuffer, "step", swap)
+
+
+def padding_that_counts_as_a_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    def count_padding(windows: list[Window], length: int, end: int) -> tuple[Tensor, Tensor]:
+        tokens, targets = collate(windows, length, end)
+        return tokens, targets.where(targets != IGNORE_INDEX, 0)
+
+    monkeypatch.setattr(training, "collate", count_padding)
+
+
+def padding_that_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    def pad_left(windows: list[Window], length: int, end: int) -> tuple[Tensor, Tensor]:
+        tokens, targets = collate(windows, length, end)
+        n_padding = (targets == IGNORE_INDEX).sum(dim=1).tolist()
+        rolled = [
+            torch.stack([row.roll(n) for row, n in zip(part, n_padding, strict=True)])
+            for part in (tokens, targets)
+        ]
+        return rolled[0], rolled[1]
+
+    monkeypatch.setattr(training, "collate", pad_left)
+
+
+def weight_decay_of_biases(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel: Callable[..., None] = adamw.adamw
+
+    def decay_all(*tensors: list[Tensor], **settings: object) -> None:
+        kernel(*tensors, **settings | {"weight_decay": 0.1})
+
+    monkeypatch.setattr(adamw, "adamw", decay_all)
+
+
+def a_stack_whose_matrices_change_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    iterate = muon.orthogonal
+    monkeypatch.setattr(muon, "orthogonal", lambda stack: iterate(stack).roll(1, 0))
+
+
+def a_checkpoint_without_momenta(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_momenta(
+        tensors: dict[str, Tensor], model: GPT2Model, optimizers: Optimizers
+    ) -> None:
+        kept = {name: x for name, x in tensors.items() if not name.endswith("momentum_buffer")}
+        restore(kept, model, optimizers)
+
+    monkeypatch.setattr(training, "restore", without_momenta)
+
+
+def an_exported_tokenizer_with_half_its_merges(monkeypatch: pytest.MonkeyPatch) -> None:
+    write = hugging_face.write_tokenizer
+
+    def write_half(tokenizer: Tokenizer, folder: Path, context_length: int) -> None:
+        write(tokenizer, folder, context_length)
+        file = folder / "tokenizer.json"
+        settings = json.loads(file.read_text(encoding="utf-8"))
+        merges = settings["model"]["merges"]
+        settings["model"]["merges"] = merges[: len(merges) // 2]
+        file.write_text(json.dumps(settings), encoding="utf-8")
+
+    monkeypatch.setattr(hugging_face, "write_tokenizer", write_half)
+
+
+# Kernels ------------------------------------------------------------------------------------
+
+
+def a_gelu_gradient_of_the_wrong_sign(monkeypatch: pytest.MonkeyPatch) -> None:
+    backward = GELUFunction.backward
+    monkeypatch.setattr(GELUFunction, "backward", lambda ctx, g: -backward(ctx, g))
+
+
+def a_layer_norm_without_a_gradient_of_its_bias(monkeypatch: pytest.MonkeyPatch) -> None:
+    backward = LayerNormFunction.backward
+
+    def without_bias(ctx: FunctionCtx, g: Tensor) -> tuple[Tensor | None, ...]:
+        grad_input, grad_weight, grad_bias = backward(ctx, g)
+        return grad_input, grad_weight, None if grad_bias is None else 0 * grad_bias
+
+    monkeypatch.setattr(LayerNormFunction, "backward", without_bias)
+
+
+def a_chunked_matmul_without_its_last_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    backward = ChunkedLinearFunction.backward
+
+    def without_last(ctx: FunctionCtx, g: Tensor) -> tuple[Tensor | None, ...]:
+        grad_input, _, *others = backward(ctx, g)
+        g = g.clone()
+        g[-1:] = 0  # of 190 rows, in chunks of 64
+        return grad_input, backward(ctx, g)[1], *others
+
+    monkeypatch.setattr(ChunkedLinearFunction, "backward", without_last)
+
+
+def a_short_attention_without_a_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    def see_all(self: ShortAttention, q: Tensor, k: Tensor, v: Tensor, mask: None) -> Tensor:
+        return self.attend_explicit(q, k, v, q.new_zeros(q.size(-2), k.size(-2)))
+
+    monkeypatch.setattr(ShortAttention, "attend_fused", see_all)
+
+
+def a_tile_mask_off_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    tril = Tensor.tril
+    monkeypatch.setattr(Tensor, "tril", lambda tile, diagonal=0: tril(tile, diagonal + 1))
+
+
+def a_fused_loss_that_drops_later_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    add = cross_entropy.add_matmul
+
+    def add_first(
+        total: Tensor | None, grad_logits: Tensor, x: Tensor, dtype: torch.dtype, sizes: ChunkSizes
+    ) -> Tensor:
+        return add(total, grad_logits, x, dtype, sizes) if total is None else total
+
+    monkeypatch.setattr(cross_entropy, "add_matmul", add_first)
+
+
+def kernels_that_are_never_attached(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "use_kernels", lambda model, table: None)
+
+
 @dataclass(frozen=True)
 class Fault:
     """A fault that `inject` puts into the program, and the rows in which it shows."""
@@ -362,6 +503,7 @@ class Fault:
 
 FUSED = {"fused", "fused-cache", "fused-backward"}
 NATIVE = {"native", "native-bf16", "native-int8"}
+KERNELS = {"gelu", "layer-norm", "chunked-linear", "short-attention", "tiled-attention"}
 CACHED = {"cached", "reused", "shared", "speculative", "beams"}
 FAULTS = [
     Fault(a_mask_off_by_one, FUSED | {"bf16-fused"}, {"cached", "beams"}),
@@ -381,7 +523,12 @@ FAULTS = [
     Fault(padding_that_is_attended_to, {"unequal", "shared", "long"}, {"fused", "cached", "beams"}),
     Fault(a_stream_that_drops_a_token, {"streamed"}, {"streamed-text", "cached"}),
     Fault(a_stream_that_comes_at_the_end, {"streamed"}, {"streamed-text"}),
-    Fault(matmuls_coarser_than_bf16, {"bf16", "bf16-backward", "bf16-fused"}, {"fused"}),
+    Fault(
+        matmuls_coarser_than_bf16,
+        {"bf16", "bf16-backward"},
+        {"fused"},
+        also=frozenset({"bf16-fused"}),  # both sides round more coarsely than its bound expects
+    ),
     Fault(int8_weights_rounded_down, {"int8"}, {"int8-kernel"}),
     Fault(int8_rows_with_the_next_rows_scale, {"int8", "int8-kernel"}, {"fused"}),
     Fault(an_int8_kernel_that_misses_a_column, {"int8-kernel"}, {"int8"}),
@@ -389,6 +536,20 @@ FAULTS = [
     Fault(a_native_step_one_position_early, NATIVE, {"cached", "int8-kernel"}),
     Fault(a_native_step_that_takes_every_row_for_the_first, NATIVE, {"unequal", "int8-kernel"}),
     Fault(a_word_cache_that_confuses_two_words, {"word-cache"}, {"spelled"}),
+    Fault(a_stop_buffer_that_swaps_the_case, {"streamed-text"}, {"streamed"}),
+    Fault(padding_that_counts_as_a_target, {"padded"}, {"head"}),
+    Fault(padding_that_comes_first, {"padded"}, {"unequal"}),
+    Fault(weight_decay_of_biases, {"adamw"}, {"muon", "resumed"}),
+    Fault(a_stack_whose_matrices_change_places, {"muon"}, {"adamw", "resumed"}),
+    Fault(a_checkpoint_without_momenta, {"resumed"}, {"muon"}),
+    Fault(an_exported_tokenizer_with_half_its_merges, {"spelled"}, {"exported"}),
+    # compiled blocks have the kernels of GELU and LayerNorm, as in training
+    Fault(a_gelu_gradient_of_the_wrong_sign, {"gelu"}, {"layer-norm", "fused-backward"}),
+    Fault(a_layer_norm_without_a_gradient_of_its_bias, {"layer-norm"}, {"gelu"}),
+    Fault(a_chunked_matmul_without_its_last_chunk, {"chunked-linear"}, {"fused-backward"}),
+    Fault(a_short_attention_without_a_mask, {"short-attention"}, {"tiled-attention"}),
+    Fault(a_tile_mask_off_by_one, {"tiled-attention"}, {"short-attention", "fused"}),
+    Fault(a_fused_loss_that_drops_later_chunks, {"head"}, {"padded"}),
     Fault(a_matrix_exported_without_transposing, {"exported"}, {"spelled"}),
 ]
 COMPILED = Fault(compiled_blocks_that_compute_something_else, {"compiled"}, set())
@@ -396,6 +557,17 @@ COMPILED = Fault(compiled_blocks_that_compute_something_else, {"compiled"}, set(
 
 def name_of(fault: Fault) -> str:
     return fault.inject.__name__
+
+
+def test_every_kernel_and_engine_has_a_row() -> None:
+    kernels = {kernel.__name__ for faster in ATTACHABLE.values() for kernel in faster}
+    assert CHECK_OF.keys() == kernels | {"linear_cross_entropy"} | ENGINES.keys()
+    assert set(CHECK_OF.values()) <= {check.name for check in CHECKS}
+
+
+def test_every_row_has_a_fault_that_it_shows() -> None:
+    shown = set[str]().union(*(fault.fails for fault in (*FAULTS, COMPILED)))
+    assert shown == {check.name for check in CHECKS} - {"device"}  # which needs a GPU
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=name_of)
@@ -432,6 +604,7 @@ def skip_where_unavailable(fault: Fault, rows: Rows) -> None:
         (a_path_compared_with_itself, FUSED),
         (a_stream_that_comes_at_the_end, {"streamed"}),
         (a_native_step_that_is_never_taken, NATIVE),
+        (kernels_that_are_never_attached, KERNELS),
         (a_word_cache_that_is_bypassed, {"word-cache"}),
     ],
 )

@@ -1,6 +1,6 @@
 """Fused attention against the formula: a whole text, with a KV cache, and its gradients.
 
-Previous: ../gradients.py.  Next: cache.py.
+Previous: ../call_counter.py.  Next: cache.py.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -10,8 +10,8 @@ from torch import Tensor
 
 from decoding.ragged_cache import RaggedCache
 from diagnostics.verify.call_counter import count_calls
-from diagnostics.verify.check import Comparison
-from diagnostics.verify.gradients import compare_gradients, forward_backward
+from diagnostics.verify.comparison import Comparison, compare_gradients
+from diagnostics.verify.gradients import forward_backward
 from diagnostics.verify.model_under_test import ModelUnderTest
 from diagnostics.verify.rounding import explain_bound, max_abs_diff
 from multiheadattention import explicit_attention
@@ -73,4 +73,4 @@ def fused_gradients(under_test: ModelUnderTest) -> Comparison:
     with count_calls(model) as calls, explicit_attention():
         plain = forward_backward(model, under_test.tokens)
     calls.require_explicit_only(model.config.n_layer)
-    return compare_gradients(model, under_test.tokens, fast, plain, FP32)
+    return compare_gradients(under_test, fast, plain, FP32)

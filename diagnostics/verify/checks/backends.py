@@ -1,6 +1,6 @@
 """The same model compiled, in bf16, and on another device.
 
-Previous: training.py.  Next: quantization.py.
+Previous: training.py.  Next: kernels.py.
 """
 
 from collections.abc import Iterator
@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
-from diagnostics.verify.check import Comparison, NotExercised, Unavailable
-from diagnostics.verify.gradients import compare_gradients, forward_backward
+from diagnostics.verify.check import NotExercised, Unavailable
+from diagnostics.verify.comparison import Comparison, compare_gradients
+from diagnostics.verify.gradients import forward_backward
 from diagnostics.verify.model_under_test import ModelUnderTest
 from diagnostics.verify.rounding import explain_bound, logit_bound, max_abs_diff
 from gpt2 import GPT2Model
@@ -30,7 +31,7 @@ def compiled(under_test: ModelUnderTest) -> Comparison:
     plain = forward_backward(model, under_test.tokens)
     with compiled_blocks(under_test, model):
         fast = forward_backward(model, under_test.tokens)
-    return compare_gradients(model, under_test.tokens, fast, plain, FP32)
+    return compare_gradients(under_test, fast, plain, FP32)
 
 
 @contextmanager
@@ -67,11 +68,9 @@ def bf16(under_test: ModelUnderTest) -> Comparison:
 def bf16_gradients(under_test: ModelUnderTest) -> Comparison:
     """Compares the gradients of matmuls in bf16 with those in fp32."""
     model = under_test.truncated_model
-    with explicit_attention():
-        plain = forward_backward(model, under_test.tokens)
-        with bf16_autocast(under_test, model):
-            fast = forward_backward(model, under_test.tokens)
-    return compare_gradients(model, under_test.tokens, fast, plain, BF16)
+    with bf16_autocast(under_test, model), explicit_attention():
+        fast = forward_backward(model, under_test.tokens)
+    return compare_gradients(under_test, fast, under_test.gradients, BF16)
 
 
 @torch.inference_mode()

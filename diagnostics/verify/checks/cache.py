@@ -13,7 +13,8 @@ from decoding.batch import RowBatch, window_start
 from decoding.ragged_cache import RaggedCache
 from decoding.rows import RowState
 from diagnostics.verify.call_counter import CallCounter, count_calls
-from diagnostics.verify.check import Comparison, Unavailable
+from diagnostics.verify.check import Unavailable
+from diagnostics.verify.comparison import Comparison
 from diagnostics.verify.model_under_test import ModelUnderTest
 from diagnostics.verify.rounding import explain_bound, max_abs_diff
 from multiheadattention import explicit_attention

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import torch
 
-from diagnostics.verify.check import Comparison, Unavailable
+from diagnostics.verify.check import Unavailable
 from diagnostics.verify.checks.generation import n_differences
+from diagnostics.verify.comparison import Comparison
 from diagnostics.verify.model_under_test import ModelUnderTest
 from diagnostics.verify.rounding import explain_bound, max_abs_diff
 from pretrained.hugging_face import write_folder

@@ -17,8 +17,9 @@ from decoding.rows import TokenRow
 from decoding.settings import SamplingConfig
 from decoding.speculative import Speculation
 from diagnostics.verify.call_counter import count_calls
-from diagnostics.verify.check import Comparison, NotExercised, Unavailable
+from diagnostics.verify.check import NotExercised, Unavailable
 from diagnostics.verify.checks.cache import logits_alone
+from diagnostics.verify.comparison import Comparison
 from diagnostics.verify.model_under_test import ModelUnderTest
 from diagnostics.verify.rounding import explain_bound
 from generation import generate, stream

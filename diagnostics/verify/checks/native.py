@@ -13,8 +13,9 @@ from torch import Tensor
 
 from decoding.ragged_cache import RaggedCache
 from diagnostics.verify.call_counter import count_calls
-from diagnostics.verify.check import Comparison, Unavailable
+from diagnostics.verify.check import Unavailable
 from diagnostics.verify.checks.quantization import dequantize
+from diagnostics.verify.comparison import Comparison
 from diagnostics.verify.model_under_test import ModelUnderTest
 from diagnostics.verify.rounding import explain_bound, logit_bound, max_abs_diff
 from gpt2 import GPT2Model

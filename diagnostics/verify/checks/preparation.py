@@ -5,8 +5,9 @@ Previous: native.py.  Next: export.py.
 
 import numpy as np
 
-from diagnostics.verify.check import Comparison, NotExercised, Unavailable
+from diagnostics.verify.check import NotExercised, Unavailable
 from diagnostics.verify.checks.generation import n_differences
+from diagnostics.verify.comparison import Comparison
 from diagnostics.verify.model_under_test import ModelUnderTest
 from preparation.word_cache import WordCache
 

@@ -5,7 +5,7 @@
 The effect of such an e on the logits depends on the model. So it is measured: e is drawn evenly
 between -s/2 and s/2 for each weight, as rounding to the nearest integer distributes it, and the
 formula runs with the weights W + e.
-Previous: backends.py.  Next: native.py.
+Previous: kernels.py.  Next: native.py.
 """
 
 import copy
@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from diagnostics.verify.call_counter import count_calls
-from diagnostics.verify.check import Comparison, NotExercised, Unavailable
+from diagnostics.verify.check import NotExercised, Unavailable
+from diagnostics.verify.comparison import Comparison
 from diagnostics.verify.model_under_test import ModelUnderTest
 from diagnostics.verify.rounding import explain_bound, logit_bound, max_abs_diff
 from gpt2 import GPT2Model

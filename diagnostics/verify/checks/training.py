@@ -1,9 +1,8 @@
-"""The parts of a training step against their formulas: loss, padding, optimizers, checkpoint.
+"""The parts of a training step against their formulas: padding, optimizers, checkpoint.
 
 Previous: generation.py.  Next: backends.py.
 """
 
-import math
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,8 +14,8 @@ from torch import Tensor, nn
 
 from cfg_gpt2 import TrainConfig
 from data.windows import Window
-from diagnostics.verify.check import Comparison
-from diagnostics.verify.gradients import NamedTensors, closest_to_bound, relative_distance
+from diagnostics.verify.comparison import Comparison, closest_to_bound
+from diagnostics.verify.gradients import NamedTensors
 from diagnostics.verify.model_under_test import ModelUnderTest
 from diagnostics.verify.rounding import (
     SAFETY,
@@ -27,19 +26,14 @@ from diagnostics.verify.rounding import (
 )
 from gpt2 import GPT2Model
 from load_data import collate
-from loss import IGNORE_INDEX, next_token_loss
+from loss import next_token_loss
 from multiheadattention import explicit_attention
+from trainer import language_model_loss
 from training.checkpoint import (
     read_checkpoint,
     restore,
     tensors_of,
     write_checkpoint,
-)
-from training.kernels.cross_entropy import (
-    MAX_LOGITS,
-    VOCAB_MULTIPLE,
-    fused_language_model_loss,
-    linear_cross_entropy,
 )
 from training.muon import COEFFICIENTS, EPS, ITERATIONS, MOMENTUM
 from training.optimizer import Optimizers, make_optimizers, step_optimizers
@@ -48,91 +42,10 @@ from training.random_state import random_states, set_random_states
 FP32 = torch.float32
 LEARNING_RATE = 1e-2
 N_STEPS = 3
-ROW_CHUNK = 256  # rows of logits that the reference holds at a time
 N_TARGETS = torch.tensor(7.0)  # divides the gradients, as if so many targets had been counted
 
 
-# Loss ---------------------------------------------------------------------------------------
-
-
-def fused_loss(under_test: ModelUnderTest) -> Comparison:
-    """Compares fused linear cross-entropy with the plain loss, for several chunks of logits."""
-    with torch.no_grad(), explicit_attention():
-        hidden_states = under_test.model.hidden_states(under_test.tokens).flatten(0, 1)
-    weight = under_test.model.lm_head.weight.detach()
-    n_padded = -(-len(weight) // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
-    n_rows = max(len(hidden_states), MAX_LOGITS // n_padded + 1)
-    device = under_test.device
-    hidden_states = hidden_states[torch.arange(n_rows, device=device) % len(hidden_states)]
-    generator = torch.Generator(device).manual_seed(1)
-    targets = torch.randint(len(weight), (n_rows,), generator=generator, device=device)
-    targets[::5] = IGNORE_INDEX
-    fast = fused_linear_cross_entropy(hidden_states, weight, targets)
-    plain = plain_cross_entropy(hidden_states, weight, targets)
-    few = hidden_states[: 4 * ROW_CHUNK], weight, targets[: 4 * ROW_CHUNK]
-    unperturbed, perturbed = plain_cross_entropy(*few), plain_cross_entropy(*few, generator)
-    # the errors of single losses cancel out, the rounding of their sums does not
-    least = unit_roundoff(FP32) * math.sqrt(n_rows / ROW_CHUNK)
-    effects = {name: relative_distance(perturbed[name], unperturbed[name]) for name in plain}
-    return closest_to_bound(
-        {name: relative_distance(fast[name], plain[name]) for name in plain},
-        {name: SAFETY[FP32] * max(effect, least) for name, effect in effects.items()},
-        explain_bound(FP32, "loss and gradients"),
-    )
-
-
-def fused_linear_cross_entropy(
-    hidden_states: Tensor, weight: Tensor, targets: Tensor
-) -> NamedTensors:
-    """Returns loss, count and gradients as training computes them.
-
-    hidden_states: (R, C), weight: (V, C), targets: (R,).
-    """
-    x, w = hidden_states.clone().requires_grad_(), weight.clone().requires_grad_()
-    total, count = linear_cross_entropy(x[None], w, targets[None])
-    grad_hidden, grad_weight = torch.autograd.grad(total, [x, w])
-    return loss_tensors(total, count, grad_hidden, grad_weight)
-
-
-def plain_cross_entropy(
-    hidden_states: Tensor,
-    weight: Tensor,
-    targets: Tensor,
-    generator: torch.Generator | None = None,
-) -> NamedTensors:
-    """Returns loss, count and gradients by next_token_loss(hidden_states @ weight.T, targets).
-
-    With a generator, the hidden states and the logits are perturbed by one rounding.
-    """
-    totals, counts, grad_hidden = [], [], []
-    grad_weight = torch.zeros_like(weight)
-    w = weight.clone().requires_grad_()
-    chunks = zip(hidden_states.split(ROW_CHUNK), targets.split(ROW_CHUNK), strict=True)
-    for rows, row_targets in chunks:
-        x = rows.clone().requires_grad_()
-        logits = (perturb(x, FP32, generator) if generator else x) @ w.T
-        if generator:
-            logits = perturb(logits, FP32, generator)
-        total, count = next_token_loss(logits[None], row_targets[None])
-        grad_rows, grad_w = torch.autograd.grad(total, [x, w])
-        grad_hidden.append(grad_rows)
-        grad_weight += grad_w
-        totals.append(total.detach())
-        counts.append(count)
-    total, count = torch.stack(totals).sum(), torch.stack(counts).sum()
-    return loss_tensors(total, count, torch.cat(grad_hidden), grad_weight)
-
-
-def loss_tensors(
-    total: Tensor, count: Tensor, grad_hidden: Tensor, grad_weight: Tensor
-) -> NamedTensors:
-    """Returns the tensors that are compared, by the names that the table shows."""
-    return {
-        "the loss": total.detach(),
-        "the count": count,
-        "the gradient of the hidden states": grad_hidden,
-        "the gradient of the weight": grad_weight,
-    }
+# Padding ------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
@@ -146,7 +59,7 @@ def padded_windows(under_test: ModelUnderTest) -> Comparison:
     tokens, targets = (part.to(under_test.device) for part in batch)
     plain = torch.zeros((), device=under_test.device)
     with explicit_attention():
-        total, count, _ = fused_language_model_loss(under_test.model, (tokens, targets))
+        total, count, _ = language_model_loss(under_test.model, (tokens, targets))
         for _, start, size in windows:
             text = under_test.text[start : start + size + 1]
             text = torch.tensor([text], device=under_test.device)
