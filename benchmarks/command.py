@@ -52,7 +52,7 @@ from commands.flags import parse_flags
 from data.tiny_world.stories import LANGUAGES, corpus
 from tokenizer import Tokenizer
 from training.choose_runtime import choose_runtime, is_faster_in_bf16
-from training.flops import operations, parameters, weights_in_products
+from training.flops import matmul_weights, operations, parameters
 from training.machine import describe_machine, shortened
 from training.progress import Bar, new_console
 
@@ -277,7 +277,7 @@ def attainable_rates(plan: Plan, roofline: Roofline | None) -> dict[str, float]:
         return {name: rate for name, rate in best.items() if rate}
     bandwidth = roofline.best("memory") or 0.0
     # a decode step reads each weight once, whatever the batch
-    weights = weights_in_products(plan.model)
+    weights = matmul_weights(plan.model)
     return {
         job.group: job.batch_size * bandwidth / (weights * BYTES_PER_WEIGHT[job.precision])
         for job in plan.jobs

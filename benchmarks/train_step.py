@@ -54,9 +54,9 @@ def ours(job: Job) -> Candidate:
     )
 
     def step() -> int:
-        before = trainer.tokens
+        before = trainer.state.tokens
         trainer.take_step()
-        return trainer.tokens - before
+        return trainer.state.tokens - before
 
     bf16 = runtime.precision == torch.bfloat16
     return Candidate(step, "bf16" if bf16 else "fp32", runtime.describe())

@@ -74,18 +74,18 @@ def train(arguments: list[str]) -> int:
     """`python main.py train`: a corpus, a model, the loop, and a look at what came out."""
     command = read_train_command(arguments)
     runtime = choose_runtime(command.train, command.model, Ranks.read(os.environ))
-    console = new_console(quiet=not runtime.is_first)
+    console = new_console(quiet=not runtime.is_rank_zero)
     console.print(f"device    {runtime.describe()}")
-    with runtime.session():
+    with runtime.process_group():
         trainer, config = train_together(command, runtime, console)
     run_dir, corpus = trainer.run_dir, trainer.corpus
-    if trainer.step < config.train.max_steps:
+    if trainer.state.step < config.train.max_steps:
         console.print(
-            f"Stopped after step {trainer.step} and saved. "
+            f"Stopped after step {trainer.state.step} and saved. "
             f"Go on with: python main.py train --resume {run_dir}",
         )
         return 128 + trainer.stopped_by
-    if runtime.is_first:
+    if runtime.is_rank_zero:
         show_samples(console, corpus, config, run_dir, runtime)
         console.print(
             f"\nThe curve is in {run_dir / 'loss.png'}. Next, let it write:\n"
@@ -98,15 +98,15 @@ def train_together(
     command: TrainCommand, runtime: Runtime, console: Console
 ) -> tuple[Trainer, RunConfig]:
     """A corpus, a model and the loop, in this process and in whatever others train with it."""
-    run_dir = command.resume or runtime.first(partial(new_run_dir, command))
-    corpus = runtime.in_turn(partial(open_corpus, command, console))
+    run_dir = command.resume or runtime.on_rank_zero(partial(new_run_dir, command))
+    corpus = runtime.local_rank_zero_first(partial(open_corpus, command, console))
     config, model = new_model(command, corpus, runtime, console)
     trainer = Trainer(
         model, corpus, config, run_dir, runtime, console, loss_fn=fused_language_model_loss
     )
     if command.resume:
-        trainer.resume()
-    runtime.first(partial(begin_run, run_dir, config, corpus))
+        trainer.state.resume()
+    runtime.on_rank_zero(partial(begin_run, run_dir, config, corpus))
     describe(console, config, trainer, run_dir)
     trainer.train()
     return trainer, config
@@ -123,7 +123,7 @@ def new_model(
         warning = fit_of_tokenizer(command.init_from, corpus)
         if warning:
             console.print(warning)
-        origin = runtime.first(partial(origin_of, command.init_from))
+        origin = runtime.on_rank_zero(partial(origin_of, command.init_from))
     vocab_size = command.model.vocab_size if origin else corpus.tokenizer.vocab_size
     config = RunConfig(
         model=replace(command.model, vocab_size=vocab_size),

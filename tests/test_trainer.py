@@ -27,11 +27,11 @@ from gpt2 import GPT2Model
 from load_data import Corpus, load_corpus
 from loss import IGNORE_INDEX
 from multiheadattention import explicit_attention
-from trainer import Batch, Trainer
+from trainer import Batch, Trainer, language_model_loss
 from training.choose_runtime import choose_runtime, missing_compiler
 from training.kernels import choose_kernels, use_kernels
 from training.kernels.cross_entropy import VOCAB_MULTIPLE, fused_language_model_loss
-from training.muon import MOMENTUM, Muon, orthogonal
+from training.muon import MOMENTUM, Muon, newton_schulz
 from training.optimizer import make_optimizers
 from training.progress import MetricsLog
 from training.runtime import Runtime
@@ -121,10 +121,10 @@ def test_a_resumed_run_is_the_same_run_bit_for_bit(
 
     first = new_trainer(corpus, tmp_path / "resumed", train, loss_fn=interrupted)
     assert not first.train()
-    assert first.step == 4  # the step that was under way is finished
+    assert first.state.step == 4  # the step that was under way is finished
     torch.manual_seed(999)  # whatever another process would have drawn
     second = new_trainer(corpus, tmp_path / "resumed", train)
-    second.resume()
+    second.state.resume()
     assert second.train()
     assert torch.equal(weights(second), weights(straight))
     assert log_without_clock(second) == log_without_clock(straight)
@@ -146,9 +146,9 @@ def test_a_stop_before_the_first_step_is_saved_and_resumed_too(
     assert straight.train()
     first = new_trainer(corpus, tmp_path / "resumed", loss_fn=interrupted)
     assert not first.train()
-    assert first.step == 0
+    assert first.state.step == 0
     second = new_trainer(corpus, tmp_path / "resumed")
-    second.resume()
+    second.state.resume()
     assert second.train()
     assert torch.equal(weights(second), weights(straight))
     assert log_without_clock(second) == log_without_clock(straight)
@@ -161,9 +161,9 @@ def test_lines_after_the_checkpoint_are_written_again_and_never_twice(
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write(json.dumps({"step": 7, "train_loss": 9.0}) + '\n{"step": 8, "tr')
     longer = new_trainer(corpus, tmp_path, replace(TRAIN, max_steps=9))
-    longer.resume()
+    longer.state.resume()
     assert longer.train()
-    assert [m["step"] for m in longer.log.read()] == list(range(10))
+    assert [m["step"] for m in longer.state.log.read()] == list(range(10))
 
 
 def test_training_lowers_the_loss_and_leaves_a_whole_run_directory(
@@ -277,7 +277,7 @@ def test_muon_lifts_singular_values_and_keeps_their_directions() -> None:
     torch.manual_seed(0)
     stack = torch.randn(5, 7, 16)
     u, _, v = torch.linalg.svd(stack, full_matrices=False)
-    core = u.mT @ orthogonal(stack) @ v.mT  # diagonal where the directions are kept
+    core = u.mT @ newton_schulz(stack) @ v.mT  # diagonal where the directions are kept
     values = core.diagonal(dim1=1, dim2=2)
     torch.testing.assert_close(core, torch.diag_embed(values), atol=1e-4, rtol=0)  # fp32
     # the polynomial holds singular values between 0.68 and 1.13, by Jordan's choice
@@ -295,7 +295,7 @@ def test_a_micro_batch_that_does_not_fit_is_halved_and_the_step_is_the_same(
 
     short = new_trainer(corpus, tmp_path / "short", loss_fn=small_gpu)
     halved = short.take_step()
-    assert short.micro_batch == 1  # 6, 3, 1
+    assert short.micro_batches.size == 1  # 6, 3, 1
     assert "--train.micro-batch 3" in said(short)
     by_hand = new_trainer(corpus, tmp_path / "by_hand", replace(TRAIN, micro_batch=1))
     assert by_hand.take_step()["train_loss"] == halved["train_loss"]
@@ -310,6 +310,63 @@ def test_a_window_that_does_not_fit_alone_ends_in_a_sentence(
 
     with pytest.raises(ValueError, match="one window does not fit into memory: not even two"):
         new_trainer(corpus, tmp_path, loss_fn=no_memory).take_step()
+
+
+def test_memory_that_ends_in_the_optimizer_does_not_repeat_the_step(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object, **settings: object) -> None:
+        raise torch.OutOfMemoryError
+
+    trainer = new_trainer(corpus, tmp_path)
+    monkeypatch.setattr("trainer.step_optimizers", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        trainer.take_step()
+    assert trainer.micro_batches.size == 6
+
+
+def test_a_resumed_run_reads_the_windows_of_its_position(corpus: Corpus, tmp_path: Path) -> None:
+    trainer = new_trainer(corpus, tmp_path)
+    first = trainer.micro_batches.at(0)
+    trainer.micro_batches.prefetch(6)
+    assert trainer.micro_batches.at(6) is trainer.micro_batches.at(6)  # read once
+    for again, batch in zip(trainer.micro_batches.at(0), first, strict=True):
+        assert all(map(torch.equal, again, batch))
+
+
+def test_only_the_loss_unpacks_a_batch_and_publish_makes_the_published_weights(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    class WithWeights:
+        """Windows whose batches have a third tensor between tokens and targets."""
+
+        def batch(self, first: int, count: int, step: int = 1) -> Batch:
+            tokens, targets = plain.windows.batch(first, count, step)
+            return tokens, torch.ones(tokens.shape), targets
+
+    def weighted(model: GPT2Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, dict]:
+        tokens, weight, targets = batch
+        total, count, extra = language_model_loss(model, (tokens, targets))
+        return total * weight.mean(), count, extra | {"weight": weight.mean().item()}
+
+    def doubled(parameters: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {name: 2 * parameter for name, parameter in parameters.items()}
+
+    plain = new_trainer(corpus, tmp_path / "plain", dropout=0.0, loss_fn=language_model_loss)
+    trainer = new_trainer(corpus, tmp_path / "other", dropout=0.0, loss_fn=weighted)
+    trainer.micro_batches.windows = WithWeights()
+    trainer.state.publish = doubled
+    metrics = trainer.take_step()
+    assert metrics["train_loss"] == plain.take_step()["train_loss"]
+    assert metrics["weight"] == 1.0
+    assert torch.equal(weights(trainer), weights(plain))
+    trainer.state.log.append(metrics)
+    trainer.state.save()
+    trainer.state.background.wait()
+    published = torch.cat(
+        [p.detach().flatten() for p in GPT2Model.load(tmp_path / "other").parameters()]
+    )
+    assert torch.equal(published, 2 * weights(plain))
 
 
 def test_the_learning_rate_rises_linearly_and_falls_by_a_cosine() -> None:
@@ -374,8 +431,10 @@ def test_what_is_compiled_is_said(
     for sizes, wants in zip((small, large), wanted, strict=True):
         runtime = choose_runtime(config, sizes)
         assert runtime.compiled == (wants and not missing)
-        assert ("blocks compiled" in runtime.describe()) == runtime.compiled
-        assert ("for want of a C++ compiler" in runtime.describe()) == (wants and bool(missing))
+        assert ("compiled blocks" in runtime.describe()) == runtime.compiled
+        assert ("compiling them needs a C++ compiler" in runtime.describe()) == (
+            wants and bool(missing)
+        )
 
 
 def plain_losses(trainer: Trainer, n_steps: int) -> list[float]:

@@ -1,1 +1,4 @@
-"""What the training loop stands on; trainer.py is the loop itself."""
+"""The parts of the training loop; trainer.py is the loop itself.
+
+Previous: ../generation.py.  Next: schedule.py.
+"""

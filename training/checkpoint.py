@@ -1,17 +1,18 @@
 """Checkpoints: everything that resuming needs, each in a folder that is whole or absent.
 
-    step-000250/tensors.safetensors   weights, what the optimizers remember, random states
+    step-000250/tensors.safetensors   weights, optimizer states, random states
     step-000250/checkpoint.json       how far the run has come, and a SHA-256 of each file
 
-A folder is written under a hidden name, synced to the disk and then renamed. Whoever reads one
-computes the checksums again: a damaged checkpoint is said, and the one before is taken. Tensors and
-numbers only, never a pickle.
+A folder is written under a hidden name, synced to the disk and then renamed. Reading one computes
+the checksums again: a damaged checkpoint is reported, and the one before is taken. The files hold
+tensors and numbers only, never a pickle.
+Previous: random_state.py.  Next: sharded_checkpoint.py.
 """
 
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from torch import Tensor
 from cfg_gpt2 import GPT2Config, require
 from gpt2 import GPT2Model
 from load_data import Corpus
-from run_directory.files import sync
+from run_directory.files import sha256, sync
 from run_directory.weights import write_tensors
 from training.guard import GuardState
 from training.optimizer import Optimizers
@@ -32,13 +33,12 @@ from training.random_state import random_states, set_random_states
 FOLDER = "checkpoints"
 RECORD_FILE = "checkpoint.json"
 TENSORS_FILE = "tensors.safetensors"
-FORMAT = 1  # of a checkpoint's folder
-CHUNK = 1 << 24  # bytes that are hashed at a time
+FORMAT = 1  # the version of a checkpoint's files
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunIdentity:
-    """What must be the same for a run to be gone on with."""
+    """What must be the same from session to session for a run to be resumed."""
 
     __pydantic_config__ = {"extra": "forbid"}
 
@@ -46,9 +46,10 @@ class RunIdentity:
     optimizer: str
     tokenizer: str  # SHA-256 of tokenizer.json
     data: str  # SHA-256 of the tokens of both splits
+    further: dict[str, str] = field(default_factory=dict)  # of a kind of training, by name
 
     def require_same(self, here: "RunIdentity", run_dir: Path) -> None:
-        """Raises ValueError, naming the first difference, where a run is not the one `here`."""
+        """Raises ValueError, naming the first difference, unless `here` is the same identity."""
         anew = "or start another run with --out"
         for name in ("vocab_size", "context_length", "n_layer", "n_head", "n_embd", "bias"):
             was, is_now = getattr(self.model, name), getattr(here.model, name)
@@ -71,15 +72,28 @@ class RunIdentity:
         require(
             self.optimizer == here.optimizer,
             f"{run_dir} was trained by --train.optimizer {self.optimizer}, and "
-            f"{here.optimizer} cannot go on from what that remembers; leave it, {anew}",
+            f"{here.optimizer} cannot continue from its states; leave it, {anew}",
         )
+        for name in sorted({*self.further, *here.further}):
+            was, is_now = self.further.get(name, "none"), here.further.get(name, "none")
+            require(
+                was == is_now,
+                f"{run_dir} was trained with {name} {was}, and here it is {is_now}; "
+                f"put it back, {anew}",
+            )
 
 
-def identity_of(model: GPT2Config, optimizer: str, corpus: Corpus) -> RunIdentity:
-    """What a run here is a run of."""
-    tokenizer = hashlib.sha256(corpus.tokenizer.to_json().encode()).hexdigest()
-    data = corpus.sha256()
-    return RunIdentity(model=model, optimizer=optimizer, tokenizer=tokenizer, data=data)
+def identity_of(
+    model: GPT2Config, optimizer: str, corpus: Corpus, further: Mapping[str, str]
+) -> RunIdentity:
+    """Returns the identity of a run of these settings on this corpus."""
+    return RunIdentity(
+        model=model,
+        optimizer=optimizer,
+        tokenizer=hashlib.sha256(corpus.tokenizer.to_json().encode()).hexdigest(),
+        data=corpus.sha256(),
+        further=dict(further),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,9 +106,9 @@ class Record:
     windows: int  # that were read: the position in the data
     tokens: int  # targets that were learned from
     seconds: float  # that the run took, in all its sessions
-    val_loss: float | None  # nats a token, where the step was evaluated
+    val_loss: float | None  # nats per token, where the step was evaluated
     micro_batch: int
-    micro_batch_asked: int | str | None  # what --train.micro-batch was when that was chosen
+    micro_batch_asked: int | str | None  # --train.micro-batch when that size was chosen
     guard: GuardState
     identity: RunIdentity
     n_ranks: int = 1  # processes that wrote it
@@ -102,13 +116,15 @@ class Record:
     files: dict[str, str] = field(default_factory=dict)  # name -> SHA-256
 
     def to_json(self) -> str:
-        """The text of checkpoint.json, which ends with a checksum of its own."""
+        """Returns the text of checkpoint.json, which ends with a checksum of its own."""
         values = TypeAdapter(Record).dump_python(self, mode="json")
+        if not self.identity.further:
+            del values["identity"]["further"]  # so that earlier versions can read it
         return json.dumps(values | {"checksum": checksum_of(values)}, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "Record":
-        """Reads what `to_json` wrote. Raises ValueError for any other text."""
+        """Reads what `to_json` returned. Raises ValueError for any other text."""
         values = json.loads(text)
         require(isinstance(values, dict), "it is no record of a checkpoint")
         version = values.get("format_version")
@@ -119,66 +135,66 @@ class Record:
 
 
 def checksum_of(values: dict) -> str:
-    """SHA-256 of values that JSON can hold."""
+    """Returns the SHA-256 of values that JSON can hold."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 class Checkpoints:
     """The checkpoints of a run: the last `keep` of them and the best one.
 
-    `report` is told, in one line, of a checkpoint that is passed over.
+    `report` prints a line about each checkpoint that is passed over.
     """
 
     def __init__(self, run_dir: Path, keep: int, report: Callable[[str], None]) -> None:
         self.folder, self.keep, self.report = run_dir / FOLDER, keep, report
 
     def save(self, record: Record, write: Callable[[Path], object]) -> Path:
-        """The checkpoint of a step, complete or absent; write(folder) makes its tensor files.
+        """Writes the checkpoint of a step, whole or not at all, and returns its path.
 
-        Raises OSError where it cannot be written.
+        write(folder) makes its tensor files. Raises OSError where it cannot be written.
         """
-        place = self.folder / f"step-{record.step:06d}"
-        aside = self.folder / f".{place.name}"
-        shutil.rmtree(aside, ignore_errors=True)
+        path = self.folder / f"step-{record.step:06d}"
+        temporary = self.folder / f".{path.name}"
+        shutil.rmtree(temporary, ignore_errors=True)
         try:
-            aside.mkdir(parents=True)
-            write(aside)
-            files = {file.name: sha256(file) for file in sorted(aside.iterdir())}
+            temporary.mkdir(parents=True)
+            write(temporary)
+            files = {file.name: sha256(file) for file in sorted(temporary.iterdir())}
             text = replace(record, files=files).to_json()
-            (aside / RECORD_FILE).write_text(text, encoding="utf-8")
-            for path in (*aside.iterdir(), aside):
-                sync(path)
-            for other in self.found():
+            (temporary / RECORD_FILE).write_text(text, encoding="utf-8")
+            for each in (*temporary.iterdir(), temporary):
+                sync(each)
+            for other in self.paths():
                 if step_of(other) >= record.step:  # damaged, or of a past that was rolled back
                     shutil.rmtree(other)
-            aside.rename(place)
+            temporary.rename(path)
             sync(self.folder)
         except OSError as error:
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
             reason = error.strerror or error
             raise OSError(
-                f"the checkpoint {place} cannot be written: {reason}; the one before is whole; "
+                f"the checkpoint {path} cannot be written: {reason}; the one before is whole; "
                 "make room and go on with --resume"
             ) from None
         self.prune()
-        return place
+        return path
 
     def newest(self, *, good: bool = False) -> tuple[Path, Record]:
-        """The newest checkpoint that is whole; `good`: and not made amid steps not taken.
+        """Returns the newest whole checkpoint; with `good`, one whose step was not skipped.
 
         Raises FileNotFoundError where there is none, ValueError where none is whole.
         """
-        places = self.found()
-        for place in places:
+        paths = self.paths()
+        for path in paths:
             try:
-                record = verified(place)
+                record = verified(path)
             except (ValueError, OSError) as error:
                 reason = str(error) if not isinstance(error, ValidationError) else "not readable"
-                self.report(f"{place} is damaged ({' '.join(reason.split())}): passing it over")
+                self.report(f"{path} is damaged ({' '.join(reason.split())}): passing it over")
                 continue
             if record.guard.n_bad == 0 or not good:
-                return place, record
-        if places and not good:
+                return path, record
+        if paths and not good:
             raise ValueError(
                 f"none of the checkpoints in {self.folder} is whole; start anew with another --out"
             )
@@ -191,67 +207,58 @@ class Checkpoints:
             f"{self.folder} holds no checkpoint to go on from; begin a run with --out"
         )
 
-    def found(self) -> list[Path]:
-        """The checkpoints that have been renamed into place, the newest first."""
-        places = [path for path in self.folder.glob("step-*") if path.is_dir()]
-        return sorted(places, key=step_of, reverse=True)
+    def paths(self) -> list[Path]:
+        """Returns the folders of the checkpoints, the newest first."""
+        paths = [path for path in self.folder.glob("step-*") if path.is_dir()]
+        return sorted(paths, key=step_of, reverse=True)
 
     def prune(self) -> None:
-        """Removes all but the newest ones, the newest good ones and the best."""
-        places = self.found()
-        records = {place: record for place in places if (record := read_record(place))}
-        good = [place for place, record in records.items() if record.guard.n_bad == 0]
+        """Removes all but the newest checkpoints, the newest good ones and the best."""
+        paths = self.paths()
+        records = {path: record for path in paths if (record := read_record(path))}
+        good = [path for path, record in records.items() if record.guard.n_bad == 0]
         losses = {p: r.val_loss for p, r in records.items() if r.val_loss is not None}
-        best = min(losses, key=lambda place: losses[place], default=None)
-        kept = {*places[:1], *good[: self.keep], best}
-        for place in set(places) - kept:
-            shutil.rmtree(place)
-        for left in self.folder.glob(".step-*"):  # by a run that was killed while it wrote
-            shutil.rmtree(left)
+        best = min(losses, key=lambda path: losses[path], default=None)
+        kept = {*paths[:1], *good[: self.keep], best}
+        for path in set(paths) - kept:
+            shutil.rmtree(path)
+        for unfinished in self.folder.glob(".step-*"):  # of a run that was killed in a save
+            shutil.rmtree(unfinished)
 
 
 def has_checkpoint(run_dir: Path) -> bool:
-    """Tells whether a run has a checkpoint, whole or not."""
+    """Returns whether a run has a checkpoint, whole or not."""
     return any((run_dir / FOLDER).glob("step-*"))
 
 
-def step_of(place: Path) -> int:
-    """step-000250 -> 250."""
-    number = place.name.removeprefix("step-")
+def step_of(path: Path) -> int:
+    """Returns the step of a checkpoint's folder: step-000250 -> 250."""
+    number = path.name.removeprefix("step-")
     return int(number) if number.isdecimal() else -1
 
 
-def read_record(place: Path) -> Record | None:
-    """A checkpoint's record, its files unread; None where it is damaged."""
+def read_record(path: Path) -> Record | None:
+    """Returns a checkpoint's record without reading its files; None where it is damaged."""
     try:
-        return Record.from_json((place / RECORD_FILE).read_text(encoding="utf-8"))
+        return Record.from_json((path / RECORD_FILE).read_text(encoding="utf-8"))
     except (ValueError, OSError):
         return None
 
 
-def verified(place: Path) -> Record:
-    """A checkpoint's record, all checksums computed again. Raises ValueError where one differs."""
-    record = Record.from_json((place / RECORD_FILE).read_text(encoding="utf-8"))
+def verified(path: Path) -> Record:
+    """Returns a checkpoint's record. Raises ValueError where a checksum is not as recorded."""
+    record = Record.from_json((path / RECORD_FILE).read_text(encoding="utf-8"))
     for name, stated in record.files.items():
-        require((place / name).is_file(), f"{name} is missing")
-        require(sha256(place / name) == stated, f"{name} has another checksum than recorded")
+        require((path / name).is_file(), f"{name} is missing")
+        require(sha256(path / name) == stated, f"{name} has another checksum than recorded")
     return record
-
-
-def sha256(file: Path) -> str:
-    """Of the bytes of a file."""
-    digest = hashlib.sha256()
-    with file.open("rb") as opened:
-        while chunk := opened.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 # The tensors --------------------------------------------------------------------------------
 
 
 def tensors_of(model: GPT2Model, optimizers: Optimizers) -> dict[str, Tensor]:
-    """Everything that the next step depends on, but for numbers: no copies."""
+    """Returns, by name and without copies, every tensor that the next step depends on."""
     tensors = {f"model/{name}": p.detach() for name, p in model.named_parameters()}
     for name, parameter in model.named_parameters():
         for optimizer in optimizers:
@@ -260,18 +267,18 @@ def tensors_of(model: GPT2Model, optimizers: Optimizers) -> dict[str, Tensor]:
     return tensors | {f"random/{name}": state for name, state in random_states().items()}
 
 
-def copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Copies in main memory, which a thread can write while training goes on."""
+def copy_to_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Returns copies in main memory, which a thread can write while training goes on."""
     return {name: tensor.to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
 
 
-def below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Those whose names begin with the prefix, without it."""
+def strip_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Returns the tensors whose names begin with a prefix, by their names without it."""
     return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
 
 def write_checkpoint(folder: Path, tensors: dict[str, Tensor]) -> None:
-    """Writes the tensors of one process."""
+    """Writes the tensors of a run of one process."""
     write_tensors(folder / TENSORS_FILE, tensors)
 
 
@@ -286,15 +293,15 @@ def read_checkpoint(folder: Path) -> dict[str, Tensor]:
 
 
 def restore(tensors: dict[str, Tensor], model: GPT2Model, optimizers: Optimizers) -> None:
-    """Copies saved tensors back to where `tensors_of` found them.
+    """Copies tensors that `tensors_of` returned into a model, its optimizers and the generators.
 
     Raises ValueError where they do not fit.
     """
-    remembered: dict[str, dict[str, Tensor]] = {}
+    states: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimizer/"):
             _, parameter_name, key = name.split("/")
-            remembered.setdefault(parameter_name, {})[key] = tensor
+            states.setdefault(parameter_name, {})[key] = tensor
     names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
     for parameter, name in names.items():
         saved = tensors.get(f"model/{name}")
@@ -306,8 +313,8 @@ def restore(tensors: dict[str, Tensor], model: GPT2Model, optimizers: Optimizers
             parameter.copy_(tensors[f"model/{name}"])
     for optimizer in optimizers:
         optimizer.state = {
-            parameter: {k: v.to(parameter.device) for k, v in remembered[names[parameter]].items()}
+            parameter: {k: v.to(parameter.device) for k, v in states[names[parameter]].items()}
             for parameter in optimizer.parameters
-            if names[parameter] in remembered
+            if names[parameter] in states
         }
-    set_random_states(below("random/", tensors))
+    set_random_states(strip_prefix("random/", tensors))

@@ -110,9 +110,9 @@ def choose_strategy(strategy: str, ranks: Ranks, flags: str) -> type[Runtime]:
         f"{flags}strategy {strategy} is for processes that torchrun starts; "
         f"write {TORCHRUN}, or leave it out",
     )
-    from training.parallel import Replicated, Sharded  # a second that one process does not need
+    from training.parallel import DDPRuntime, FSDPRuntime  # a second that one process does not need
 
-    return Replicated if strategy == "ddp" else Sharded
+    return DDPRuntime if strategy == "ddp" else FSDPRuntime
 
 
 def is_large(sizes: GPT2Config) -> bool:

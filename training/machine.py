@@ -1,4 +1,7 @@
-"""The machine that figures belong to: without it they say nothing."""
+"""This machine: its description, which every measurement needs, and how much memory is free.
+
+Previous: progress.py.  Next: memory.py.
+"""
 
 import os
 import platform
@@ -11,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-# what makes products fast or slow, as Linux names it in /proc/cpuinfo
+# what makes matmuls fast or slow, as Linux names it in /proc/cpuinfo
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "asimd",
                 "bf16", "sve")  # fmt: skip
 # variables of the environment that change speed; every worker inherits them
@@ -23,7 +26,7 @@ TUNING = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """Where and when."""
+    """Where and when something was measured."""
 
     date: str
     cpu: str
@@ -38,7 +41,7 @@ class Machine:
     environment: dict[str, str]
 
     def lines(self) -> list[str]:
-        """For the screen and for a page."""
+        """Returns three lines about the machine, its software and the date."""
         memory = f"{self.memory / 2**30:.0f} GiB" if self.memory else "unknown memory"
         tuned = ", ".join(f"{name}={value}" for name, value in self.environment.items())
         return [
@@ -51,7 +54,7 @@ class Machine:
 
 
 def describe_machine() -> Machine:
-    """This one, at this moment."""
+    """Returns the description of this machine at this moment."""
     info = Path("/proc/cpuinfo")
     text = info.read_text(encoding="utf-8", errors="replace") if info.is_file() else ""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
@@ -71,19 +74,19 @@ def describe_machine() -> Machine:
 
 
 def cpu_name(cpuinfo: str) -> str:
-    """What the maker calls it."""
-    if found := re.search(r"^model name\s*: (.+)$", cpuinfo, flags=re.MULTILINE):
-        return found[1].strip()
+    """Returns the name of the processor from the text of /proc/cpuinfo, or from the system."""
+    if match := re.search(r"^model name\s*: (.+)$", cpuinfo, flags=re.MULTILINE):
+        return match[1].strip()
     if sys.platform == "darwin":
-        asked = ["sysctl", "-n", "machdep.cpu.brand_string"]
-        return subprocess.run(asked, capture_output=True, encoding="utf-8").stdout.strip()
+        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        return subprocess.run(command, capture_output=True, encoding="utf-8").stdout.strip()
     return platform.processor() or platform.machine()
 
 
 def instructions(cpuinfo: str) -> list[str]:
-    """Those that matter, of the ones that are there."""
-    found = re.search(r"^(?:flags|Features)\s*: (.+)$", cpuinfo, flags=re.MULTILINE)
-    present = found[1].split() if found else []
+    """Returns which of INSTRUCTIONS a /proc/cpuinfo names, or else torch's name of the best."""
+    match = re.search(r"^(?:flags|Features)\s*: (.+)$", cpuinfo, flags=re.MULTILINE)
+    present = match[1].split() if match else []
     return [name for name in INSTRUCTIONS if name in present] or [
         torch.backends.cpu.get_cpu_capability().lower()
     ]
@@ -134,5 +137,5 @@ def free_memory(device: torch.device) -> int | None:
 
 
 def shortened(text: str) -> str:
-    """Paths without their folders: results are read on other machines."""
+    """Returns a text with file names in place of paths; other machines have other folders."""
     return re.sub(r"(?<![\w.])~?/[^\s,=:]*/([^\s,=:/]+)", r"\1", text)

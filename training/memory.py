@@ -1,9 +1,9 @@
-"""Freed memory is kept for the next step, where Linux's C library would hand it back.
+"""Freed memory is kept for the next step, where Linux's C library would return it to the system.
 
-Every step takes the same gradients and activations and frees them again. The library (glibc)
-returns each large block to Linux at once, and Linux clears every page before it lends it anew:
-with 124 million parameters in bf16 that is a fifth of the step on 2 cores of an AMD EPYC
-(torch 2.13, 24 November 2026: 3.02 and 3.27 s a step without this, 2.55 and 2.56 s with it).
+Every step allocates the same gradients and activations and frees them again. The library (glibc)
+returns each large block to Linux at once, and Linux clears every page before it hands it out
+again: a fifth of a step of 124 million parameters in bf16 on a CPU (docs/measurements.md).
+Previous: machine.py.  Next: flops.py.
 """
 
 import ctypes
@@ -15,12 +15,16 @@ VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOL
 
 
 def can_keep_memory() -> bool:
-    """Whether the library is glibc, and its user has not said otherwise by a variable."""
+    """Returns whether the library is glibc, and its user has set none of its variables.
+
+    They are read here, not in a command: they are settings of the C library, which has read them
+    itself when the process started, and it has no function that returns what is set.
+    """
     return platform.libc_ver()[0] == "glibc" and not any(name in os.environ for name in VARIABLES)
 
 
 def keep_memory() -> None:
-    """From here on large blocks come from the heap, and the heap never shrinks."""
+    """Lets large blocks come from the heap, and the heap never shrink, from here on."""
     if can_keep_memory():
         library = ctypes.CDLL(None)
         library.mallopt(M_MMAP_MAX, 0)

@@ -1,12 +1,13 @@
 """Several processes that train one model, each on its own windows.
 
-    DDP    each holds the whole model; after the last micro-batch the gradients are added up
+    DDP    each holds the whole model; the last backward pass of a step sums the gradients
     FSDP2  each holds 1/n of every tensor; a block is gathered while it is computed, and its
-           gradient is added up and dealt out again
+           gradient is summed and scattered again
 
-Gradients are summed, never averaged: the trainer divides once, by the count of targets in all
-processes, so a step is the same however many share it. torchrun starts the processes; gloo
+Gradients are summed, never averaged: the trainer divides once, by the number of targets of all
+processes, so a step is the same for any number of them. torchrun starts the processes; gloo
 connects CPUs, NCCL connects GPUs.                     Li et al. 2020; Zhao et al. 2023
+Previous: runtime.py.  Next: choose_runtime.py.
 """
 
 import re
@@ -27,7 +28,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from gpt2 import GPT2Model
-from training.checkpoint import below, copied
+from training.checkpoint import copy_to_cpu, strip_prefix
 from training.dtensor import full_tensor, local_part, part_like
 from training.progress import Metrics
 from training.random_state import random_states
@@ -35,19 +36,19 @@ from training.runtime import Batch, LossFunction, Objective, Runtime, Save
 from training.sharded_checkpoint import read_shards, wait_for_shards, write_shards
 
 TIMEOUT = timedelta(minutes=10)  # of one exchange; compiling at unequal speed takes minutes
-PREPARING = timedelta(days=1)  # of text, by the first process of a host
-FAILED = 2  # the exit status of processes that end because another one could not go on
+LONG_TIMEOUT = timedelta(days=1)  # while the first process of a host prepares the text
+FAILED = 2  # the exit status of processes that end because another one cannot go on
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Parallel(Runtime):
+class ParallelRuntime(Runtime):
     """What DDP and FSDP2 have in common."""
 
     @contextmanager
-    def session(self) -> Iterator[None]:
-        """Inside this context the processes can reach each other.
+    def process_group(self) -> Iterator[None]:
+        """Inside this context the processes can exchange tensors.
 
         Raises ConnectionError where one of them is gone.
         """
@@ -56,7 +57,7 @@ class Parallel(Runtime):
             torch.cuda.set_device(self.device)
         try:
             dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=TIMEOUT)
-            _ = self.writers  # a group is made by all at once, so not in a thread
+            _ = self.save_group  # all processes make a group together, so not in a thread
             yield
             dist.destroy_process_group()
         except RuntimeError as error:
@@ -70,197 +71,203 @@ class Parallel(Runtime):
             ) from None
 
     def describe(self) -> str:
-        """One line for the user."""
+        """Returns a line about the device, the precision, the blocks and the processes."""
         return f"{super().describe()}; {self.ranks.n_ranks} processes"
 
-    def total(self, values: Tensor) -> Tensor:
-        """The sum over all processes."""
+    def all_reduce_sum(self, values: Tensor) -> Tensor:
+        """Returns the sum of the tensors of all processes."""
         dist.all_reduce(values)
         return values
 
-    def agree(self, wish: int) -> int:
-        """The highest number that any process wishes; 0: none wishes anything."""
-        wishes = torch.tensor(wish)  # on the CPU: no GPU is waited for
-        dist.all_reduce(wishes, dist.ReduceOp.MAX)
-        return int(wishes)
+    def all_reduce_max(self, value: int) -> int:
+        """Returns the largest of the numbers of all processes."""
+        values = torch.tensor(value)  # on the CPU, which avoids a device sync
+        dist.all_reduce(values, dist.ReduceOp.MAX)
+        return int(values)
 
-    def first(self, choose: Callable[[], Answer]) -> Answer:
-        """What the first process chooses, in all of them. Where it fails, all end."""
-        chosen = attempt(choose) if self.is_first else Attempt()
-        self.end_if_failed(chosen)
-        answer = [chosen.answer]
-        dist.broadcast_object_list(answer, device=torch.device("cpu"))
-        return answer[0]  # pyright: ignore[reportReturnType]  nobody has failed
+    def on_rank_zero(self, work: Callable[[], Result]) -> Result:
+        """Calls work() in the first process and returns its result in all of them.
 
-    def in_turn(self, prepare: Callable[[], Answer]) -> Answer:
-        """What each process prepares; one on each host goes first and leaves files for the rest."""
-        patient = new_group(PREPARING)
-        prepared = Attempt()
-        for turn in (True, False):
-            if (self.ranks.local_rank == 0) is turn:
-                prepared = attempt(prepare)
-            self.end_if_failed(prepared, patient)
-        dist.destroy_process_group(patient)
-        return prepared.answer  # pyright: ignore[reportReturnType]  nobody has failed
+        Where work() raises ValueError or OSError, all processes end.
+        """
+        outcome = attempt(work) if self.is_rank_zero else Outcome()
+        self.end_if_failed(outcome)
+        results = [outcome.result]
+        dist.broadcast_object_list(results, device=torch.device("cpu"))
+        return results[0]  # pyright: ignore[reportReturnType]  end_if_failed() let only results pass
 
-    def end_if_failed(self, attempted: "Attempt", group: dist.ProcessGroup | None = None) -> None:
-        """Where one process has failed all end, and that one says why."""
-        failed = torch.tensor(int(attempted.error is not None))
+    def local_rank_zero_first(self, work: Callable[[], Result]) -> Result:
+        """Calls work() in each process, and in the first one of each host before the others.
+
+        So the first one can write files that the others only read. Where work() raises ValueError
+        or OSError, all processes end.
+        """
+        group = new_group(LONG_TIMEOUT)
+        outcome = Outcome()
+        for is_first_turn in (True, False):
+            if (self.ranks.local_rank == 0) is is_first_turn:
+                outcome = attempt(work)
+            self.end_if_failed(outcome, group)
+        dist.destroy_process_group(group)
+        return outcome.result  # pyright: ignore[reportReturnType]  end_if_failed(), as above
+
+    def end_if_failed(self, outcome: "Outcome", group: dist.ProcessGroup | None = None) -> None:
+        """Ends all processes where the work of one has failed; that one raises its error."""
+        failed = torch.tensor(int(outcome.error is not None))
         dist.all_reduce(failed, dist.ReduceOp.MAX, group=group)
-        if attempted.error is not None:
-            raise attempted.error
+        if outcome.error is not None:
+            raise outcome.error
         if failed:
             sys.exit(FAILED)
 
     @cached_property
-    def writers(self) -> dist.ProcessGroup:
+    def save_group(self) -> dist.ProcessGroup:
         """All processes once more, for the threads that write checkpoints beside the training."""
-        return new_group(PREPARING)
+        return new_group(LONG_TIMEOUT)
 
     @cached_property
     def mesh(self) -> DeviceMesh:
-        """The processes, one after the other."""
+        """All processes in a row, with their devices."""
         return init_device_mesh(self.device.type, (self.ranks.n_ranks,))
 
     @cached_property
-    def main_memory(self) -> DeviceMesh:
-        """The same ones with their main memories."""
+    def cpu_mesh(self) -> DeviceMesh:
+        """All processes in a row, with their main memories."""
         return init_device_mesh("cpu", (self.ranks.n_ranks,))
 
-    def copied(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Copies in main memory, which a thread can write while training goes on.
+    def copy_to_cpu(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Returns copies in main memory, which a thread can write while training goes on.
 
-        The first process's random states have the names that they have in one process alone.
+        The first process's random states have the names that they have in a run of one process.
         """
-        mine = f"random-{self.ranks.rank}/" if self.ranks.rank else "random/"
-        parts = copied({name: local_part(tensor) for name, tensor in tensors.items()})
+        prefix = f"random-{self.ranks.rank}/" if self.ranks.rank else "random/"
+        parts = copy_to_cpu({name: local_part(tensor) for name, tensor in tensors.items()})
         return {
-            name.replace("random/", mine): part_like(parts[name], tensor, self.main_memory)
+            name.replace("random/", prefix): part_like(parts[name], tensor, self.cpu_mesh)
             for name, tensor in tensors.items()
         }
 
     def save(self, save: Save, tensors: dict[str, Tensor]) -> None:
-        """Lets `save` make a checkpoint, for which all processes write tensors that are copied.
+        """Calls save(write) in the first process; write(folder) writes the tensors of all.
 
-        Where one cannot write, the first one says so and ends, and with it all.
+        The others take part in every write. Where one cannot write, the first one raises OSError,
+        and all end.
         """
 
         def write(folder: Path | None) -> None:
-            told = [folder]
-            dist.broadcast_object_list(told, group=self.writers, device=torch.device("cpu"))
-            assert told[0] is not None
-            write_shards(told[0], tensors, self.writers)
+            folders = [folder]
+            dist.broadcast_object_list(folders, group=self.save_group, device=torch.device("cpu"))
+            assert folders[0] is not None
+            write_shards(folders[0], tensors, self.save_group)
 
-        def write_and_look(folder: Path) -> None:
+        def write_and_wait(folder: Path) -> None:
             write(folder)
             wait_for_shards(folder, self.ranks.n_ranks)
 
-        if self.is_first:
-            save(write_and_look)
+        if self.is_rank_zero:
+            save(write_and_wait)
         else:
             with suppress(OSError):
                 write(None)
 
     def read(self, checkpoint: Path, model: GPT2Model) -> dict[str, Tensor]:
-        """The tensors of a checkpoint, as far as this process holds those of the model.
+        """Returns the tensors of a checkpoint, of sharded parameters this process's part.
 
-        A process that the checkpoint knows no random states of goes on with those it has.
+        A process that wrote no random states into the checkpoint keeps those it has.
         """
         tensors = read_shards(checkpoint, like=dict(model.named_parameters()))
-        mine = {} if self.is_first else below(f"random-{self.ranks.rank}/", tensors)
-        if not self.is_first:
-            states = mine or random_states()
+        if not self.is_rank_zero:
+            states = strip_prefix(f"random-{self.ranks.rank}/", tensors) or random_states()
             tensors |= {f"random/{name}": state for name, state in states.items()}
         return tensors
 
-    def draw_apart(self) -> None:
-        """Lets every process but the first, which is as one alone, draw dropout of its own."""
-        if not self.is_first:
+    def seed_by_rank(self) -> None:
+        """Gives every process its own dropout; the first one keeps that of a single process."""
+        if not self.is_rank_zero:
             torch.manual_seed(torch.initial_seed() + self.ranks.rank)
 
 
 @dataclass(frozen=True)
-class Replicated(Parallel):
+class DDPRuntime(ParallelRuntime):
     """DDP: every process holds the whole model."""
 
     def objective(self, model: GPT2Model, loss_fn: LossFunction) -> Objective:
-        """The loss of a batch; a backward pass can add up the gradients of all processes."""
-        self.draw_apart()
+        """Returns the function from a batch to its loss, whose gradients DDP sums."""
+        self.seed_by_rank()
         objective = DistributedDataParallel(
             ModelWithLoss(model, loss_fn), gradient_as_bucket_view=True
-        )  # the gradients lie where they are exchanged from: half the memory, no copy
-        objective.register_comm_hook(None, add_up)
+        )  # gradients are views of the buffers that are exchanged: half the memory, no copy
+        objective.register_comm_hook(None, sum_hook)
         return objective
 
-    def synchronize(self, objective: Objective, *, now: bool) -> None:
-        """Says whether the next backward pass adds up the gradients of all processes."""
+    def sync_gradients(self, objective: Objective, *, now: bool) -> None:
+        """Turns the all-reduce of gradients in the next backward pass on or off."""
         assert isinstance(objective, DistributedDataParallel)
         objective.require_backward_grad_sync = now  # what its no_sync() sets
 
     def describe(self) -> str:
-        """One line for the user."""
+        """Returns a line about the device, the precision, the blocks and the processes."""
         return f"{super().describe()}, the model in each (ddp)"
 
-    def whole(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The tensors in full, in the first process; nothing in the others."""
-        return dict(tensors) if self.is_first else {}
+    def gather_full(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Returns the whole tensors in the first process, and nothing in the others."""
+        return dict(tensors) if self.is_rank_zero else {}
 
 
 @dataclass(frozen=True)
-class Sharded(Parallel):
+class FSDPRuntime(ParallelRuntime):
     """FSDP2: every process holds 1/n of the weights, gradients and optimizer states.
 
-    Embeddings, head and last norm make one group, which the loss finds gathered, as it runs
-    inside the outermost forward pass. In bf16 the blocks are gathered as bf16, half the bytes;
-    what is kept and what is added up stays fp32, and so does the residual stream.
+    Embeddings, head and last norm are one group, which is gathered while the loss is computed: the
+    loss runs inside the outermost forward pass. In bf16 the blocks are gathered as bf16, half the
+    bytes; stored weights, summed gradients and the residual stream stay fp32.
     """
 
     def objective(self, model: GPT2Model, loss_fn: LossFunction) -> Objective:
-        """The loss of a batch; a backward pass can add up the gradients of all processes."""
-        self.draw_apart()
-        mesh = self.mesh
-        narrow = MixedPrecisionPolicy(
+        """Returns the function from a batch to its loss, whose gradients FSDP2 sums."""
+        self.seed_by_rank()
+        policy = MixedPrecisionPolicy(
             param_dtype=self.precision, reduce_dtype=torch.float32, cast_forward_inputs=False
         )
         for block in model.blocks:
-            fully_shard(block, mesh=mesh, mp_policy=narrow)
+            fully_shard(block, mesh=self.mesh, mp_policy=policy)
         objective = ModelWithLoss(model, loss_fn)
-        fully_shard(objective, mesh=mesh)
+        fully_shard(objective, mesh=self.mesh)
         for module in objective.modules():
             if isinstance(module, FSDPModule):
                 module.set_gradient_divide_factor(1.0)
                 module.set_force_sum_reduction_for_comms(True)  # gloo has no other
-        objective.register_forward_hook(deal_out_again)
+        objective.register_forward_hook(reshard_after_eval)
         return objective
 
-    def synchronize(self, objective: Objective, *, now: bool) -> None:
-        """Says whether the next backward pass adds up the gradients of all processes."""
+    def sync_gradients(self, objective: Objective, *, now: bool) -> None:
+        """Turns the reduce-scatter of gradients in the next backward pass on or off."""
         assert isinstance(objective, FSDPModule)
         objective.set_requires_gradient_sync(now)
 
-    def norm(self, gradients: list[Tensor]) -> Tensor:
-        """The length of the whole gradient."""
-        return full_tensor(super().norm(gradients))
+    def grad_norm(self, model: nn.Module) -> Tensor:
+        """Returns the length of the gradient of all parameters together."""
+        return full_tensor(super().grad_norm(model))
 
     def describe(self) -> str:
-        """One line for the user."""
-        return f"{super().describe()}, a share of the model in each (fsdp)"
+        """Returns a line about the device, the precision, the blocks and the processes."""
+        return f"{super().describe()}, a shard of the model in each (fsdp)"
 
-    def whole(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The tensors in full, in the first process; nothing in the others.
+    def gather_full(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Returns the whole tensors in the first process, and nothing in the others.
 
-        One after the other, so that a GPU holds one of them at a time.
+        They are gathered one after the other, so that a GPU holds one of them at a time.
         """
         gathered = {}
         for name, tensor in tensors.items():
             full = full_tensor(tensor)
-            if self.is_first:
+            if self.is_rank_zero:
                 gathered[name] = full.cpu()
         return gathered
 
 
 class ModelWithLoss(nn.Module):
-    """The model up to its loss: one module, so that weights are there as long as both need them."""
+    """The model and its loss in one module, so that weights stay gathered as long as both run."""
 
     def __init__(self, model: GPT2Model, loss_fn: LossFunction) -> None:
         super().__init__()
@@ -268,46 +275,46 @@ class ModelWithLoss(nn.Module):
         self.loss_fn = loss_fn
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Metrics]:
-        """A batch -> the sum of the losses, the count of targets, what else to log."""
+        """Returns the sum of a batch's losses, the number of its targets, further metrics."""
         return self.loss_fn(self.model, batch)
 
 
 @dataclass
-class Attempt:
-    """How something ended that may fail for a reason that the user should know."""
+class Outcome:
+    """The result of work, or the error for which all processes end."""
 
-    answer: object = None
+    result: object = None
     error: ValueError | OSError | None = None
 
 
-def attempt(work: Callable[[], object]) -> Attempt:
-    """Does it and keeps the error, so that the other processes can hear of it first."""
+def attempt(work: Callable[[], object]) -> Outcome:
+    """Returns the outcome of work(); its error is kept until all processes know of it."""
     try:
-        return Attempt(answer=work())
+        return Outcome(result=work())
     except (ValueError, OSError) as error:
-        return Attempt(error=error)
+        return Outcome(error=error)
 
 
-def add_up(state: None, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
-    """DDP's exchange of gradients, without its division by the number of processes."""
+def sum_hook(state: None, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+    """Sums a bucket of gradients over all processes, as DDP does, but does not average them."""
     work = dist.all_reduce(bucket.buffer(), async_op=True)
     assert work is not None
     return work.get_future().then(lambda done: done.value()[0])
 
 
-def deal_out_again(objective: nn.Module, batch: object, losses: object) -> None:
-    """After an evaluation the outermost tensors are shares once more; no backward pass does it."""
+def reshard_after_eval(objective: nn.Module, batch: object, losses: object) -> None:
+    """Reshards the root module after evaluation; only a backward pass would otherwise."""
     if not torch.is_grad_enabled() and isinstance(objective, FSDPModule):
         objective.reshard()
 
 
 def new_group(timeout: timedelta) -> dist.ProcessGroup:
-    """All processes, connected on the CPU, for exchanges that may take long."""
+    """Returns a group of all processes, connected on the CPU, for exchanges that take long."""
     group = dist.new_group(backend="gloo", timeout=timeout)
     assert isinstance(group, dist.ProcessGroup)
     return group
 
 
 def is_broken_connection(error: RuntimeError) -> bool:
-    """Whether the exchange failed, not the computation; gloo has no class for its errors."""
+    """Returns whether an exchange failed, not a computation; gloo has no class for its errors."""
     return isinstance(error, dist.DistError) or "gloo" in str(error)

@@ -1,4 +1,7 @@
-"""What a person sees of a run: a progress bar, metrics.jsonl and loss.png."""
+"""What a person sees of a command: a progress bar, tables, metrics.jsonl and loss.png.
+
+Previous: stop_signal.py.  Next: machine.py.
+"""
 
 import json
 import math
@@ -6,7 +9,6 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Literal, Self
 
 from rich.console import Console
@@ -23,7 +25,7 @@ Metrics = dict[str, float]
 
 
 def new_console(*, quiet: bool = False) -> Console:
-    """Words wrap at the edge of a terminal; in a file or a pipe every line stays whole."""
+    """Returns a console that wraps lines on a terminal, but not in a file or a pipe."""
     wraps = sys.stdout.isatty()
     return Console(soft_wrap=not wraps, highlight=False, markup=False, emoji=False, quiet=quiet)
 
@@ -35,11 +37,15 @@ class Bar:
         self.console = console
         self.what, self.total = what, total
         self.progress = Progress(
-            TextColumn(what), BarColumn(bar_width=24), TextColumn("{task.percentage:3.0f}%"),
-            TextColumn("{task.fields[said]}"),
-            TimeRemainingColumn(compact=True), TextColumn("left"), console=console,
-        )  # fmt: skip
-        self.task = self.progress.add_task(what, total=total, completed=done, said="")
+            TextColumn(what),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:3.0f}%"),
+            TextColumn("{task.fields[text]}"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
+            console=console,
+        )
+        self.task = self.progress.add_task(what, total=total, completed=done, text="")
         self.first, self.started = done, time.monotonic()
         self.last_line = self.started
 
@@ -48,28 +54,23 @@ class Bar:
             self.progress.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self.console.is_terminal:
             self.progress.stop()
 
-    def move(self, done: int, said: str = "") -> None:
-        """Shows that `done` of `total` is done, and `said` beside it."""
-        self.progress.update(self.task, completed=done, said=said)
+    def move(self, done: int, text: str = "") -> None:
+        """Shows that `done` of `total` is done, with a text beside it."""
+        self.progress.update(self.task, completed=done, text=text)
         now = time.monotonic()
         if not self.console.is_terminal and now - self.last_line > QUIET_SECONDS:
             self.last_line = now
             left = (now - self.started) * (self.total - done) / max(1, done - self.first)
-            share = 100 * done / self.total
-            self.console.print(f"{self.what} {share:.0f}%  {said}  {clock(left)} left")
+            percentage = 100 * done / self.total
+            self.console.print(f"{self.what} {percentage:.0f}%  {text}  {clock(left)} left")
 
 
 def clock(seconds: float) -> str:
-    """125.0 -> "2:05"."""
+    """Returns a time as minutes and seconds, with hours where there are any: 125.0 -> "2:05"."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
@@ -109,16 +110,16 @@ def show_table(
 
 
 class MetricsLog:
-    """metrics.jsonl: one line a step, each written as soon as it is known.
+    """metrics.jsonl: one line per step, written as soon as the step is done.
 
-    Of several processes one writes.
+    With writes=False nothing is written: of several processes only one writes.
     """
 
     def __init__(self, run_dir: Path, *, writes: bool = True) -> None:
         self.path, self.writes = run_dir / METRICS_FILE, writes
 
     def append(self, metrics: Metrics) -> None:
-        """Adds a line. What is not finite is left out: JSON has no word for it."""
+        """Adds a line. Values that are not finite are left out: JSON has no word for them."""
         if not self.writes:
             return
         finite = {key: value for key, value in metrics.items() if math.isfinite(value)}
@@ -126,7 +127,9 @@ class MetricsLog:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(finite) + "\n")
         except OSError as error:
-            error.filename = error.filename or str(self.path)  # a full disk does not say which
+            error.filename = error.filename or str(
+                self.path
+            )  # OSError of a full disk has no filename
             raise
 
     def sync(self) -> None:
@@ -135,14 +138,14 @@ class MetricsLog:
             sync(self.path)
 
     def read(self) -> list[Metrics]:
-        """All lines; a last one that a crash cut short does not count."""
+        """Returns the metrics of all lines, without a last one that a crash cut short."""
         if not self.path.exists():
             return []
         lines = self.path.read_text(encoding="utf-8").split("\n")
         return [json.loads(line) for line in lines[:-1] if line]
 
     def keep_until(self, step: int) -> None:
-        """Drops the lines after `step`, which a resumed run is going to write again."""
+        """Removes the lines after `step`, which a resumed run is going to write again."""
         if not self.writes:
             return
         kept = "".join(json.dumps(line) + "\n" for line in self.read() if line["step"] <= step)
@@ -151,8 +154,13 @@ class MetricsLog:
 
 
 def draw_losses(run_dir: Path, title: str) -> Path:
-    """loss.png: the training and validation curve in bits per byte, and the floor if known."""
-    from matplotlib.figure import Figure  # without pyplot, which is for one thread only
+    """Draws loss.png from metrics.jsonl and returns its path.
+
+    It has the training and the validation curve in bits per byte, and the floor where it is known.
+    """
+    # imported here, which saves commands that draw nothing the time; without pyplot, which is for
+    # one thread only
+    from matplotlib.figure import Figure
     from matplotlib.ticker import FormatStrFormatter
 
     lines = MetricsLog(run_dir).read()

@@ -1,10 +1,11 @@
-"""Where the run computes, in which precision and in how many processes: said in one line.
+"""Where a run computes, in which precision and in how many processes.
 
-bf16 keeps 8 bits of each number in a matrix product and all 32 bits of the weights. Processors
+In bf16 each number of a matmul keeps 8 significant bits; weights keep all their 24. Processors
 with bf16 instructions multiply two to four times faster that way.
 
-Runtime is one process, and what the trainer asks of any number of them. parallel.py answers the
-same questions for several.
+Runtime is one process on one device, and the interface that the trainer uses for any number of
+processes. parallel.py has the classes for several.
+Previous: kernels/cross_entropy.py.  Next: parallel.py.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,17 +22,19 @@ from torch.utils.checkpoint import checkpoint
 
 from gpt2 import GPT2Model
 from loss import IGNORE_INDEX
-from training.checkpoint import TENSORS_FILE, copied, read_checkpoint, write_checkpoint
+from multiheadattention import KVCache
+from training.checkpoint import TENSORS_FILE, copy_to_cpu, read_checkpoint, write_checkpoint
 from training.kernels import choose_kernels, use_kernels
 from training.kernels.linear import ROW_CHUNK
 from training.memory import can_keep_memory, keep_memory
 from training.progress import Metrics
+from transformer_block import TransformerBlock
 
-Answer = TypeVar("Answer")
-Batch = tuple[Tensor, Tensor]  # tokens and targets, both (B, T)
+Result = TypeVar("Result")
+Batch = tuple[Tensor, ...]  # its last tensor holds the targets; tokens and targets are (B, T)
 LossFunction = Callable[[GPT2Model, Batch], tuple[Tensor, Tensor, Metrics]]
 Objective = Callable[[Batch], tuple[Tensor, Tensor, Metrics]]  # with the model inside
-Save = Callable[[Callable[[Path], object]], object]  # calls what writes files into a folder
+Save = Callable[[Callable[[Path], object]], object]  # gets a function that fills a folder
 
 
 @dataclass(frozen=True)
@@ -40,13 +43,13 @@ class Ranks:
 
     rank: int = 0
     n_ranks: int = 1
-    local_rank: int = 0  # among those on this host
+    local_rank: int = 0  # among the processes of this host
     n_local: int = 1
     from_torchrun: bool = False
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> "Ranks":
-        """What torchrun has set; without torchrun: one process."""
+        """Returns what torchrun has set in the environment; without torchrun, one process."""
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
         if not all(name in environment for name in names):
             return cls()
@@ -58,126 +61,142 @@ class Runtime:
     """One process on one device."""
 
     device: torch.device
-    precision: torch.dtype
-    compiled: bool = False
-    missing: str | None = None  # what keeps the blocks from being compiled
-    recomputing: bool = False  # the blocks' activations, in the backward pass
-    in_rows: bool = False  # the blocks' products, for a processor with tiles
+    precision: torch.dtype  # of matmuls; weights are fp32
+    compiled: bool = False  # whether the blocks are compiled
+    missing: str | None = None  # the compiler that this machine lacks for it
+    activation_checkpointing: bool = False  # whether backward computes the blocks again
+    has_tiles: bool = False  # whether the processor multiplies bf16 by tiles, and that pays here
     ranks: Ranks = Ranks()
 
     @property
-    def is_first(self) -> bool:
-        """Whether this process prints, logs, draws and writes what is written once."""
+    def is_rank_zero(self) -> bool:
+        """Whether this process prints, logs, draws and writes the files that are written once."""
         return self.ranks.rank == 0
 
-    def session(self) -> AbstractContextManager[object]:
-        """Inside this context the processes can reach each other."""
+    def process_group(self) -> AbstractContextManager[object]:
+        """Inside this context the processes can exchange tensors."""
         return nullcontext()
 
     def autocast(self) -> AbstractContextManager[object]:
-        """Inside this context matrix products run in the chosen precision."""
+        """Inside this context matmuls run in the chosen precision."""
         if self.precision == torch.float32:
             return nullcontext()
         return torch.autocast(self.device.type, self.precision)
 
     def prepare(self, model: GPT2Model) -> GPT2Model:
-        """The model on the device, its blocks compiled in place where that was chosen."""
+        """Moves a model to the device, attaches kernels and compiles its blocks, all in place."""
         model.to(self.device)
         if self.device.type == "cpu":
             keep_memory()
         kernels = choose_kernels(
-            self.device, self.precision, has_tiles=self.in_rows, compiled=self.compiled
+            self.device, self.precision, has_tiles=self.has_tiles, compiled=self.compiled
         )
         use_kernels(model, kernels)
         for block in model.blocks:
-            if self.recomputing:
-                recompute(block)
+            if self.activation_checkpointing:
+                block.__class__ = CheckpointedBlock
             if self.compiled:  # the blocks are equal: one compilation serves them all
                 block.compile()
         return model
 
     def objective(self, model: GPT2Model, loss_fn: LossFunction) -> Objective:
-        """The loss of a batch, as this process computes it."""
+        """Returns the function from a batch to its loss, as this process computes it."""
         return partial(loss_fn, model)
 
-    def share(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """Every n-th batch, for n processes. All get equally many: the last may be a blank one."""
+    def batches_of_rank(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """Yields every n-th batch, for n processes.
+
+        All processes get equally many: the last one may be a batch that counts for nothing.
+        """
         batches = iter(batches)
-        while turn := list(islice(batches, self.ranks.n_ranks)):
-            yield turn[self.ranks.rank] if self.ranks.rank < len(turn) else blank(turn[0])
+        while group := list(islice(batches, self.ranks.n_ranks)):
+            yield group[self.ranks.rank] if self.ranks.rank < len(group) else empty_batch(group[0])
 
-    def synchronize(self, objective: Objective, *, now: bool) -> None:
-        """Says whether the next backward pass adds up the gradients of all processes."""
+    def sync_gradients(self, objective: Objective, *, now: bool) -> None:
+        """Turns the all-reduce of gradients in the next backward pass on or off."""
 
-    def total(self, values: Tensor) -> Tensor:
-        """The sum over all processes."""
+    def all_reduce_sum(self, values: Tensor) -> Tensor:
+        """Returns the sum of the tensors of all processes."""
         return values
 
-    def norm(self, gradients: list[Tensor]) -> Tensor:
-        """The length of the whole gradient."""
+    def all_reduce_max(self, value: int) -> int:
+        """Returns the largest of the numbers of all processes."""
+        return value
+
+    def grad_norm(self, model: nn.Module) -> Tensor:
+        """Returns the length of the gradient of all parameters together."""
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
         return torch.nn.utils.get_total_norm(gradients)
 
-    def agree(self, wish: int) -> int:
-        """The highest number that any process wishes; 0: none wishes anything."""
-        return wish
+    def on_rank_zero(self, work: Callable[[], Result]) -> Result:
+        """Calls work() in the first process and returns its result in all of them.
 
-    def first(self, choose: Callable[[], Answer]) -> Answer:
-        """What the first process chooses, in all of them. Where it fails, all end."""
-        return choose()
+        Where work() raises ValueError or OSError, all processes end.
+        """
+        return work()
 
-    def in_turn(self, prepare: Callable[[], Answer]) -> Answer:
-        """What each process prepares; one on each host goes first and leaves files for the rest."""
-        return prepare()
+    def local_rank_zero_first(self, work: Callable[[], Result]) -> Result:
+        """Calls work() in each process, and in the first one of each host before the others.
 
-    def whole(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The tensors in full, in the first process; nothing in the others."""
+        So the first one can write files that the others only read. Where work() raises ValueError
+        or OSError, all processes end.
+        """
+        return work()
+
+    def gather_full(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Returns the whole tensors in the first process, and nothing in the others."""
         return dict(tensors)
 
-    def copied(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Copies in main memory, which a thread can write while training goes on."""
-        return copied(tensors)
+    def copy_to_cpu(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Returns copies in main memory, which a thread can write while training goes on."""
+        return copy_to_cpu(tensors)
 
     def save(self, save: Save, tensors: dict[str, Tensor]) -> None:
-        """Lets `save` make a checkpoint, for which all processes write tensors that are copied."""
+        """Calls save(write), where write(folder) writes the tensors of all processes."""
         save(lambda folder: write_checkpoint(folder, tensors))
 
     def read(self, checkpoint: Path, model: GPT2Model) -> dict[str, Tensor]:
-        """The tensors of a checkpoint, as far as this process holds those of the model."""
+        """Returns the tensors of a checkpoint, of sharded parameters this process's part."""
         if (checkpoint / TENSORS_FILE).exists():
             return read_checkpoint(checkpoint)
-        from training.sharded_checkpoint import read_shards
+        from training.sharded_checkpoint import read_shards  # a second, for one process's run
 
         return read_shards(checkpoint, like={})
 
     def to_device(self, tensor: Tensor) -> Tensor:
-        """A copy that a GPU need not be waited for."""
+        """Returns a copy on the device, without waiting for a GPU."""
         if self.device.type == "cuda":
             tensor = tensor.pin_memory()
         return tensor.to(self.device, non_blocking=True)
 
     def describe(self) -> str:
-        """One line for the user."""
+        """Returns a line about the device, the precision and how the blocks run."""
         names = {"cpu": f"cpu with {torch.get_num_threads()} threads", "mps": "Apple GPU (mps)"}
         if self.device.type == "cuda":
             names["cuda"] = torch.cuda.get_device_name(self.device)
-        products = "bf16 products, fp32 weights" if self.precision == torch.bfloat16 else "fp32"
-        if self.in_rows:
-            products = f"bf16 products of {ROW_CHUNK} rows, fp32 weights"
-        blocks = "blocks compiled" if self.compiled else "blocks as written"
+        matmuls = "bf16 matmuls" if self.precision == torch.bfloat16 else "fp32"
+        if self.has_tiles:
+            matmuls += f" in chunks of {ROW_CHUNK} rows"
+        if self.precision != torch.float32:
+            matmuls += ", fp32 weights"
+        blocks = "compiled blocks" if self.compiled else "eager blocks"
         if self.missing:
-            blocks += f", for want of {self.missing} to compile them"
-        if self.recomputing:
-            blocks += " and computed twice"
+            blocks += f" (compiling them needs {self.missing})"
+        if self.activation_checkpointing:
+            blocks += " with activation checkpointing"
         memory = ", freed memory kept" if self.device.type == "cpu" and can_keep_memory() else ""
-        return f"{names[self.device.type]}, {products}, {blocks}{memory}"
+        return f"{names[self.device.type]}, {matmuls}, {blocks}{memory}"
 
 
-def recompute(block: nn.Module) -> None:
-    """Lets a block keep its input only, and compute the rest again for the backward pass."""
-    setattr(block, "forward", partial(checkpoint, block.forward, use_reentrant=False))  # noqa: B010
+class CheckpointedBlock(TransformerBlock):
+    """A block that keeps only its input, and computes its activations again for the gradient."""
+
+    def forward(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        return checkpoint(super().forward, x, cache, use_reentrant=False)
 
 
-def blank(batch: Batch) -> Batch:
-    """A batch of the same shape that counts for nothing."""
-    tokens, targets = batch
-    return tokens, torch.full_like(targets, IGNORE_INDEX)
+def empty_batch(batch: Batch) -> Batch:
+    """Returns a batch of the same shape whose targets do not count."""
+    *inputs, targets = batch
+    return *inputs, torch.full_like(targets, IGNORE_INDEX)

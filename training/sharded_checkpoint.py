@@ -2,9 +2,10 @@
 
     shard-00001-model-00001-of-00001.safetensors      of the first process, and so on
 
-torch.distributed.checkpoint deals out the work, and for any other number of processes it finds the
-parts in what these have written. Its safetensors storage keeps where a part belongs in the file's
-header; the pickle of its usual storage is never written, and never read.
+torch.distributed.checkpoint decides which process writes what, and another number of processes
+can read what these have written. Its safetensors storage records in the header of a file which
+part of a tensor it holds; the pickle of its usual storage is never written, and never read.
+Previous: checkpoint.py.  Next: background.py.
 """
 
 import time
@@ -24,30 +25,30 @@ from torch.distributed.checkpoint import (
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.tensor import DTensor
 
-PATIENCE = 60.0  # seconds; between hosts a file may be seen later than it was written
+PATIENCE = 60.0  # seconds; another host may see a file later than it was written
 
 
 def write_shards(folder: Path, tensors: Mapping[str, Tensor], group: dist.ProcessGroup) -> None:
-    """Writes the tensors of all processes of a group. Each of them calls it, and each waits.
+    """Writes the tensors of all processes of a group, each of which calls it and waits.
 
-    Of a DTensor each writes its own part; a tensor that several have is written by one of them.
+    Each process writes its own part of a DTensor; one of them writes a tensor that all have.
     Raises OSError in all of them where one cannot write.
     """
     writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
     try:
         dcp.save(dict(tensors), storage_writer=writer, process_group=group)
-    except CheckpointException as error:  # no Exception: whoever catches those would not see it
+    except CheckpointException as error:  # which is no subclass of Exception
         raise reason_of(error) from None
 
 
 def wait_for_shards(folder: Path, n_ranks: int) -> None:
-    """Returns when the files of all processes are seen here: each has some of its own.
+    """Waits until this process sees the files of all processes, of which each has written some.
 
-    Raises OSError where they stay out, as on hosts with a disk of their own each.
+    Raises OSError where it does not see them, as on hosts with a disk of their own each.
     """
-    ends = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + PATIENCE
     while missing := set(range(n_ranks)) - {rank_of(file) for file in folder.glob("shard-*")}:
-        if time.monotonic() > ends:
+        if time.monotonic() > deadline:
             raise OSError(
                 f"the part of process {min(missing)} is not to be seen by the first one; the run's "
                 "directory must lie on a file system that all hosts share"
@@ -56,15 +57,15 @@ def wait_for_shards(folder: Path, n_ranks: int) -> None:
 
 
 def rank_of(file: Path) -> int:
-    """Which process has written a shard, by its name."""
+    """Returns the number of the process that wrote a shard, from the name of the file."""
     return int(file.name.split("-")[1]) - 1
 
 
 def read_shards(folder: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Reads all tensors of a folder, however many processes wrote it.
+    """Returns all tensors of a folder, however many processes wrote it.
 
-    Tensors named kind/NAME/... come in the shape that like[NAME] has: where that is a DTensor,
-    this process reads its own part. Raises ValueError where a file cannot be read.
+    Where like[NAME] is a DTensor, this process reads its own part of tensors named kind/NAME/...
+    Raises ValueError where a file cannot be read.
     """
     reader = HuggingFaceStorageReader(str(folder))
     tensors: dict[str, Tensor] = {}
@@ -85,7 +86,7 @@ def read_shards(folder: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def reason_of(error: CheckpointException) -> BaseException:
-    """What the first process that failed has met, with that process's number."""
+    """Returns the error of the first process that failed, with that process's number."""
     rank, (reason, _) = min(error.failures.items(), key=lambda failure: failure[0])
     if isinstance(reason, OSError) and reason.errno is not None:
         return OSError(reason.errno, f"{reason.strerror}, says process {rank}")

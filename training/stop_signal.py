@@ -1,4 +1,7 @@
-"""Ctrl-C and SIGTERM, which schedulers send before they kill: a wish to stop after this step."""
+"""Ctrl-C and SIGTERM, which schedulers send before they kill: stop after this step.
+
+Previous: background.py.  Next: progress.py.
+"""
 
 import signal
 import threading
@@ -12,34 +15,34 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @dataclass
 class StopSignal:
-    """The number of the signal that has asked to stop; 0: none has."""
+    """Which signal has asked the program to stop."""
 
-    number: int = 0
+    number: int = 0  # 0: none has
 
 
 @contextmanager
 def stop_signal() -> Iterator[StopSignal]:
-    """Inside this context the first signal asks to stop, the second one stops at once.
+    """Inside this context the first signal asks to stop, and the second one stops at once.
 
-    Signals reach a program's first thread only; in another one nothing changes.
+    Signals reach only a program's main thread; in another thread this context does nothing.
     """
     stop = StopSignal()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
 
-    def ask(number: int, frame: FrameType | None) -> None:
+    def ask_to_stop(number: int, frame: FrameType | None) -> None:
         stop.number = number
-        put_back()
+        restore_handlers()
 
-    def put_back() -> None:
-        for number, handler in before.items():
+    def restore_handlers() -> None:
+        for number, handler in handlers.items():
             signal.signal(number, handler)
 
-    before = {number: signal.getsignal(number) or signal.SIG_DFL for number in SIGNALS}
+    handlers = {number: signal.getsignal(number) or signal.SIG_DFL for number in SIGNALS}
     try:
         for number in SIGNALS:
-            signal.signal(number, ask)
+            signal.signal(number, ask_to_stop)
         yield stop
     finally:
-        put_back()
+        restore_handlers()

@@ -157,7 +157,7 @@ def spikes(run: Run) -> Diagnosis | None:
     """Returns a diagnosis where single batches have a far higher loss than others."""
     guard, deviations = Guard(skip_spikes=None), []
     for metrics in run.steps:
-        notes = guard.judge(metrics["train_loss"], metrics.get("grad_norm", 0.0))
+        notes = guard.check(metrics["train_loss"], metrics.get("grad_norm", 0.0))
         if z := metrics.get("spike", notes.get("spike")):
             deviations.append((z, metrics["step"]))
     if not deviations:

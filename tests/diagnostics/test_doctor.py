@@ -65,7 +65,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
         config = RunConfig(model=model, data=data, train=train)
         torch.manual_seed(1)
         trainer = Trainer(GPT2Model(model), corpus, config, folder, FP32, new_console())
-        trainer.save = lambda: None  # nothing is resumed, and pictures take longer than steps
+        trainer.state.save = lambda: None  # nothing is resumed, and pictures take longer than steps
         change(trainer)
         trainer.train()
         write_config(folder, config)
@@ -143,7 +143,7 @@ def test_a_garbage_batch_is_a_spike_and_an_exploding_gradient(
     def disturb(trainer: Trainer) -> None:
         def loss_fn(model: GPT2Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, Metrics]:
             total, count, extra = fused_language_model_loss(model, batch)
-            rubbish = model.training and trainer.step == 80
+            rubbish = model.training and trainer.state.step == 80
             return total * (1000 if rubbish else 1), count, extra
 
         trainer.objective = partial(loss_fn, trainer.model)
@@ -159,7 +159,8 @@ def test_a_loss_of_nan_is_diagnosed(trained: Callable[..., Run]) -> None:
     def disturb(trainer: Trainer) -> None:
         def loss_fn(model: GPT2Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, Metrics]:
             total, count, extra = fused_language_model_loss(model, batch)
-            return total * (math.nan if model.training and trainer.step == 5 else 1), count, extra
+            spoiled = model.training and trainer.state.step == 5
+            return total * (math.nan if spoiled else 1), count, extra
 
         trainer.objective = partial(loss_fn, trainer.model)
 

@@ -67,4 +67,4 @@ def weights(trainer: Trainer) -> torch.Tensor:
 def log_without_clock(trainer: Trainer) -> list[dict[str, float]]:
     """metrics.jsonl but for what differs from run to run."""
     timed = ("seconds", "tokens_per_second")
-    return [{k: v for k, v in m.items() if k not in timed} for m in trainer.log.read()]
+    return [{k: v for k, v in m.items() if k not in timed} for m in trainer.state.log.read()]

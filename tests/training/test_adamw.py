@@ -20,8 +20,8 @@ def test_it_moves_as_torchs_own_class_does_bit_for_bit() -> None:
         {"params": [p for p in theirs if p.dim() == 1], "weight_decay": 0.0},
     ]
     one, other = AdamW(ours, BETAS, 0.1), torch.optim.AdamW(groups, betas=BETAS, fused=True)
-    divisor = torch.tensor(3.0)
-    setattr(other, "grad_scale", divisor)  # noqa: B010  how torch's GradScaler hands it over
+    grad_scale = torch.tensor(3.0)
+    setattr(other, "grad_scale", grad_scale)  # noqa: B010  how torch's GradScaler hands it over
     for step in range(4):
         for p, q in zip(ours, theirs, strict=True):
             p.grad = torch.randn(p.shape, generator=generator)
@@ -30,7 +30,7 @@ def test_it_moves_as_torchs_own_class_does_bit_for_bit() -> None:
             ours[0].grad = theirs[0].grad = None  # a parameter that is left out for once
         for group in other.param_groups:
             group["lr"] = 0.1 / (step + 1)
-        one.step(0.1 / (step + 1), divisor)
+        one.step(0.1 / (step + 1), grad_scale)
         other.step()
         assert all(map(torch.equal, ours, theirs))
     for p, q in zip(ours, theirs, strict=True):

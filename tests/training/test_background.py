@@ -59,8 +59,8 @@ def test_steps_are_taken_while_a_checkpoint_is_written(
 
     def counted(model: GPT2Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, Metrics]:
         if model.training:
-            steps_at_save.append(trainer.step)
-            if trainer.step == 5:
+            steps_at_save.append(trainer.state.step)
+            if trainer.state.step == 5:
                 gate.set()  # two steps after the save of step 3 began
         return fused_language_model_loss(model, batch)
 

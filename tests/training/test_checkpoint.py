@@ -40,7 +40,7 @@ def places(run_dir: Path) -> list[str]:
 
 def resumed(corpus: Corpus, run_dir: Path, max_steps: int = 9) -> Trainer:
     trainer = new_trainer(corpus, run_dir, replace(TRAIN, max_steps=max_steps))
-    trainer.resume()
+    trainer.state.resume()
     return trainer
 
 
@@ -78,10 +78,10 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(
     else:
         file.write_bytes(file.read_bytes()[: -100 if harm == "cut" else 0])
     trainer = resumed(corpus, run)
-    assert trainer.step == 6
+    assert trainer.state.step == 6
     assert said(trainer).count("\n") == 1
     assert "step-000009 is damaged" in said(trainer)
-    assert [line["step"] for line in trainer.log.read()] == list(range(7))
+    assert [line["step"] for line in trainer.state.log.read()] == list(range(7))
     assert trainer.train()
     untouched = read_checkpoint(finished / "checkpoints" / "step-000009")
     again = read_checkpoint(run / "checkpoints" / "step-000009")
@@ -106,20 +106,20 @@ def test_no_whole_checkpoint_ends_in_a_sentence(corpus: Corpus, run: Path) -> No
 
 def test_a_run_that_was_never_saved_begins_anew(corpus: Corpus, tmp_path: Path) -> None:
     straight = new_trainer(corpus, tmp_path / "straight")
-    new_trainer(corpus, tmp_path / "killed").log.append({"step": 0})
+    new_trainer(corpus, tmp_path / "killed").state.log.append({"step": 0})
     assert straight.train()
     again = new_trainer(corpus, tmp_path / "killed")
-    again.resume()
+    again.state.resume()
     assert "was stopped before its first checkpoint: anew" in said(again)
     assert again.train()
     assert torch.equal(weights(again), weights(straight))
-    assert [line["step"] for line in again.log.read()] == list(range(7))
+    assert [line["step"] for line in again.state.log.read()] == list(range(7))
 
 
 def test_the_last_ones_and_the_best_are_kept(corpus: Corpus, tmp_path: Path) -> None:
     trainer = new_trainer(corpus, tmp_path, replace(TRAIN, max_steps=15, keep_checkpoints=2))
     assert trainer.train()
-    losses = {int(m["step"]): m["val_loss"] for m in trainer.log.read() if "val_loss" in m}
+    losses = {int(m["step"]): m["val_loss"] for m in trainer.state.log.read() if "val_loss" in m}
     del losses[0]  # measured, not saved
     best = min(losses, key=lambda step: losses[step])
     expected = {f"step-{step:06d}" for step in (12, 15, best)}
@@ -151,8 +151,23 @@ def test_another_text_tokenizer_size_or_optimizer_is_refused(
         resumed(alphabet, run)
     larger = new_trainer(corpus, run, n_layer=3)
     with pytest.raises(ValueError, match=r"trained with n_layer 2, but its config\.json says 3"):
-        larger.resume()
+        larger.state.resume()
     muon = new_trainer(corpus, run, replace(TRAIN, optimizer="muon"))
     with pytest.raises(ValueError, match=r"trained by --train\.optimizer adamw, and muon cannot"):
-        muon.resume()
+        muon.state.resume()
+    tuned = new_trainer(corpus, run)
+    tuned.state.further = {"base weights": "3b1f"}
+    with pytest.raises(ValueError, match="trained with base weights none, and here it is 3b1f"):
+        tuned.state.resume()
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_further_entries_of_the_identity_are_recorded_and_left_out_where_there_are_none(
+    run: Path,
+) -> None:
+    text = (run / "checkpoints" / "step-000009" / RECORD_FILE).read_text()
+    assert "further" not in text
+    record = Record.from_json(text)
+    assert record.identity.further == {}
+    tuned = replace(record, identity=replace(record.identity, further={"rank": "8"}))
+    assert Record.from_json(tuned.to_json()) == tuned

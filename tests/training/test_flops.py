@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from cfg_gpt2 import PRESETS, GPT2Config
 from gpt2 import GPT2Model
 from multiheadattention import explicit_attention
-from training.flops import operations, parameters, weights_in_products
+from training.flops import matmul_weights, operations, parameters
 
 SMALL = GPT2Config(vocab_size=64, context_length=12, n_layer=2, n_head=3, n_embd=24, dropout=0.0)
 
@@ -32,10 +32,10 @@ def test_operations_grow_with_the_context_only_by_attention():
     assert long.attention == 2 * short.attention  # 4 keys on average instead of 2
 
 
-def test_weights_in_products_are_the_matrices_but_for_the_positions():
+def test_matmul_weights_are_the_matrices_but_for_the_positions():
     model = GPT2Model(SMALL)
     matrices = sum(p.numel() for p in model.parameters() if p.dim() == 2)
-    assert weights_in_products(SMALL) == matrices - model.position_embedding.weight.numel()
+    assert matmul_weights(SMALL) == matrices - model.position_embedding.weight.numel()
 
 
 @pytest.mark.parametrize("bias", [True, False])

@@ -55,11 +55,12 @@ def test_a_step_without_a_finite_loss_is_not_taken(
         for state in each.state.values()
         for value in state.values()
     ]
-    n_tokens = trainer.tokens
+    n_tokens = trainer.state.tokens
     noted = trainer.take_step()
     assert noted["skipped"] is True
-    assert trainer.step == 3 and trainer.position == 18  # the step counts, its windows are read
-    assert trainer.tokens == n_tokens
+    # the step counts, and its windows are read
+    assert trainer.state.step == 3 and trainer.state.position == 18
+    assert trainer.state.tokens == n_tokens
     assert torch.equal(weights(trainer), before)
     after = [
         value for each in trainer.optimizers for state in each.state.values()
@@ -104,18 +105,17 @@ def test_five_bad_steps_in_a_row_lead_back_and_on_with_other_windows(
     assert trainer.train()
     assert "5 steps up to 10 had no finite loss" in said(trainer)
     assert "back to step 4, and on with other windows" in said(trainer)
-    lines = trainer.log.read()
+    lines = trainer.state.log.read()
     assert [line["step"] for line in lines] == list(range(13))
     assert [line["step"] for line in lines if "rolled_back_from" in line] == [5]
     assert lines[5]["rolled_back_from"] == 10
     assert not any("skipped" in line for line in lines)
-    assert trainer.position == 6 * (12 + 6)  # steps 5 to 10 read windows too
+    assert trainer.state.position == 6 * (12 + 6)  # steps 5 to 10 read windows too
     # the same by hand: four steps, then eight with the windows from step 10 on
     by_hand = new_trainer(corpus, tmp_path / "hand", LONG)
     for step in range(12):
         if step == 4:
-            by_hand.position = 60
-            by_hand.batches = by_hand.micro_batches()
+            by_hand.state.position = 60
         by_hand.take_step()
     assert torch.equal(weights(by_hand), weights(trainer))
 
@@ -144,14 +144,14 @@ def test_a_checkpoint_amid_bad_steps_is_gone_on_from_but_not_back_to(
         corpus, tmp_path / "two", short, loss_fn=spoiled(lambda c: 7 <= c <= 11, math.nan)
     )
     assert first.train()
-    assert first.guard.state.n_bad == 3
+    assert first.state.guard.state.n_bad == 3
     long = replace(short, max_steps=12)
     second = new_trainer(corpus, tmp_path / "two", long, loss_fn=spoiled(lambda c: c < 3, math.nan))
-    second.resume()
-    assert second.guard.state.n_bad == 3
+    second.state.resume()
+    assert second.state.guard.state.n_bad == 3
     assert second.train()
     assert "back to step 4" in said(second)
-    assert [line["step"] for line in second.log.read()] == list(range(13))
+    assert [line["step"] for line in second.state.log.read()] == list(range(13))
 
 
 def test_a_spike_of_a_hundred_times_is_noted_and_taken_unless_it_is_to_be_skipped(
@@ -179,20 +179,20 @@ def test_healthy_losses_do_not_spike_and_a_spike_does_not_blind_the_guard() -> N
     guard = Guard(None)
     for step in range(1000):  # a curve that falls from 8 to 3, with a batch noise of 0.1
         loss = 3 + 5 * math.exp(-step / 100) + luck.gauss(0, 0.1)
-        assert guard.judge(loss, 1.0) == {}
+        assert guard.check(loss, 1.0) == {}
     assert guard.state.mean == pytest.approx(3.0, abs=0.1)
     assert math.sqrt(guard.state.variance) == pytest.approx(0.1, rel=0.5)
-    z = guard.judge(10.0, 1.0)["spike"]
+    z = guard.check(10.0, 1.0)["spike"]
     assert z == pytest.approx(70, rel=0.5)
-    assert guard.judge(10.0, 1.0)["spike"] > SPIKE  # one spike does not make the next usual
-    assert guard.judge(3.0, 1.0) == {}
+    assert guard.check(10.0, 1.0)["spike"] > SPIKE  # one spike does not make the next usual
+    assert guard.check(3.0, 1.0) == {}
 
 
 def test_the_first_losses_are_not_judged_by_their_size() -> None:
     guard = Guard(3.0)
     for step in range(WARM_UP):
-        assert guard.judge(1.0 if step % 2 else 50.0, 1.0) == {}
-    assert guard.judge(math.nan, 1.0) == {"skipped": True}
-    assert guard.judge(1.0, math.inf) == {"skipped": True}
+        assert guard.check(1.0 if step % 2 else 50.0, 1.0) == {}
+    assert guard.check(math.nan, 1.0) == {"skipped": True}
+    assert guard.check(1.0, math.inf) == {"skipped": True}
     assert guard.state.n_bad == 2
-    assert guard.judge(20.0, 1.0) == {} and guard.state.n_bad == 0
+    assert guard.check(20.0, 1.0) == {} and guard.state.n_bad == 0

@@ -50,15 +50,15 @@ def test_auto_finds_the_micro_batch_and_the_step_is_the_same(
     if compiled and missing_compiler("cpu"):
         pytest.skip("no C++ compiler here")
     all_fit = new_trainer(corpus, tmp_path / "all", replace(TRAIN, micro_batch="auto"))
-    assert all_fit.micro_batch == 6
-    need = all_fit.memory_need()
+    assert all_fit.micro_batches.size == 6
+    need = all_fit.micro_batches.memory_need()
     assert need is not None
     three = need.fixed + int(3.5 * need.per_window / SHARE)
     monkeypatch.setattr(training.micro_batch, "free_memory", lambda device: three)
     runtime = replace(FP32, compiled=compiled)
     auto = new_trainer(corpus, tmp_path / "auto", replace(TRAIN, micro_batch="auto"),
                        runtime=runtime)  # fmt: skip
-    assert auto.micro_batch == 3
+    assert auto.micro_batches.size == 3
     assert "3 windows at a time take about" in said(auto)
     auto.take_step()
     by_hand = new_trainer(corpus, tmp_path / "hand", replace(TRAIN, micro_batch=3),
@@ -75,9 +75,9 @@ def test_a_resumed_run_keeps_the_micro_batch_that_was_found(
     assert new_trainer(corpus, tmp_path, train).train()
     monkeypatch.setattr(training.micro_batch, "free_memory", lambda device: 10**12)
     again = new_trainer(corpus, tmp_path, train)
-    assert again.micro_batch == 6
-    again.resume()
-    assert again.micro_batch == 1
+    assert again.micro_batches.size == 6
+    again.state.resume()
+    assert again.micro_batches.size == 1
     asked = new_trainer(corpus, tmp_path, replace(train, micro_batch=2))
-    asked.resume()
-    assert asked.micro_batch == 2
+    asked.state.resume()
+    assert asked.micro_batches.size == 2

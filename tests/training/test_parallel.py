@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from dataclasses import dataclass, replace
+from functools import partial
 from io import StringIO
 from pathlib import Path
 
@@ -56,8 +57,8 @@ class Case:
 def train(case: Case, folder: Path, ranks: Ranks) -> None:
     """Trains in this process, together with whatever others there are."""
     runtime = choose_runtime(case.train, SIZES, ranks)
-    with runtime.session():
-        corpus = runtime.in_turn(lambda: verse_corpus(folder))
+    with runtime.process_group():
+        corpus = runtime.local_rank_zero_first(lambda: verse_corpus(folder))
         sizes = replace(SIZES, vocab_size=corpus.tokenizer.vocab_size, dropout=case.dropout)
         torch.manual_seed(1)
         trainer = Trainer(
@@ -65,10 +66,11 @@ def train(case: Case, folder: Path, ranks: Ranks) -> None:
             runtime, Console(file=StringIO()), fused_language_model_loss,
         )  # fmt: skip
         if case.resumes:
-            runtime.first(lambda: go_back(folder / case.resumes, folder / case.out, case.step))
-            trainer.resume()
-            assert trainer.step == case.step
-        runtime.first(lambda: (folder / case.out).mkdir(exist_ok=True))
+            copy = partial(go_back, folder / case.resumes, folder / case.out, case.step)
+            runtime.on_rank_zero(copy)
+            trainer.state.resume()
+            assert trainer.state.step == case.step
+        runtime.on_rank_zero(lambda: (folder / case.out).mkdir(exist_ok=True))
         assert trainer.train()
 
 

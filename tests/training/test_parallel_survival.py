@@ -54,9 +54,9 @@ def rank_of_run(rank: int, port: int, strategy: str, folder: Path, n_steps: int)
     train = replace(STEPS, strategy=strategy, max_steps=n_steps or N_STEPS)
     runtime = choose_runtime(train, ranks=Ranks.read(os.environ))
     try:
-        with runtime.session():
+        with runtime.process_group():
             (folder / f"connected-{rank}").touch()
-            corpus = runtime.in_turn(lambda: verse_corpus(folder.parent))
+            corpus = runtime.local_rank_zero_first(lambda: verse_corpus(folder.parent))
             sizes = GPT2Config(
                 vocab_size=corpus.tokenizer.vocab_size, context_length=8, n_layer=2, n_head=2,
                 n_embd=16, dropout=0.1,
@@ -68,7 +68,7 @@ def rank_of_run(rank: int, port: int, strategy: str, folder: Path, n_steps: int)
                 GPT2Model(sizes), corpus, run, folder / "run", runtime, console,
                 fused_language_model_loss,
             )  # fmt: skip
-            trainer.resume()
+            trainer.state.resume()
             trainer.train()
     except OSError as error:
         (folder / f"said-{rank}").write_text(str(error))

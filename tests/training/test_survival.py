@@ -60,7 +60,7 @@ def begin_or_go_on(folder: Path) -> Trainer:
     """Trains in folder/run, from wherever that run is."""
     trainer = new_trainer(verse_corpus(folder.parent), folder / "run", STEPS,
                           loss_fn=with_bad_windows)  # fmt: skip
-    trainer.resume()
+    trainer.state.resume()
     trainer.train()
     return trainer
 
@@ -79,9 +79,9 @@ def untouched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
     trainer = begin_or_go_on(folder)
     torch.set_num_threads(before)
-    assert trainer.step == N_STEPS
+    assert trainer.state.step == N_STEPS
     assert "back to step" in said(trainer)
-    assert any("skipped" in line for line in trainer.log.read())
+    assert any("skipped" in line for line in trainer.state.log.read())
     return folder
 
 
@@ -211,7 +211,7 @@ def test_cut_or_changed_anywhere_a_checkpoint_is_passed_over(corpus: Corpus, thr
     """50 truncations and 50 flipped bits of either file; the one before is whole each time."""
     luck, words = random.Random(0), list[str]()
     checkpoints = Checkpoints(three, 3, words.append)
-    newest = checkpoints.found()[0]
+    newest = checkpoints.paths()[0]
     for name in (TENSORS_FILE, RECORD_FILE):
         file = newest / name
         whole = file.read_bytes()
@@ -245,8 +245,8 @@ def test_a_disk_that_fills_up_in_a_save_costs_nothing_that_was_saved(
         ballast = small_disk / "ballast"
         ballast.write_bytes(bytes(free - left))
         trainer = new_trainer(corpus, small_disk / "run", steps)
-        trainer.resume()
-        reached = trainer.step
+        trainer.state.resume()
+        reached = trainer.state.step
         with pytest.raises(OSError, match=r"No space left on device|cannot be written") as error:
             trainer.train()
         assert str(error.value).count("\n") == 0
@@ -257,7 +257,7 @@ def test_a_disk_that_fills_up_in_a_save_costs_nothing_that_was_saved(
         ballast.unlink()
         free = shutil.disk_usage(small_disk).free
     last = new_trainer(corpus, small_disk / "run", steps)
-    last.resume()
+    last.state.resume()
     assert last.train()
     straight = new_trainer(corpus, small_disk.parent / "straight", steps)
     assert straight.train()
@@ -277,10 +277,10 @@ def test_compiled_with_dropout_a_resumed_run_is_the_same_bit_for_bit(
     half = new_trainer(corpus, tmp_path / "half", runtime=compiled)
     for _ in range(3):
         half.take_step()
-    half.save()
-    half.background.wait()
+    half.state.save()
+    half.state.background.wait()
     torch.manual_seed(999)
     again = new_trainer(corpus, tmp_path / "half", runtime=compiled)
-    again.resume()
+    again.state.resume()
     assert again.train()
     assert torch.equal(weights(again), weights(straight))

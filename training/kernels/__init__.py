@@ -4,7 +4,7 @@ Each is a subclass of the module that it stands for, with the same weights, name
 rounding. Attaching changes the class of a module, so it comes before compiling and sharding,
 which change it too. loss.py's counterpart, cross_entropy.py, is a function and comes in through
 Trainer(loss_fn=...).
-Previous: ../__init__.py.  Next: gelu.py.
+Previous: ../flops.py.  Next: gelu.py.
 """
 
 from collections.abc import Mapping

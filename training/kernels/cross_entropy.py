@@ -41,7 +41,7 @@ class ChunkSizes:
 
 
 def fused_language_model_loss(
-    model: GPT2Model, batch: tuple[Tensor, Tensor]
+    model: GPT2Model, batch: tuple[Tensor, ...]
 ) -> tuple[Tensor, Tensor, Metrics]:
     """Returns trainer.language_model_loss of a batch without holding all logits in memory.
 

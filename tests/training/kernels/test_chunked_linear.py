@@ -85,5 +85,5 @@ def test_it_is_chosen_for_large_models_in_bf16_on_processors_with_tiles(
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
     config = TrainConfig(device="cpu", precision=precision)
     runtime = choose_runtime(config, preset(name).model)
-    assert runtime.in_rows is expected
+    assert runtime.has_tiles is expected
     assert (f"{ROW_CHUNK} rows" in runtime.describe()) is expected

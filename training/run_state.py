@@ -1,0 +1,176 @@
+"""The state of a run: how far it has come, saved in checkpoints and read from them again.
+
+A checkpoint holds all that the next step depends on, so a resumed run is the same run bit for bit.
+Previous: micro_batch.py.  Next: ../trainer.py.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+
+from rich.console import Console
+from torch import Tensor
+
+from cfg_gpt2 import RunConfig, require
+from gpt2 import GPT2Model
+from load_data import Corpus
+from run_directory.weights import WEIGHTS_FILE, save_weights
+from training.background import Background
+from training.checkpoint import (
+    Checkpoints,
+    Record,
+    RunIdentity,
+    identity_of,
+    restore,
+    strip_prefix,
+    tensors_of,
+)
+from training.guard import Guard
+from training.micro_batch import MicroBatches
+from training.optimizer import Optimizers
+from training.progress import MetricsLog, draw_losses
+from training.runtime import Runtime
+
+Publish = Callable[[dict[str, Tensor]], Mapping[str, Tensor]]
+
+
+def as_they_are(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Returns a model's parameters for model.safetensors without a change."""
+    return parameters
+
+
+@dataclass(kw_only=True)
+class RunState:
+    """How far a run has come, with the objects whose state is saved and restored.
+
+    Args:
+        publish: what model.safetensors gets, made of the model's parameters in main memory.
+        further: what else must be the same for the run to be resumed, such as base weights' hash.
+    """
+
+    model: GPT2Model
+    corpus: Corpus
+    config: RunConfig
+    run_dir: Path
+    runtime: Runtime
+    console: Console
+    optimizers: Optimizers
+    micro_batches: MicroBatches
+    publish: Publish = as_they_are
+    further: Mapping[str, str] = field(default_factory=dict)
+    step: int = 0  # optimizer steps that are done, those that were skipped too
+    position: int = 0  # in the data: windows that were read
+    tokens: int = 0  # targets that were learned from
+    seconds: float = 0.0  # that the steps took, in earlier sessions of this run too
+    val_loss: float | None = None  # nats per token, where this step was evaluated
+    saved_step: int = -1  # of the newest checkpoint
+
+    def __post_init__(self) -> None:
+        train = self.config.train
+        self.guard = Guard(train.skip_spikes)
+        self.checkpoints = Checkpoints(self.run_dir, train.keep_checkpoints, self.console.print)
+        self.background = Background()  # writes checkpoints
+        self.log = MetricsLog(self.run_dir, writes=self.runtime.is_rank_zero)
+
+    def advance(self, n_windows: int) -> None:
+        """Counts one optimizer step, for which n_windows were read."""
+        self.step, self.position, self.val_loss = self.step + 1, self.position + n_windows, None
+
+    @cached_property
+    def identity(self) -> RunIdentity:
+        """What must not change from session to session."""
+        return identity_of(
+            self.config.model, self.config.train.optimizer, self.corpus, self.further
+        )
+
+    def save(self) -> None:
+        """Writes the checkpoint to resume from, the weights to use and the loss curve to look at.
+
+        Tensors are copied to main memory; a thread writes them while training goes on.
+        """
+        record = self.record()
+        tensors = self.runtime.copy_to_cpu(tensors_of(self.model, self.optimizers))
+        parameters = self.runtime.gather_full(strip_prefix("model/", tensors))
+        is_saved, self.saved_step = self.saved_step == self.step, self.step
+
+        def write() -> None:
+            self.log.sync()
+            if not is_saved:
+                self.runtime.save(partial(self.checkpoints.save, record), tensors)
+            if not self.runtime.is_rank_zero:
+                return
+            save_weights(self.run_dir, self.config.model, self.publish(parameters))
+            size = f"{self.model.n_parameters():,} parameters"
+            draw_losses(self.run_dir, title=f"{self.run_dir.name}: {size}")
+
+        self.background.start(write)
+
+    def record(self) -> Record:
+        """Returns the numbers of a checkpoint of this step."""
+        return Record(
+            step=self.step,
+            windows=self.position,
+            tokens=self.tokens,
+            seconds=self.seconds,
+            val_loss=self.val_loss,
+            micro_batch=self.micro_batches.size,
+            micro_batch_asked=self.config.train.micro_batch,
+            guard=self.guard.state,
+            n_ranks=self.runtime.ranks.n_ranks,
+            identity=self.identity,
+        )
+
+    def resume(self) -> None:
+        """Goes back to the newest checkpoint that is whole; a run that has none yet begins.
+
+        Raises FileNotFoundError where there is no checkpoint, ValueError where none is whole or
+        where it is another run's.
+        """
+        newest = self.runtime.on_rank_zero(self.newest_checkpoint)
+        if newest is None:
+            self.console.print(f"{self.run_dir} was stopped before its first checkpoint: anew")
+            return
+        path, record = newest
+        record.identity.require_same(self.identity, self.run_dir)
+        self.go_to(path, record)
+
+    def newest_checkpoint(self) -> tuple[Path, Record] | None:
+        """Returns the newest one that is whole; None where the run stopped before its first."""
+        if not (self.checkpoints.paths() or (self.run_dir / WEIGHTS_FILE).exists()):
+            return None
+        return self.checkpoints.newest()
+
+    def roll_back(self) -> None:
+        """Goes back to the last good checkpoint, and on with the windows after the bad ones.
+
+        Raises ValueError where that was tried already, or where there is no such checkpoint.
+        """
+        step, position = self.step, self.position
+        failed = (
+            f"{self.guard.state.n_bad} steps up to {step} had no finite loss and gradient, or a "
+            "spike, and were not taken"
+        )
+        advice = f"try --train.learning-rate {self.config.train.learning_rate / 3:.2g}"
+        self.background.wait()
+        try:
+            newest_good = partial(self.checkpoints.newest, good=True)
+            path, record = self.runtime.on_rank_zero(newest_good)
+        except FileNotFoundError:
+            raise ValueError(f"{failed}; there is no checkpoint to go back to; {advice}") from None
+        again = self.guard.state.returned_to == record.step
+        require(not again, f"{failed}, from step {record.step} on for the second time; {advice}")
+        self.go_to(path, record)
+        self.position = position
+        self.guard.record_rollback(record.step, step)
+        self.console.print(f"{failed}: back to step {self.step}, and on with other windows")
+
+    def go_to(self, path: Path, record: Record) -> None:
+        """Puts a checkpoint into weights, optimizers, random states, position and log."""
+        restore(self.runtime.read(path, self.model), self.model, self.optimizers)
+        self.step, self.position, self.tokens = record.step, record.windows, record.tokens
+        self.seconds, self.saved_step, self.val_loss = record.seconds, record.step, None
+        self.guard.state = record.guard
+        if record.micro_batch_asked == self.config.train.micro_batch:
+            self.micro_batches.resize(record.micro_batch)
+        self.log.keep_until(self.step)
