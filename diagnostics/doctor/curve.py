@@ -177,10 +177,12 @@ def overfitting(run: Run) -> Diagnosis | None:
         return None
     dropout = run.config.model.dropout
     values = {
-        "best": f"{best['val_loss']:.2f}", "step": str(max(1, int(best["step"]))),
-        "last": f"{last['val_loss']:.2f}", "train": f"{run.tenths[-1]:.2f}",
+        "best": f"{best['val_loss']:.2f}",
+        "step": str(max(1, int(best["step"]))),
+        "last": f"{last['val_loss']:.2f}",
+        "train": f"{run.tenths[-1]:.2f}",
         "dropout": f"{0.1 if dropout < 0.1 else min(0.5, 2 * dropout):g}",
-    }  # fmt: skip
+    }
     return Diagnosis("overfitting", values)
 
 
@@ -266,6 +268,16 @@ def lower_rate(run: Run) -> dict[str, str]:
 
 
 CHECKS = (
-    initial_loss, not_finite, learning_rate_too_high, learning_rate_too_low, spikes, gradients,
-    always_clipped, overfitting, validation_split, stopped_early, still_falling, far_from_floor,
-)  # fmt: skip
+    initial_loss,
+    not_finite,
+    learning_rate_too_high,
+    learning_rate_too_low,
+    spikes,
+    gradients,
+    always_clipped,
+    overfitting,
+    validation_split,
+    stopped_early,
+    still_falling,
+    far_from_floor,
+)

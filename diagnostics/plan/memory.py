@@ -8,9 +8,10 @@
     gathered    + gradients 4 P + the token embedding's two gradients, before they are added up
     optimizer   + gradients 4 P + Muon's stacked matrices
 
-P is the number of parameters. The tensors that autograd saves of a block, in numbers per position,
-where C is the width, H the heads, T the context; p stands for a number in the precision of matmuls
-(fp32 or bf16), f for one in fp32. tests/diagnostics/test_plan_memory.py counts them to the byte.
+P is the number of parameters. The tensors that autograd saves of a block with the kernels of
+training/kernels, in numbers per position: C is the width, H the heads, T the context; p stands for
+a number in the precision of matmuls (fp32 or bf16), f for one in fp32.
+tests/diagnostics/test_plan_memory.py counts them to the byte.
 
     each of two norms            C f + f       the normalized input, 1 / standard deviation
     attention, before it         C p           its input

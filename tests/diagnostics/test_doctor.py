@@ -27,9 +27,16 @@ from training.kernels.cross_entropy import fused_language_model_loss
 from training.progress import Metrics, new_console
 
 TRAIN = TrainConfig(
-    max_steps=100, batch_size=8, learning_rate=3e-3, final_learning_rate=3e-4, warmup_steps=10,
-    beta2=0.99, eval_every=20, device="cpu", precision="fp32",
-)  # fmt: skip
+    max_steps=100,
+    batch_size=8,
+    learning_rate=3e-3,
+    final_learning_rate=3e-4,
+    warmup_steps=10,
+    beta2=0.99,
+    eval_every=20,
+    device="cpu",
+    precision="fp32",
+)
 NAMES = ["Anna", "Boris", "Clara", "David", "Emma", "Frank"]
 PLACES = ["river", "forest", "market", "mountain"]
 
@@ -54,14 +61,20 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
         file = folder / "text.txt"
         file.write_text(text or sums(2000), encoding="utf-8")
         data = DataConfig(
-            path=(str(file),), tokenizer="char", cache_dir=str(folder / "cache"),
+            path=(str(file),),
+            tokenizer="char",
+            cache_dir=str(folder / "cache"),
             validation_share=share,
-        )  # fmt: skip
+        )
         corpus = load_corpus(data)
         model = GPT2Config(
-            vocab_size=corpus.tokenizer.vocab_size, context_length=32, n_layer=1, n_head=2,
-            n_embd=32, dropout=0.0,
-        )  # fmt: skip
+            vocab_size=corpus.tokenizer.vocab_size,
+            context_length=32,
+            n_layer=1,
+            n_head=2,
+            n_embd=32,
+            dropout=0.0,
+        )
         config = RunConfig(model=model, data=data, train=train)
         torch.manual_seed(1)
         trainer = Trainer(GPT2Model(model), corpus, config, folder, FP32, new_console())
@@ -199,10 +212,25 @@ def test_an_interrupted_run_is_diagnosed(healthy: Run) -> None:
 
 def test_a_loss_far_above_the_entropy_floor_is_diagnosed(tmp_path: Path) -> None:
     flags = [
-        "--data.stories", "100", "--data.cache-dir", str(tmp_path / "cache"), "--model.n-layer",
-        "1", "--model.n-embd", "32", "--model.n-head", "2", "--train.max-steps", "30",
-        "--train.batch-size", "2", "--train.eval-every", "30", "--train.device", "cpu",
-    ]  # fmt: skip
+        "--data.stories",
+        "100",
+        "--data.cache-dir",
+        str(tmp_path / "cache"),
+        "--model.n-layer",
+        "1",
+        "--model.n-embd",
+        "32",
+        "--model.n-head",
+        "2",
+        "--train.max-steps",
+        "30",
+        "--train.batch-size",
+        "2",
+        "--train.eval-every",
+        "30",
+        "--train.device",
+        "cpu",
+    ]
     run = tmp_path / "world"
     assert main.main(["train", "--out", str(run), *flags]) == 0
     found = next(d for d in diagnose(read_run(run)) if d.name == "far_from_floor")
@@ -247,9 +275,9 @@ def test_a_healthy_run_ends_with_0_and_a_sick_one_with_1(
     assert "Nothing is wrong." in capsys.readouterr().out
     sick = trained(replace(TRAIN, max_steps=40, learning_rate=1e-7, final_learning_rate=1e-8))
     assert main.main(["doctor", str(sick.path), "--language", "ru"]) == 1
-    said = capsys.readouterr().out
-    assert "Скорость обучения 1e-07 слишком мала" in said
-    assert "попробуйте: --train.learning-rate 0.0006" in said
+    output = capsys.readouterr().out
+    assert "Скорость обучения 1e-07 слишком мала" in output
+    assert "попробуйте: --train.learning-rate 0.0006" in output
     assert main.main(["doctor", str(sick.path), "--json"]) == 1
     record = json.loads(capsys.readouterr().out)
     assert [found["name"] for found in record["found"] if found["wrong"]] == ["rate_too_low"]

@@ -23,9 +23,9 @@ def planned(capsys: Capture, *flags: str) -> dict:
 
 def refused(capsys: Capture, *flags: str) -> str:
     assert main.main(["plan", *flags]) == 2
-    said = capsys.readouterr()
-    assert said.out == "" and said.err.count("\n") == 1
-    return said.err
+    output = capsys.readouterr()
+    assert output.out == "" and output.err.count("\n") == 1
+    return output.err
 
 
 @pytest.fixture(autouse=True)
@@ -35,10 +35,10 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_gpt2_xl_on_eight_gpus_is_planned(capsys: Capture) -> None:
     assert main.main(["plan", "--preset", "gpt2-xl", "--gpus", "8"]) == 0
-    said = capsys.readouterr().out
-    assert "1,557,611,200 parameters" in said
-    assert "It fits" in said and "--gpu h100 is assumed" in said
-    assert "(--utilization)" in said and "rule of thumb (Hoffmann et al. 2022)" in said
+    output = capsys.readouterr().out
+    assert "1,557,611,200 parameters" in output
+    assert "It fits" in output and "--gpu h100 is assumed" in output
+    assert "(--utilization)" in output and "rule of thumb (Hoffmann et al. 2022)" in output
 
 
 def test_counts_are_those_of_the_model(capsys: Capture) -> None:
@@ -75,9 +75,13 @@ def test_speed_grows_by_less_than_the_number_of_gpus(capsys: Capture) -> None:
 
 def test_an_all_reduce_sends_each_gradient_twice() -> None:
     traffic = Traffic(
-        n_ranks=4, fsdp=False, n_parameters=1_000, gathered_bytes=2, n_micro_batches=3,
+        n_ranks=4,
+        fsdp=False,
+        n_parameters=1_000,
+        gathered_bytes=2,
+        n_micro_batches=3,
         gigabytes_per_second=1e-6,
-    )  # fmt: skip
+    )
     assert traffic.bytes_per_step == 2 * 3 / 4 * 4_000
     assert traffic.exposed_seconds(1.0) == pytest.approx(6.0 - 0.5)
     assert traffic.exposed_seconds(100.0) == 0
@@ -89,8 +93,8 @@ def test_the_largest_micro_batch_fits_and_one_more_does_not(capsys: Capture) -> 
     largest = record["largest_micro_batch"]
     assert 1 <= largest < 64
     assert record["peak_memory"] <= 0.92 * record["memory_there"]
-    said = refused(capsys, *flags, "--train.micro-batch", str(largest + 1))
-    assert f"try --train.micro-batch {largest}" in said
+    error = refused(capsys, *flags, "--train.micro-batch", str(largest + 1))
+    assert f"try --train.micro-batch {largest}" in error
     found = planned(capsys, *flags, "--train.micro-batch", "auto")
     assert found["micro_batch"] == largest
 
@@ -116,9 +120,9 @@ def test_impossible_settings_are_refused(capsys: Capture, flags: list[str], sent
 
 
 def test_a_run_that_does_not_fit_is_refused_with_a_change_that_fits(capsys: Capture) -> None:
-    said = refused(capsys, "--preset", "gpt2-xl", "--gpu", "rtx4090")
-    assert "one window of 1024 tokens needs" in said
-    advice = said.split("it would fit with ")[1].split()
+    error = refused(capsys, "--preset", "gpt2-xl", "--gpu", "rtx4090")
+    assert "one window of 1024 tokens needs" in error
+    advice = error.split("it would fit with ")[1].split()
     assert planned(capsys, "--preset", "gpt2-xl", "--gpu", "rtx4090", *advice)["micro_batch"] >= 1
     tiny = refused(capsys, "--preset", "gpt2-xl", "--gpus", "1", "--gpu-memory", "0.5")
     assert "it would fit into --gpu-memory" in tiny or "it would fit with" in tiny

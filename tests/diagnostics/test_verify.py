@@ -117,17 +117,37 @@ def test_a_run_is_verified_with_its_own_weights_and_tokenizer(
 ) -> None:
     text = tmp_path / "verse.txt"
     text.write_text("Мама мыла раму, the cat sat on the mat. " * 20, encoding="utf-8")
-    small = ["--model.n-layer", "1", "--model.n-head", "2", "--model.n-embd", "32",
-             "--model.context-length", "16", "--train.max-steps", "2", "--train.batch-size", "2",
-             "--train.device", "cpu", "--train.precision", "fp32", "--data.tokenizer", "char",
-             "--data.path", str(text), "--data.cache-dir", str(tmp_path / "cache")]  # fmt: skip
+    small = [
+        "--model.n-layer",
+        "1",
+        "--model.n-head",
+        "2",
+        "--model.n-embd",
+        "32",
+        "--model.context-length",
+        "16",
+        "--train.max-steps",
+        "2",
+        "--train.batch-size",
+        "2",
+        "--train.device",
+        "cpu",
+        "--train.precision",
+        "fp32",
+        "--data.tokenizer",
+        "char",
+        "--data.path",
+        str(text),
+        "--data.cache-dir",
+        str(tmp_path / "cache"),
+    ]
     assert main.main(["train", "--out", str(tmp_path / "run"), *small]) == 0
     capsys.readouterr()
     flags = [flag for name in QUICK for flag in ("--only", name)]
     assert main.main(["verify", str(tmp_path / "run"), "--device", "cpu", *flags]) == 0
-    said = capsys.readouterr().out
-    assert f"{tmp_path / 'run'}: " in said.replace("\n", "")
-    assert "0 do not" in said
+    output = capsys.readouterr().out
+    assert f"{tmp_path / 'run'}: " in output.replace("\n", "")
+    assert "0 do not" in output
 
 
 WRONG = {
@@ -157,10 +177,10 @@ def test_a_wrong_input_ends_with_one_sentence_and_status_2(
         Tokenizer.train(["The cat sat on the mat. " * 20], 300).save(name)
     Path("cut/model.safetensors").write_bytes(b"cut")
     assert main.main(line.split()) == 2
-    said = capsys.readouterr()
-    assert said.err.startswith("error: ") and said.err.count("\n") == 1
-    assert words in said.err
-    assert not said.out
+    output = capsys.readouterr()
+    assert output.err.startswith("error: ") and output.err.count("\n") == 1
+    assert words in output.err
+    assert not output.out
 
 
 # Faults on purpose ---------------------------------------------------------------------------
