@@ -112,7 +112,7 @@ class Participant(Protocol):
 
 @dataclass(kw_only=True)
 class Measurement:
-    """All measurements of one candidate."""
+    """The answers of one candidate: its warm-up, its rounds, its profile or its error."""
 
     job: Job
     ready: Ready | None = None

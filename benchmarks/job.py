@@ -65,7 +65,7 @@ class Ready:
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
-    """The answer to `round`."""
+    """The answer to `round`: the work done, its time, and the memory it took."""
 
     units: int  # tokens or bytes
     seconds: float
@@ -73,7 +73,7 @@ class Round:
 
     @property
     def rate(self) -> float:
-        """Units per second."""
+        """The speed of the round, in tokens or bytes per second."""
         return self.units / self.seconds
 
 

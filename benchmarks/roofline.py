@@ -38,7 +38,7 @@ class Peak:
 
 @dataclass(frozen=True)
 class Roofline:
-    """All peaks of a machine."""
+    """The peaks that were measured on a machine."""
 
     measured: list[Peak]
 

@@ -32,7 +32,7 @@ def read_inputs(job: Job) -> tuple[list[str], int, Tokenizer]:
 
 
 def ours(job: Job) -> Candidate:
-    """The project: Tokenizer.encode_batch."""
+    """The project: Tokenizer.encode_batch, which loading data calls."""
     pieces, n_bytes, tokenizer = read_inputs(job)
 
     def step() -> int:

@@ -33,7 +33,7 @@ MANY_STEPS = 1_000_000  # more than are taken, so that the learning rate does no
 
 
 def ours(job: Job) -> Candidate:
-    """The project: Trainer.take_step."""
+    """The project: Trainer.take_step, as `python main.py train` calls it."""
     assert job.precision != "int8"  # int8 is for decoding only
     settings = TrainConfig(
         max_steps=MANY_STEPS, batch_size=job.batch_size, optimizer="adamw",

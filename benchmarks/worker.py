@@ -81,7 +81,7 @@ class RequestHandler:
         )
 
     def round(self, candidate: Candidate) -> Round:
-        """Measures one round of steps."""
+        """Measures one round: as many steps as the warm-up has set."""
         units, seconds = self.time_steps(candidate, self.steps)
         return Round(units=units, seconds=seconds, memory=peak_memory())
 

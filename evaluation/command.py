@@ -24,7 +24,7 @@ from training.progress import new_console, show_table
 
 @dataclass(frozen=True, kw_only=True)
 class TextFlags:
-    """The text that is scored."""
+    """The flags that choose the text to score."""
 
     path: tuple[str, ...] | None = None
     """text files, folders, globs or a built-in world; None: what the run kept apart from its own

@@ -33,7 +33,7 @@ Setting = str | int | float | bool | list[str] | None
 
 
 class Instance(Protocol):
-    """One request of the harness."""
+    """A request of the harness, as far as the adapter reads it."""
 
     @property
     def args(self) -> tuple[str, dict[str, Setting]]:

@@ -21,7 +21,7 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """One question of a task."""
+    """A question of a task: a context and its possible continuations."""
 
     line: int  # of the file, counted from 1
     context: str

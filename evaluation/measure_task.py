@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.console import Console
+
 from cfg_gpt2 import require
 from evaluation import hellaswag, lambada
 from evaluation.continuations import score_continuations
@@ -62,13 +64,7 @@ def measure_task(
         session: the device, the console and the batch size.
     Raises FileNotFoundError or ValueError for items that are missing, wrong or too long.
     """
-    name, *files = task
-    require(name in TASKS, f"--task {name} is unknown; choose one of {', '.join(TASKS)}")
-    require(
-        len(files) <= 1,
-        f"--task {' '.join(task)} names {len(files)} files; name one, and RUN before it",
-    )
-    file = Path(files[0]).expanduser() if files else download(name, session.console)
+    name, file = find_items(task, session.console)
     items = TASKS[name].read(file, limit)
     session.console.print(f"task      {name}: {len(items):,} items of {file}")
     measure = Measure(
@@ -92,6 +88,20 @@ def measure_task(
         report_result(session.console, result, folder)
         results.append(result)
     return results
+
+
+def find_items(task: tuple[str, ...], console: Console) -> tuple[str, Path]:
+    """Returns the name of a task and the file of its items, which is downloaded if none is named.
+
+    Raises ValueError for an unknown task and for more than one file.
+    """
+    name, *files = task
+    require(name in TASKS, f"--task {name} is unknown; choose one of {', '.join(TASKS)}")
+    require(
+        len(files) <= 1,
+        f"--task {' '.join(task)} names {len(files)} files; name one, and RUN before it",
+    )
+    return name, Path(files[0]).expanduser() if files else download(name, console)
 
 
 def score_items(run: Run, items: list[Item], file: Path, session: Session) -> list[ScoredItem]:

@@ -44,7 +44,7 @@ class TextScore:
 
     @property
     def perplexity(self) -> float:
-        """exp of the loss."""
+        """exp of the loss, which depends on the tokenizer."""
         return perplexity(self.loss)
 
     @property

@@ -128,9 +128,9 @@ def test_each_stride_has_its_own_windows_and_its_own_result_file() -> None:
 def test_the_result_file_has_everything_needed_to_repeat_the_measurement() -> None:
     flags = ["--data.path", "other.txt", "--stride", "8", "--batch-size", "3", "--device", "cpu"]
     assert main.main(["evaluate", "char", *flags]) == 0
-    found = result("char", "other-stride-8")
-    assert found["command"] == "python main.py evaluate char " + " ".join(flags)
-    origin, measure = found["origin"], found["measure"]
+    content = result("char", "other-stride-8")
+    assert content["command"] == "python main.py evaluate char " + " ".join(flags)
+    origin, measure = content["origin"], content["measure"]
     for file, key in (("model.safetensors", "weights"), ("tokenizer.json", "tokenizer")):
         expected = hashlib.sha256(Path("char", file).read_bytes()).hexdigest()
         assert origin[f"{key}_sha256"] == expected
@@ -140,16 +140,16 @@ def test_the_result_file_has_everything_needed_to_repeat_the_measurement() -> No
     assert (origin["batch_size"], origin["precision"]) == (3, "fp32")
     assert origin["device"].startswith("cpu") and origin["torch"] and origin["date"]
     assert origin["context_length"] == 16 and origin["parameters"] > 0
-    again = found["figures"]
-    assert main.main(found["command"].split()[2:]) == 0
+    again = content["figures"]
+    assert main.main(content["command"].split()[2:]) == 0
     assert result("char", "other-stride-8")["figures"] == again
 
 
 def test_a_built_in_world_has_an_entropy_floor_below_the_measured_bits() -> None:
     assert main.main(["evaluate", "bpe", "--data.path", "tiny-world-ru"]) == 0
-    found = result("bpe", "validation-stride-16")
-    assert 0 < found["figures"]["floor"] < found["figures"]["bits_per_byte"]
-    assert found["measure"]["paths"] == ["tiny-world-ru"]
+    content = result("bpe", "validation-stride-16")
+    assert 0 < content["figures"]["floor"] < content["figures"]["bits_per_byte"]
+    assert content["measure"]["paths"] == ["tiny-world-ru"]
 
 
 def test_the_loss_in_bf16_differs_from_fp32_by_less_than_one_percent() -> None:
@@ -170,9 +170,9 @@ def test_runs_are_compared_in_one_table_and_one_picture(capsys: pytest.CaptureFi
     table = capsys.readouterr().out.split("\n\n")[1].splitlines()
     assert [line.split()[0] for line in table] == ["run", "char", "bpe"]
     figures = [result(run, "validation-stride-16")["figures"] for run in ("char", "bpe")]
-    for line, found in zip(table[1:], figures, strict=True):
-        assert line.split()[-1] == f"{found['bits_per_byte']:.4f}"
-        assert f"{found['bytes'] / found['tokens']:.2f}" in line.split()
+    for line, of_run in zip(table[1:], figures, strict=True):
+        assert line.split()[-1] == f"{of_run['bits_per_byte']:.4f}"
+        assert f"{of_run['bytes'] / of_run['tokens']:.2f}" in line.split()
     picture = Path("char/evaluation/validation-stride-16.png").read_bytes()
     assert picture.startswith(b"\x89PNG")
     assert figures[0]["bytes"] == figures[1]["bytes"]
@@ -187,15 +187,15 @@ def test_a_task_is_scored_compared_and_written_item_by_item(
     output = capsys.readouterr().out
     assert "2 items of" in output and "picture" in output
     for run in ("char", "bpe"):
-        found = result(run, task)
-        assert found["figures"]["items"] == 2 and found["measure"]["limit"] == 2
+        content = result(run, task)
+        assert content["figures"]["items"] == 2 and content["measure"]["limit"] == 2
         expected = hashlib.sha256(Path(f"{task}.jsonl").read_bytes()).hexdigest()
-        assert found["measure"]["sha256"] == expected
+        assert content["measure"]["sha256"] == expected
         lines = Path(run, "evaluation", f"{task}.items.jsonl").read_text().splitlines()
         rows = [json.loads(line) for line in lines]
         assert [row["line"] for row in rows] == [1, 2]
         figure = "acc" if task == "lambada" else "acc_norm"
-        assert sum(row["right"] for row in rows) / 2 == found["figures"][figure]
+        assert sum(row["right"] for row in rows) / 2 == content["figures"][figure]
         assert len(rows[0]["log_probabilities"]) == len(rows[0]["greedy"]) > 0
 
 

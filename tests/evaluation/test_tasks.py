@@ -58,9 +58,9 @@ def test_log_probabilities_and_greedy_flags_equal_those_of_transformers() -> Non
             requests[i] = Request(request.context, ids[len(request.context) :])
     for batch_size in (None, 1, 3):
         reported: list[int] = []
-        found = score_continuations(ours, requests, CPU, 0, reported.append, batch_size)
+        results = score_continuations(ours, requests, CPU, 0, reported.append, batch_size)
         assert reported[-1] == len(requests)
-        for (context, ids), (log_probability, greedy) in zip(requests, found, strict=True):
+        for (context, ids), (log_probability, greedy) in zip(requests, results, strict=True):
             row = (context + ids)[-13:]
             with torch.no_grad():
                 logits = theirs(torch.tensor([row[:-1]])).logits[0, -len(ids) :]
@@ -68,7 +68,7 @@ def test_log_probabilities_and_greedy_flags_equal_those_of_transformers() -> Non
             expected = sum(float(log_p[t, id]) for t, id in enumerate(ids))
             assert log_probability == pytest.approx(expected, abs=1e-4)  # up to 12 terms in fp32
             assert greedy == (logits.argmax(-1).tolist() == ids)
-    assert {likelihood.greedy for likelihood in found} == {True, False}
+    assert {likelihood.greedy for likelihood in results} == {True, False}
 
 
 def test_likelihoods_do_not_depend_on_how_many_logits_are_held_at_a_time(
@@ -99,11 +99,11 @@ def test_white_space_at_the_end_of_a_context_belongs_to_the_continuation() -> No
     tokenizer = Tokenizer.train(["the cat sat\n on the mat "] * 20, 290)
     end = tokenizer.end_of_text
     pairs = [("the cat \n", " sat"), ("", " sat"), (" ", "sat"), ("the cat", " sat")]
-    found = encode_pairs(tokenizer, pairs)
-    texts = [(tokenizer.decode(context), tokenizer.decode(ids)) for context, ids in found]
+    requests = encode_pairs(tokenizer, pairs)
+    texts = [(tokenizer.decode(context), tokenizer.decode(ids)) for context, ids in requests]
     assert texts[0] == ("the cat", " \n sat") and texts[3] == ("the cat", " sat")
-    assert found[1].context == [end] and texts[1][1] == " sat"
-    assert found[2].context == [end] and texts[2][1] == " sat"
+    assert requests[1].context == [end] and texts[1][1] == " sat"
+    assert requests[2].context == [end] and texts[2][1] == " sat"
 
 
 # LAMBADA ------------------------------------------------------------------------------------
@@ -139,12 +139,12 @@ def test_lambada_figures_equal_those_computed_by_hand() -> None:
     scored_items = [
         scored_item(math.log(p), continuations=[" x"], greedy=p > 0.4) for p in (0.5, 0.25, 0.125)
     ]
-    found = lambada.figures(scored_items)
-    assert found["items"] == 3
-    assert found["perplexity"] == pytest.approx(4.0)  # the geometric mean of 2, 4 and 8
-    assert found["acc"] == pytest.approx(1 / 3)
+    figures = lambada.figures(scored_items)
+    assert figures["items"] == 3
+    assert figures["perplexity"] == pytest.approx(4.0)  # the geometric mean of 2, 4 and 8
+    assert figures["acc"] == pytest.approx(1 / 3)
     # (2/3)^2 + 2 (1/3)^2 = 2/3 over n - 1 = 2, its root over the root of 3
-    assert found["acc_stderr"] == pytest.approx((1 / 3) ** 0.5 / 3**0.5)
+    assert figures["acc_stderr"] == pytest.approx((1 / 3) ** 0.5 / 3**0.5)
 
 
 def test_a_single_item_has_no_standard_error() -> None:
@@ -168,12 +168,12 @@ def test_hellaswag_choices_and_accuracies_equal_those_by_hand() -> None:
     )  # -1.0, -2.0, and nothing to divide by
     assert hellaswag.argmax_choice(by_length) == 2
     assert hellaswag.argmax_choice_by_length(by_length) == 0
-    found = hellaswag.figures(
+    figures = hellaswag.figures(
         [by_length, scored_item(-3.0, -2.0, -9.0, continuations=continuations, right=1)]
     )
-    assert found["items"] == 2
-    assert (found["acc"], found["acc_norm"]) == (0.5, 0.5)
-    assert found["acc_norm_stderr"] == pytest.approx(0.5)
+    assert figures["items"] == 2
+    assert (figures["acc"], figures["acc_norm"]) == (0.5, 0.5)
+    assert figures["acc_norm_stderr"] == pytest.approx(0.5)
 
 
 def test_the_length_of_an_ending_is_counted_in_characters() -> None:

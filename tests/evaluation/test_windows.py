@@ -58,9 +58,9 @@ def test_with_stride_equal_to_context_windows_are_those_of_training(
 ) -> None:
     boundaries = document_boundaries(stream, END)
     trained = list(split_at_documents(boundaries, 0, len(stream), context_length))
-    found = windows_of(stream, context_length, context_length)
-    assert [(begin, stop) for begin, _, stop in found] == trained
-    assert all(begin == before for begin, before, _ in found)
+    windows = windows_of(stream, context_length, context_length)
+    assert [(begin, stop) for begin, _, stop in windows] == trained
+    assert all(begin == before for begin, before, _ in windows)
 
 
 def test_windows_of_one_long_text_equal_those_by_hand() -> None:
@@ -71,8 +71,8 @@ def test_windows_of_one_long_text_equal_those_by_hand() -> None:
 
 
 def test_a_window_ends_at_the_last_document_end_that_it_reaches() -> None:
-    found = windows_of(stream_of(2, 2, 9, 1), 7, 4)
-    assert found == [(0, 0, 6), (6, 6, 13), (10, 13, 16), (16, 16, 18)]
+    windows = windows_of(stream_of(2, 2, 9, 1), 7, 4)
+    assert windows == [(0, 0, 6), (6, 6, 13), (10, 13, 16), (16, 16, 18)]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
@@ -87,10 +87,10 @@ def test_batches_hold_the_tokens_and_only_the_scored_targets_of_each_window(
     seen = []
     for tokens, targets in window_batches(Split(stream, 1), 12, 5, batch_size, END):
         assert len(tokens) <= batch_size and tokens.shape == targets.shape
-        for row, wanted in zip(tokens.tolist(), targets, strict=True):
-            places = (wanted != IGNORE_INDEX).nonzero().flatten()
+        for row, row_targets in zip(tokens.tolist(), targets, strict=True):
+            places = (row_targets != IGNORE_INDEX).nonzero().flatten()
             assert (places.diff() == 1).all()
-            values = wanted[places].tolist()
+            values = row_targets[places].tolist()
             [(begin, stop)] = [
                 span
                 for span, scored in expected.items()
@@ -106,5 +106,5 @@ def test_with_stride_equal_to_context_batches_are_those_of_validation() -> None:
     split = Split(stream_of(30, 3, 17, 4, 4, 9), 1)
     ours = window_batches(split, 12, 12, 3, END)
     theirs = evaluation_batches(split, 12, 3, END)
-    for (tokens, targets), (others, wanted) in zip(ours, theirs, strict=True):
-        assert torch.equal(tokens, others) and torch.equal(targets, wanted)
+    for (tokens, targets), (other_tokens, other_targets) in zip(ours, theirs, strict=True):
+        assert torch.equal(tokens, other_tokens) and torch.equal(targets, other_targets)
