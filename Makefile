@@ -11,7 +11,7 @@ help:
 	@echo "make run    set up .venv and run main.py; arguments: make run ARGS=\"--help\""
 	@echo "make test   set up .venv and run lint and tests; one test: make test ARGS=\"-k cache\""
 	@echo "make slow   the minutes-long proofs that make test leaves out"
-	@echo "make lint   style (ruff) and types (pyright) alone"
+	@echo "make lint   style and formatting (ruff) and types (pyright) alone"
 
 run: .venv/run-ready
 	$(PYTHON) main.py $(ARGS)
@@ -24,6 +24,7 @@ slow: .venv/test-ready
 
 lint: .venv/test-ready
 	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m pyright --pythonpath $(PYTHON)
 
 # --- the environment --------------------------------------------------------------------------------------------------

@@ -53,6 +53,7 @@ class GPT2Config:
 
     @property
     def head_dim(self) -> int:
+        """The number of channels of one head, D."""
         return self.n_embd // self.n_head
 
 

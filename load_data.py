@@ -174,6 +174,7 @@ class DocumentWindows(WindowOrder):
         self.epoch, self.first, self.spans = epoch, first, shuffled[bucketed]
 
     def window(self, number: int) -> Window:
+        """Returns the window with a number; see WindowOrder."""
         if number < self.first:
             self._start_epoch(0, first=0)
         while number >= self.first + len(self.spans):
@@ -182,6 +183,7 @@ class DocumentWindows(WindowOrder):
         return Window(self.stream, start, stop - start)
 
     def epochs(self, n_windows: int) -> list[float]:
+        """Returns the epochs that so many windows make; see WindowOrder."""
         return [n_windows / len(self.spans)]
 
 

@@ -62,6 +62,7 @@ class FullWindows(WindowOrder):
         self.phase = Permutation(self.remainder + 1, self.seed, epoch)[0]
 
     def window(self, number: int) -> Window:
+        """Returns the window with a number; see WindowOrder."""
         epoch, place = divmod(number, self.n_windows)
         if epoch != self.epoch:
             self._start_epoch(epoch)
@@ -69,6 +70,7 @@ class FullWindows(WindowOrder):
         return Window(self.stream, start, self.context_length)
 
     def epochs(self, n_windows: int) -> list[float]:
+        """Returns the epochs that so many windows make; see WindowOrder."""
         return [n_windows / self.n_windows]
 
 
@@ -79,10 +81,12 @@ class MixedWindows(WindowOrder):
         self.orders, self.schedule = orders, MixtureSchedule(weights)
 
     def window(self, number: int) -> Window:
+        """Returns the window with a number; see WindowOrder."""
         source, place = self.schedule.source(number)
         return self.orders[source].window(place)
 
     def epochs(self, n_windows: int) -> list[float]:
+        """Returns the epochs that so many windows make; see WindowOrder."""
         counts = self.schedule.counts(n_windows)
         pairs = zip(self.orders, counts, strict=True)
         return [epochs for order, count in pairs for epochs in order.epochs(count)]

@@ -45,6 +45,7 @@ class TextFiles:
         self.n_bytes = sum(map(source.n_bytes, SPLITS))
 
     def jobs(self, position: int) -> Iterator[tuple[int, Job]]:
+        """Yields jobs from a position on, each with the position after it."""
         every = (
             TextJob(
                 split=split,
@@ -72,6 +73,7 @@ class JsonLines:
         self.identity = ["lines", field, self.share, *map(fingerprint, self.files)]
 
     def jobs(self, position: int) -> Iterator[tuple[int, Job]]:
+        """Yields jobs from a position on, each with the position after it."""
         every = (
             LinesJob(
                 path=str(file),
@@ -119,6 +121,7 @@ class DataSet:
         self.identity = ["rows", names, field, self.share, version]
 
     def jobs(self, position: int) -> Iterator[tuple[int, Job]]:
+        """Yields jobs from a position on, each with the position after it."""
         texts: list[str] = []
         size, first = 0, position
         for row in self.rows.skip(position):

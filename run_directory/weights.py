@@ -5,7 +5,7 @@ neither memory nor values, until the tensors of the file take their places.
 Previous: config_file.py.  Next: ../gpt2.py.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -98,7 +98,13 @@ def on_meta_device() -> Iterator[None]:
 class SkipInit(TorchFunctionMode):
     """Skips weight initialization; torch would import its compiler to draw on the meta device."""
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: Sequence[type],
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
         """Calls any function as it is, except those that draw weights."""
         draws = func in (nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_)
         return None if draws else func(*args, **(kwargs or {}))

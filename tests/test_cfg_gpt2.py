@@ -68,7 +68,7 @@ SECTIONS = {"model": GPT2Config, "data": DataConfig, "train": TrainConfig}
 )
 def test_an_impossible_value_is_refused_with_flag_value_and_limit(
     section: str, values: dict[str, object], said: list[str]
-):
+) -> None:
     with pytest.raises(ValueError) as caught:
         SECTIONS[section](**values)
     sentence = str(caught.value)
@@ -84,7 +84,7 @@ def test_an_impossible_value_is_refused_with_flag_value_and_limit(
 
 @settings(deadline=None)  # a busy machine is no failure
 @given(st.integers(1, 5000), st.integers(1, 200))
-def test_the_width_that_is_proposed_is_one_that_works(n_embd: int, n_head: int):
+def test_the_width_that_is_proposed_is_one_that_works(n_embd: int, n_head: int) -> None:
     try:
         config = GPT2Config(n_embd=n_embd, n_head=n_head)
     except ValueError as error:
@@ -94,7 +94,7 @@ def test_the_width_that_is_proposed_is_one_that_works(n_embd: int, n_head: int):
     assert config.head_dim * n_head == config.n_embd
 
 
-def test_settings_cannot_be_changed_afterwards():
+def test_settings_cannot_be_changed_afterwards() -> None:
     for kind in SECTIONS.values():
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(kind(), dataclasses.fields(kind)[0].name, 1)
@@ -112,22 +112,22 @@ def test_settings_cannot_be_changed_afterwards():
         ("gpt2-xl", (48, 25, 1600)),
     ],
 )
-def test_presets_have_the_published_sizes(name: str, sizes: tuple[int, int, int]):
+def test_presets_have_the_published_sizes(name: str, sizes: tuple[int, int, int]) -> None:
     config = PRESETS[name]
     assert (config.n_layer, config.n_head, config.n_embd) == sizes
     assert (config.vocab_size, config.context_length, config.bias) == (50257, 1024, True)
 
 
-def test_the_book_is_gpt2_with_a_context_of_256():
+def test_the_book_is_gpt2_with_a_context_of_256() -> None:
     assert PRESETS["book"] == dataclasses.replace(PRESETS["gpt2"], context_length=256)
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_preset_gives_a_whole_set_of_settings(name: str):
+def test_every_preset_gives_a_whole_set_of_settings(name: str) -> None:
     assert preset(name).model == PRESETS[name]
 
 
-def test_an_unknown_preset_is_refused_with_the_list_of_known_ones():
+def test_an_unknown_preset_is_refused_with_the_list_of_known_ones() -> None:
     assert DEFAULT_PRESET in PRESETS
     with pytest.raises(ValueError, match="--preset gpt3 is unknown") as caught:
         preset("gpt3")

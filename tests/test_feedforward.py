@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -6,7 +8,7 @@ from cfg_gpt2 import GPT2Config
 from feedforward import FeedForward
 
 # fp32 carries 7 digits; sums of up to 80 products of size 1 cost one or two of them.
-TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
+assert_close = partial(torch.testing.assert_close, rtol=1e-5, atol=1e-5)
 
 
 def config(dropout: float = 0.0, bias: bool = True) -> GPT2Config:
@@ -14,7 +16,7 @@ def config(dropout: float = 0.0, bias: bool = True) -> GPT2Config:
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_values_and_gradients_are_those_of_torch(bias: bool):
+def test_values_and_gradients_are_those_of_torch(bias: bool) -> None:
     torch.manual_seed(1)
     ours = FeedForward(config(bias=bias))
     theirs = nn.Sequential(
@@ -26,21 +28,21 @@ def test_values_and_gradients_are_those_of_torch(bias: bool):
     outputs = [layer(i) for layer, i in zip((ours, theirs), inputs, strict=True)]
     for output in outputs:
         (output * towards).sum().backward()
-    torch.testing.assert_close(outputs[0], outputs[1], **TOLERANCE)
-    torch.testing.assert_close(inputs[0].grad, inputs[1].grad, **TOLERANCE)
+    assert_close(outputs[0], outputs[1])
+    assert_close(inputs[0].grad, inputs[1].grad)
     for own, other in zip(ours.parameters(), theirs.parameters(), strict=True):
-        torch.testing.assert_close(own.grad, other.grad, **TOLERANCE)
+        assert_close(own.grad, other.grad)
 
 
-def test_each_position_is_treated_alone_and_alike():
+def test_each_position_is_treated_alone_and_alike() -> None:
     torch.manual_seed(2)
     layer = FeedForward(config())
     x = torch.randn(2, 5, 20)
     turned = layer(x.flip(1)).flip(1)
-    torch.testing.assert_close(turned, layer(x), **TOLERANCE)
+    assert_close(turned, layer(x))
 
 
-def test_dropout_acts_in_training_only():
+def test_dropout_acts_in_training_only() -> None:
     torch.manual_seed(3)
     layer = FeedForward(config(dropout=0.5))
     x = torch.randn(4, 8, 20)
@@ -49,4 +51,4 @@ def test_dropout_acts_in_training_only():
     thinned = layer.train()(x)
     kept = thinned != 0
     assert 0.4 < kept.float().mean() < 0.6
-    torch.testing.assert_close(thinned[kept], 2 * whole[kept], **TOLERANCE)
+    assert_close(thinned[kept], 2 * whole[kept])

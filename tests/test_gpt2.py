@@ -43,7 +43,7 @@ def some_tokens(length: int, batch: int = 2, vocab_size: int = TINY.vocab_size) 
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_logits_are_those_of_the_numpy_forward_pass(bias: bool):
+def test_logits_are_those_of_the_numpy_forward_pass(bias: bool) -> None:
     config = GPT2Config(vocab_size=37, context_length=12, n_layer=3, n_head=3, n_embd=24, bias=bias)
     model, tokens = lively_model(config), some_tokens(12)
     weights = {name: w.detach().numpy() for name, w in model.named_parameters()}
@@ -75,12 +75,12 @@ def agree_with_hugging_face(config: GPT2Config, length: int) -> None:
         assert distance < 1e-4, f"{name}: {distance:.1e}"  # fp32, back through every block
 
 
-def test_logits_loss_and_gradients_are_those_of_hugging_face():
+def test_logits_loss_and_gradients_are_those_of_hugging_face() -> None:
     agree_with_hugging_face(TINY, length=12)
 
 
 @pytest.mark.slow
-def test_logits_loss_and_gradients_are_those_of_hugging_face_at_full_size():
+def test_logits_loss_and_gradients_are_those_of_hugging_face_at_full_size() -> None:
     agree_with_hugging_face(PRESETS["gpt2"], length=48)
 
 
@@ -89,7 +89,7 @@ def test_logits_loss_and_gradients_are_those_of_hugging_face_at_full_size():
 
 @pytest.mark.parametrize("explicit", [True, False])
 @pytest.mark.parametrize("n_cached", [0, 4])
-def test_future_tokens_cannot_change_past_logits(n_cached: int, explicit: bool):
+def test_future_tokens_cannot_change_past_logits(n_cached: int, explicit: bool) -> None:
     model, tokens = lively_model(), some_tokens(12)
 
     def logits(tokens: Tensor) -> Tensor:
@@ -118,7 +118,7 @@ def test_future_tokens_cannot_change_past_logits(n_cached: int, explicit: bool):
 
 @pytest.mark.parametrize("explicit", [True, False])
 @pytest.mark.parametrize("pieces", [[1] * 12, [12], [3] * 4, [5, 1, 4, 2], [9, 3]])
-def test_logits_with_a_cache_are_those_without(pieces: list[int], explicit: bool):
+def test_logits_with_a_cache_are_those_without(pieces: list[int], explicit: bool) -> None:
     model, tokens = lively_model(), some_tokens(12)
     cache = model.new_cache(2)
     with torch.inference_mode():
@@ -134,7 +134,7 @@ def test_logits_with_a_cache_are_those_without(pieces: list[int], explicit: bool
     torch.testing.assert_close(torch.cat(parts, dim=1), wanted, rtol=1e-5, atol=1e-5)
 
 
-def test_a_cleared_cache_begins_again_at_position_0():
+def test_a_cleared_cache_begins_again_at_position_0() -> None:
     model, tokens = lively_model(), some_tokens(6)
     cache = RaggedCache(model, 2, TINY.context_length)
     with torch.inference_mode():
@@ -143,7 +143,7 @@ def test_a_cleared_cache_begins_again_at_position_0():
         assert torch.equal(model(tokens, cache), first)
 
 
-def test_written_out_and_fused_attention_give_the_same_logits():
+def test_written_out_and_fused_attention_give_the_same_logits() -> None:
     model, tokens = lively_model(), some_tokens(12)
     fused = model(tokens)
     with explicit_attention():
@@ -151,14 +151,14 @@ def test_written_out_and_fused_attention_give_the_same_logits():
         torch.testing.assert_close(model(tokens), fused, rtol=1e-5, atol=1e-5)
 
 
-def test_rows_of_a_batch_do_not_see_each_other():
+def test_rows_of_a_batch_do_not_see_each_other() -> None:
     model, tokens = lively_model(), some_tokens(7, batch=3)
     alone = torch.cat([model(row[None]) for row in tokens])
     torch.testing.assert_close(model(tokens), alone, rtol=1e-5, atol=1e-5)  # other shapes, as above
 
 
 @pytest.mark.parametrize("n_cached", [0, 5])
-def test_too_many_tokens_are_refused_with_both_numbers(n_cached: int):
+def test_too_many_tokens_are_refused_with_both_numbers(n_cached: int) -> None:
     model = lively_model()
     cache = model.new_cache(1)
     if n_cached:
@@ -177,7 +177,7 @@ def test_too_many_tokens_are_refused_with_both_numbers(n_cached: int):
         "blocks.0.feedforward.residual_dropout",
     ],
 )
-def test_dropout_acts_at_each_place_in_training_only(place: str):
+def test_dropout_acts_at_each_place_in_training_only(place: str) -> None:
     model, tokens = lively_model(), some_tokens(12)
     for name, module in model.named_modules():
         if isinstance(module, nn.Dropout):
@@ -202,12 +202,12 @@ def test_dropout_acts_at_each_place_in_training_only(place: str):
         ("book", 124_439_808 - 768 * 768),
     ],
 )
-def test_presets_have_the_published_number_of_parameters(name: str, count: int):
+def test_presets_have_the_published_number_of_parameters(name: str, count: int) -> None:
     with on_meta_device():
         assert GPT2Model(PRESETS[name]).n_parameters() == count
 
 
-def test_a_model_on_the_meta_device_takes_no_memory_and_does_not_import_the_compiler():
+def test_a_model_on_the_meta_device_takes_no_memory_and_does_not_import_the_compiler() -> None:
     code = """
 import sys
 from cfg_gpt2 import GPT2Config
@@ -224,7 +224,7 @@ print("torch._dynamo" in sys.modules)
     assert answer.stdout.strip() == "False", answer.stderr
 
 
-def test_weights_are_drawn_as_in_gpt2():
+def test_weights_are_drawn_as_in_gpt2() -> None:
     torch.manual_seed(4)
     config = PRESETS["tiny"]
     scaled = 0.02 / math.sqrt(2 * config.n_layer)
@@ -248,7 +248,7 @@ def test_weights_are_drawn_as_in_gpt2():
         GPT2Config(vocab_size=50257, context_length=32, n_layer=2, n_head=2, n_embd=64),
     ],
 )
-def test_the_untrained_model_knows_nothing(config: GPT2Config):
+def test_the_untrained_model_knows_nothing(config: GPT2Config) -> None:
     torch.manual_seed(5)
     model = GPT2Model(config).eval()
     tokens = torch.randint(config.vocab_size, (4, 33))[:, : config.context_length + 1]
@@ -258,7 +258,7 @@ def test_the_untrained_model_knows_nothing(config: GPT2Config):
     assert (total / count).item() == pytest.approx(math.log(config.vocab_size), rel=0.03)
 
 
-def test_the_same_seed_gives_the_same_weights():
+def test_the_same_seed_gives_the_same_weights() -> None:
     def drawn(seed: int) -> list[Tensor]:
         torch.manual_seed(seed)
         return [p.detach() for p in GPT2Model(TINY).parameters()]
@@ -267,7 +267,7 @@ def test_the_same_seed_gives_the_same_weights():
     assert not all(map(torch.equal, drawn(1), drawn(2)))
 
 
-def test_a_generator_draws_the_weights_without_touching_the_global_one():
+def test_a_generator_draws_the_weights_without_touching_the_global_one() -> None:
     model = lively_model()
     state = torch.get_rng_state()
     model.init_weights(torch.Generator().manual_seed(1))
@@ -279,7 +279,7 @@ def test_a_generator_draws_the_weights_without_touching_the_global_one():
     assert all(torch.equal(p, first[name]) for name, p in lively.named_parameters())
 
 
-def test_the_head_is_the_token_embedding():
+def test_the_head_is_the_token_embedding() -> None:
     model = lively_model()
     assert model.lm_head.weight is model.token_embedding.weight
     assert model.n_parameters() == sum(p.numel() for _, p in model.named_parameters())
@@ -307,7 +307,7 @@ def test_a_saved_model_comes_back_bit_by_bit(
     head_dim: int,
     vocab_size: int,
     bias: bool,
-):
+) -> None:
     folder = tmp_path_factory.mktemp("run")
     config = GPT2Config(
         vocab_size=vocab_size,
@@ -336,7 +336,7 @@ def run_dir(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_tied_head_is_stored_once_and_tied_again(run_dir: Path):
+def test_the_tied_head_is_stored_once_and_tied_again(run_dir: Path) -> None:
     with safe_open(run_dir / WEIGHTS_FILE, "pt") as file:
         names = set(file.keys())
     assert names == {name for name, _ in lively_model().named_parameters()}
@@ -346,7 +346,7 @@ def test_the_tied_head_is_stored_once_and_tied_again(run_dir: Path):
     assert model.n_parameters() == lively_model().n_parameters()
 
 
-def test_saving_again_replaces_the_weights_and_leaves_config_json(run_dir: Path):
+def test_saving_again_replaces_the_weights_and_leaves_config_json(run_dir: Path) -> None:
     before = (run_dir / "config.json").read_bytes()
     other = lively_model(seed=9)
     other.save(run_dir)
@@ -355,7 +355,7 @@ def test_saving_again_replaces_the_weights_and_leaves_config_json(run_dir: Path)
     assert sorted(p.name for p in run_dir.iterdir()) == ["config.json", WEIGHTS_FILE]
 
 
-def test_bf16_weights_are_read_as_fp32(run_dir: Path):
+def test_bf16_weights_are_read_as_fp32(run_dir: Path) -> None:
     weights = {n: w.bfloat16() for n, w in load_file(run_dir / WEIGHTS_FILE).items()}
     save_file(weights, run_dir / WEIGHTS_FILE)
     model = GPT2Model.load(run_dir)
@@ -375,14 +375,14 @@ def refused(run_dir: Path, error: type[Exception], named: Path) -> str:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
-def test_a_truncated_file_is_refused(run_dir: Path, share: float):
+def test_a_truncated_file_is_refused(run_dir: Path, share: float) -> None:
     file = run_dir / WEIGHTS_FILE
     whole = file.read_bytes()
     file.write_bytes(whole[: int(len(whole) * share)])
     refused(run_dir, ValueError, file)
 
 
-def test_a_file_of_another_kind_is_refused(run_dir: Path):
+def test_a_file_of_another_kind_is_refused(run_dir: Path) -> None:
     (run_dir / WEIGHTS_FILE).write_text("not weights at all", encoding="utf-8")
     refused(run_dir, ValueError, run_dir / WEIGHTS_FILE)
 
@@ -407,18 +407,18 @@ def rewrite(run_dir: Path, name: str, tensor: Tensor | None) -> None:
 )
 def test_a_missing_extra_or_misshaped_tensor_is_refused_by_name(
     run_dir: Path, name: str, tensor: Tensor | None
-):
+) -> None:
     rewrite(run_dir, name, tensor)
     assert name in refused(run_dir, ValueError, run_dir / WEIGHTS_FILE)
 
 
-def test_weights_of_another_size_of_model_are_refused(run_dir: Path):
+def test_weights_of_another_size_of_model_are_refused(run_dir: Path) -> None:
     deeper = GPT2Config(vocab_size=37, context_length=12, n_layer=4, n_head=3, n_embd=24)
     write_config(run_dir, RunConfig(model=deeper))
     assert "blocks.3." in refused(run_dir, ValueError, run_dir / WEIGHTS_FILE)
 
 
-def test_a_folder_without_weights_without_config_or_no_folder_is_refused(run_dir: Path):
+def test_a_folder_without_weights_without_config_or_no_folder_is_refused(run_dir: Path) -> None:
     (run_dir / WEIGHTS_FILE).unlink()
     refused(run_dir, FileNotFoundError, run_dir / WEIGHTS_FILE)
     (run_dir / "config.json").unlink()

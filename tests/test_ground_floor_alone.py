@@ -26,7 +26,7 @@ def run_alone(root: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def test_the_ground_floor_trains_and_writes_without_any_upper_floor(tmp_path: Path):
+def test_the_ground_floor_trains_and_writes_without_any_upper_floor(tmp_path: Path) -> None:
     for path in ground_floor():
         copy = tmp_path / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)

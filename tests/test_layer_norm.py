@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -5,7 +7,7 @@ from torch import nn
 from layer_norm import LayerNorm
 
 # fp32 carries 7 digits and the sums over 24 channels cost one; the values are of size 1 to 10.
-TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
+assert_close = partial(torch.testing.assert_close, rtol=1e-5, atol=1e-5)
 
 
 def pair(n_embd: int, bias: bool = True) -> tuple[LayerNorm, nn.LayerNorm]:
@@ -21,7 +23,9 @@ def pair(n_embd: int, bias: bool = True) -> tuple[LayerNorm, nn.LayerNorm]:
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("shape", [(2, 5, 24), (24,)])
 @pytest.mark.parametrize("scale", [1.0, 1e-3, 1e3])  # at 1e-3 eps is as large as the variance
-def test_values_and_gradients_are_those_of_torch(scale: float, shape: tuple[int, ...], bias: bool):
+def test_values_and_gradients_are_those_of_torch(
+    scale: float, shape: tuple[int, ...], bias: bool
+) -> None:
     ours, theirs = pair(24, bias)
     x = torch.randn(shape) * scale + scale
     towards = torch.randn(shape)
@@ -29,21 +33,21 @@ def test_values_and_gradients_are_those_of_torch(scale: float, shape: tuple[int,
     outputs = [layer(i) for layer, i in zip((ours, theirs), inputs, strict=True)]
     for output in outputs:
         (output * towards).sum().backward()
-    torch.testing.assert_close(outputs[0], outputs[1], **TOLERANCE)
+    assert_close(outputs[0], outputs[1])
     # the input is multiplied by 1 / scale, so its gradient is of that size
-    torch.testing.assert_close(inputs[0].grad * scale, inputs[1].grad * scale, **TOLERANCE)
+    assert_close(inputs[0].grad * scale, inputs[1].grad * scale)
     for own, other in zip(ours.parameters(), theirs.parameters(), strict=True):
-        torch.testing.assert_close(own.grad, other.grad, **TOLERANCE)
+        assert_close(own.grad, other.grad)
 
 
-def test_every_position_gets_mean_0_and_variance_1():
+def test_every_position_gets_mean_0_and_variance_1() -> None:
     torch.manual_seed(2)
     y = LayerNorm(64)(torch.randn(3, 4, 64) * 5 + 7)
-    torch.testing.assert_close(y.mean(dim=-1), torch.zeros(3, 4), **TOLERANCE)
-    torch.testing.assert_close(y.var(dim=-1, unbiased=False), torch.ones(3, 4), **TOLERANCE)
+    assert_close(y.mean(dim=-1), torch.zeros(3, 4))
+    assert_close(y.var(dim=-1, unbiased=False), torch.ones(3, 4))
 
 
-def test_a_position_of_equal_channels_becomes_the_bias():
+def test_a_position_of_equal_channels_becomes_the_bias() -> None:
     ours, _ = pair(8)
     x = torch.full((1, 8), 3.0, requires_grad=True)
     y = ours(x)
@@ -52,7 +56,7 @@ def test_a_position_of_equal_channels_becomes_the_bias():
     assert x.grad.isfinite().all()
 
 
-def test_no_position_sees_another():
+def test_no_position_sees_another() -> None:
     ours, _ = pair(8)
     x = torch.randn(1, 4, 8)
     changed = x.clone()
@@ -61,7 +65,7 @@ def test_no_position_sees_another():
     assert torch.equal(ours(x)[0, same], ours(changed)[0, same])
 
 
-def test_bf16_is_computed_in_fp32_and_returned_in_bf16():
+def test_bf16_is_computed_in_fp32_and_returned_in_bf16() -> None:
     ours, theirs = pair(256)
     x = (torch.randn(4, 256) + 30).bfloat16()  # a mean of 30 summed in bf16 would be far off
     assert ours(x).dtype == torch.bfloat16

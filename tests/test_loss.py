@@ -26,7 +26,7 @@ def direct_sum(logits: Tensor, targets: Tensor) -> float:
     return total
 
 
-def test_the_sum_is_minus_the_log_probability_of_the_targets():
+def test_the_sum_is_minus_the_log_probability_of_the_targets() -> None:
     logits, targets = random_batch()
     total, count = next_token_loss(logits, targets)
     # fp32 against fp64: 7 digits, less two for the sum of 24
@@ -34,7 +34,7 @@ def test_the_sum_is_minus_the_log_probability_of_the_targets():
     assert count.item() == 24
 
 
-def test_ignored_targets_count_neither_in_the_sum_nor_in_the_gradient():
+def test_ignored_targets_count_neither_in_the_sum_nor_in_the_gradient() -> None:
     logits, targets = random_batch()
     targets[0, :3] = targets[2] = IGNORE_INDEX
     logits.requires_grad_()
@@ -46,13 +46,13 @@ def test_ignored_targets_count_neither_in_the_sum_nor_in_the_gradient():
     assert torch.equal(silent, targets == IGNORE_INDEX)
 
 
-def test_a_batch_of_ignored_targets_costs_nothing():
+def test_a_batch_of_ignored_targets_costs_nothing() -> None:
     logits, targets = random_batch()
     total, count = next_token_loss(logits, torch.full_like(targets, IGNORE_INDEX))
     assert (total.item(), count.item()) == (0.0, 0)
 
 
-def test_the_gradient_is_probability_minus_one_hot():
+def test_the_gradient_is_probability_minus_one_hot() -> None:
     logits, targets = random_batch()
     logits.requires_grad_()
     next_token_loss(logits, targets)[0].backward()
@@ -62,7 +62,7 @@ def test_the_gradient_is_probability_minus_one_hot():
 
 @settings(deadline=None)  # a busy machine is no failure
 @given(st.lists(st.integers(0, 8), max_size=4), st.integers(0, 10**6))
-def test_sums_and_counts_add_up_exactly_over_any_split(cuts: list[int], seed: int):
+def test_sums_and_counts_add_up_exactly_over_any_split(cuts: list[int], seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     favourites = torch.randint(5, (8, 3), generator=generator)
     targets = torch.randint(5, (8, 3), generator=generator)
@@ -78,14 +78,14 @@ def test_sums_and_counts_add_up_exactly_over_any_split(cuts: list[int], seed: in
     assert total.item() == 1000 * missed.sum().item()
 
 
-def test_random_losses_add_up_over_splits():
+def test_random_losses_add_up_over_splits() -> None:
     logits, targets = random_batch()
     whole = next_token_loss(logits, targets)[0]
     parts = sum(next_token_loss(logits[i : i + 1], targets[i : i + 1])[0] for i in range(4))
     torch.testing.assert_close(parts, whole, rtol=1e-5, atol=0)  # 24 additions in fp32
 
 
-def test_bf16_logits_are_summed_in_fp32():
+def test_bf16_logits_are_summed_in_fp32() -> None:
     logits, targets = random_batch()
     rounded = logits.bfloat16()
     total, _ = next_token_loss(rounded, targets)
@@ -103,11 +103,11 @@ def test_bf16_logits_are_summed_in_fp32():
         (1.0, 1, 1.4426950408889634),  # log2(e)
     ],
 )
-def test_bits_per_byte(nats: float, n_bytes: int, bits: float):
+def test_bits_per_byte(nats: float, n_bytes: int, bits: float) -> None:
     assert math.isclose(bits_per_byte(nats, n_bytes), bits, rel_tol=1e-12)
 
 
-def test_perplexity():
+def test_perplexity() -> None:
     assert perplexity(0.0) == 1.0
     assert math.isclose(perplexity(math.log(50257)), 50257, rel_tol=1e-12)
     assert math.isclose(perplexity(1.0), 2.718281828459045, rel_tol=1e-12)

@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -7,7 +9,7 @@ from cfg_gpt2 import GPT2Config
 from multiheadattention import CausalSoftmax, KVCache, MultiHeadAttention, explicit_attention
 
 # fp32 carries 7 digits; each value is a weighted mean, then a sum of 24 products of size 1.
-TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
+assert_close = partial(torch.testing.assert_close, rtol=1e-5, atol=1e-5)
 
 LENGTH = 8
 
@@ -40,7 +42,7 @@ def run(layer: MultiHeadAttention, x: Tensor, explicit: bool, cache: KVCache | N
 
 @pytest.mark.parametrize("explicit", [True, False])
 @pytest.mark.parametrize("bias", [True, False])
-def test_values_and_gradients_are_those_of_torch(bias: bool, explicit: bool):
+def test_values_and_gradients_are_those_of_torch(bias: bool, explicit: bool) -> None:
     ours, x = layer_and_input(bias=bias)
     theirs = torch_layer(ours, bias)
     towards = torch.randn_like(x)
@@ -52,8 +54,8 @@ def test_values_and_gradients_are_those_of_torch(bias: bool, explicit: bool):
     ]
     for output in outputs:
         (output * towards).sum().backward()
-    torch.testing.assert_close(outputs[0], outputs[1], **TOLERANCE)
-    torch.testing.assert_close(inputs[0].grad, inputs[1].grad, **TOLERANCE)
+    assert_close(outputs[0], outputs[1])
+    assert_close(inputs[0].grad, inputs[1].grad)
     theirs_by_name = dict(theirs.named_parameters())
     for name, parameter in ours.named_parameters():
         other = theirs_by_name[name.replace("qkv_proj.", "in_proj_")]
@@ -62,7 +64,7 @@ def test_values_and_gradients_are_those_of_torch(bias: bool, explicit: bool):
 
 
 @pytest.mark.parametrize("n_new", [1, 3, LENGTH])
-def test_written_out_and_fused_agree_with_a_cache(n_new: int):
+def test_written_out_and_fused_agree_with_a_cache(n_new: int) -> None:
     layer, x = layer_and_input()
     outputs = []
     for explicit in (True, False):
@@ -70,23 +72,23 @@ def test_written_out_and_fused_agree_with_a_cache(n_new: int):
         if n_new < LENGTH:
             run(layer, x[:, :-n_new], explicit, cache)
         outputs.append(run(layer, x[:, -n_new:], explicit, cache))
-    torch.testing.assert_close(outputs[0], outputs[1], **TOLERANCE)
-    torch.testing.assert_close(outputs[0], layer(x)[:, -n_new:], **TOLERANCE)
+    assert_close(outputs[0], outputs[1])
+    assert_close(outputs[0], layer(x)[:, -n_new:])
 
 
 @pytest.mark.parametrize("n_new", [1, 3, LENGTH])
-def test_the_formula_is_torchs_own_for_any_number_of_new_positions(n_new: int):
+def test_the_formula_is_torchs_own_for_any_number_of_new_positions(n_new: int) -> None:
     torch.manual_seed(3)
     layer = MultiHeadAttention(config())
     q, k, v = torch.randn(3, 2, 3, LENGTH, 8).unbind()
     everything = F.scaled_dot_product_attention(q, k, v, is_causal=True)[:, :, -n_new:]
     fresh = q[:, :, -n_new:]
-    torch.testing.assert_close(layer.attend_explicit(fresh, k, v), everything, **TOLERANCE)
-    torch.testing.assert_close(layer.attend_fused(fresh, k, v), everything, **TOLERANCE)
+    assert_close(layer.attend_explicit(fresh, k, v), everything)
+    assert_close(layer.attend_fused(fresh, k, v), everything)
 
 
 @pytest.mark.parametrize("n_cached", [0, 5])
-def test_a_hook_reads_weights_that_sum_to_1_and_never_look_ahead(n_cached: int):
+def test_a_hook_reads_weights_that_sum_to_1_and_never_look_ahead(n_cached: int) -> None:
     layer, x = layer_and_input()
     read: list[Tensor] = []
     hook = layer.causal_softmax.register_forward_hook(lambda module, given, out: read.append(out))
@@ -98,13 +100,13 @@ def test_a_hook_reads_weights_that_sum_to_1_and_never_look_ahead(n_cached: int):
     hook.remove()
     weights = read[-1]
     assert weights.shape == (2, 3, LENGTH - n_cached, LENGTH)
-    torch.testing.assert_close(weights.sum(dim=-1), torch.ones(weights.shape[:-1]), **TOLERANCE)
+    assert_close(weights.sum(dim=-1), torch.ones(weights.shape[:-1]))
     for row, t in enumerate(range(n_cached, LENGTH)):
         assert (weights[:, :, row, : t + 1] > 0).all()
         assert (weights[:, :, row, t + 1 :] == 0).all()
 
 
-def test_the_hook_is_silent_without_explicit_attention():
+def test_the_hook_is_silent_without_explicit_attention() -> None:
     layer, x = layer_and_input()
     read: list[Tensor] = []
     layer.causal_softmax.register_forward_hook(lambda module, given, out: read.append(out))
@@ -122,7 +124,7 @@ def test_the_hook_is_silent_without_explicit_attention():
 
 
 @pytest.mark.parametrize("explicit", [True, False])
-def test_a_later_position_cannot_reach_an_earlier_one(explicit: bool):
+def test_a_later_position_cannot_reach_an_earlier_one(explicit: bool) -> None:
     layer, x = layer_and_input()
     before = run(layer, x, explicit, None)
     for t in range(LENGTH):
@@ -135,7 +137,7 @@ def test_a_later_position_cannot_reach_an_earlier_one(explicit: bool):
 
 
 @pytest.mark.parametrize("explicit", [True, False])
-def test_dropout_acts_on_the_weights_in_training_only(explicit: bool):
+def test_dropout_acts_on_the_weights_in_training_only(explicit: bool) -> None:
     torch.manual_seed(4)
     layer = MultiHeadAttention(config(dropout=0.5))
     nn.init.eye_(layer.out_proj.weight)
@@ -153,7 +155,7 @@ def test_dropout_acts_on_the_weights_in_training_only(explicit: bool):
     assert set(heads) == {0.0, 2.0}
 
 
-def test_the_cache_keeps_the_order_and_says_when_it_is_full():
+def test_the_cache_keeps_the_order_and_says_when_it_is_full() -> None:
     cache = KVCache(config(), batch_size=1)
     k, v = torch.randn(2, 1, 3, LENGTH, 8).unbind()
     cache.append(k[:, :, :5], v[:, :, :5])
@@ -168,7 +170,7 @@ def test_the_cache_keeps_the_order_and_says_when_it_is_full():
 
 
 @pytest.mark.parametrize("n_new", [1, 3, LENGTH])
-def test_written_out_and_fused_agree_in_bf16(n_new: int):
+def test_written_out_and_fused_agree_in_bf16(n_new: int) -> None:
     torch.manual_seed(5)
     layer = MultiHeadAttention(config())
     q, k, v = torch.randn(3, 2, 3, LENGTH, 8).bfloat16().unbind()
@@ -179,7 +181,7 @@ def test_written_out_and_fused_agree_in_bf16(n_new: int):
     torch.testing.assert_close(written_out, fused, rtol=2**-5, atol=2**-5)
 
 
-def test_equal_scores_are_shared_among_itself_and_what_came_before():
+def test_equal_scores_are_shared_among_itself_and_what_came_before() -> None:
     weights = CausalSoftmax()(torch.zeros(1, 1, 2, 4))[0, 0]
     wanted = torch.tensor([[1 / 3, 1 / 3, 1 / 3, 0], [1 / 4] * 4])
-    torch.testing.assert_close(weights, wanted, **TOLERANCE)
+    assert_close(weights, wanted)

@@ -25,6 +25,8 @@ import multiheadattention
 import training.kernels
 import training.kernels.attention
 import training.kernels.cross_entropy
+import training.kernels.gelu
+import training.kernels.layer_norm
 import transformer_block
 from cfg_gpt2 import GPT2Config
 
@@ -42,7 +44,7 @@ def model_of_unequal_sizes() -> gpt2.GPT2Model:
     return gpt2.GPT2Model(config).eval()
 
 
-def test_shape_comments_of_the_model_are_true():
+def test_shape_comments_of_the_model_are_true() -> None:
     assert len(set(SIZES.values())) == len(SIZES)
     model = model_of_unequal_sizes()
     tokens = torch.randint(13, (2, 11))
@@ -71,7 +73,7 @@ def test_shape_comments_of_the_model_are_true():
     assert len(comments.claims) >= 20
 
 
-def test_shape_comments_of_the_kernels_are_true():
+def test_shape_comments_of_the_kernels_are_true() -> None:
     torch.manual_seed(1)
     length = training.kernels.attention.SHORT + 8  # more than the formula is used for
     config = GPT2Config(
@@ -96,7 +98,7 @@ def test_shape_comments_of_the_kernels_are_true():
     assert len(comments.claims) >= 15
 
 
-def test_shape_comments_of_generation_are_true():
+def test_shape_comments_of_generation_are_true() -> None:
     model = model_of_unequal_sizes()
     together = [decoding.batch, decoding.engine, decoding.logits_processors, decoding.sampling]
     # the text grows from token to token, so T is any number
@@ -168,7 +170,7 @@ def module_from(path: Path, text: str) -> ModuleType:
     return module
 
 
-def test_a_wrong_shape_comment_is_found(tmp_path: Path):
+def test_a_wrong_shape_comment_is_found(tmp_path: Path) -> None:
     example = module_from(tmp_path / "example.py", EXAMPLE)
     lines = {text.strip(): n for n, text in enumerate(EXAMPLE.split("\n"), start=1)}
     x = torch.zeros(2, 3, 35)
@@ -201,7 +203,9 @@ def test_a_wrong_shape_comment_is_found(tmp_path: Path):
         ("# (T, S)", "# (S, T)"),
     ],
 )
-def test_a_shape_comment_of_the_model_made_wrong_is_found(tmp_path: Path, right: str, wrong: str):
+def test_a_shape_comment_of_the_model_made_wrong_is_found(
+    tmp_path: Path, right: str, wrong: str
+) -> None:
     text = Path(str(multiheadattention.__file__)).read_text(encoding="utf-8")
     assert right in text
     module = module_from(tmp_path / "changed.py", text.replace(right, wrong))

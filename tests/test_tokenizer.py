@@ -42,6 +42,7 @@ RUSSIAN = "Лиса спросила, где барабан. «В сарае», 
 TRAINED = Tokenizer.train([ENGLISH, RUSSIAN], 350)
 patient = settings(deadline=None)  # the machine may be busy
 seeded = settings(patient, derandomize=True)
+Vocabulary = tuple[Tokenizer, dict[Pair, int], dict[bytes, int]]
 texts = st.text(st.characters(exclude_categories=["Cs"]))  # all of Unicode but surrogates
 
 
@@ -106,13 +107,13 @@ def random_strings(count: int) -> list[str]:
 
 @needs_shared
 @pytest.mark.parametrize("corpus", CORPORA, ids=lambda path: path.stem)
-def test_gpt2_ids_of_the_corpora_equal_tiktokens(corpus):
+def test_gpt2_ids_of_the_corpora_equal_tiktokens(corpus: Path) -> None:
     text = corpus.read_text(encoding="utf-8")
     assert Tokenizer.from_gpt2(GPT2_FILES).encode(text) == tiktoken_gpt2().encode_ordinary(text)
 
 
 @needs_shared
-def test_gpt2_ids_of_ten_thousand_random_strings_equal_tiktokens():
+def test_gpt2_ids_of_ten_thousand_random_strings_equal_tiktokens() -> None:
     strings = random_strings(10_000)
     tokenizer, oracle = Tokenizer.from_gpt2(GPT2_FILES), tiktoken_gpt2()
     assert tokenizer.encode_batch(strings) == [oracle.encode_ordinary(text) for text in strings]
@@ -120,13 +121,13 @@ def test_gpt2_ids_of_ten_thousand_random_strings_equal_tiktokens():
 
 
 @needs_shared
-def test_gpt2_has_its_published_size_and_well_known_ids():
+def test_gpt2_has_its_published_size_and_well_known_ids() -> None:
     tokenizer = Tokenizer.from_gpt2(str(GPT2_FILES))
     assert (tokenizer.vocab_size, tokenizer.end_of_text) == (50257, 50256)
     assert tokenizer.encode("Hello, world") == [15496, 11, 995]
 
 
-def test_ids_of_a_trained_vocabulary_equal_tiktokens(tmp_path):
+def test_ids_of_a_trained_vocabulary_equal_tiktokens(tmp_path: Path) -> None:
     TRAINED.save(tmp_path)
     oracle = tiktoken_of(tmp_path)
     for text in [ENGLISH, RUSSIAN, *random_strings(2000)]:
@@ -134,7 +135,9 @@ def test_ids_of_a_trained_vocabulary_equal_tiktokens(tmp_path):
 
 
 @pytest.mark.parametrize("tokenizer", [TRAINED, Tokenizer.characters([RUSSIAN])])
-def test_transformers_loads_the_saved_file_and_gives_the_same_ids(tokenizer, tmp_path):
+def test_transformers_loads_the_saved_file_and_gives_the_same_ids(
+    tokenizer: Tokenizer, tmp_path: Path
+) -> None:
     transformers = pytest.importorskip("transformers")
     tokenizer.save(tmp_path)
     file = str(tmp_path / "tokenizer.json")
@@ -145,13 +148,13 @@ def test_transformers_loads_the_saved_file_and_gives_the_same_ids(tokenizer, tmp
 
 @patient
 @given(texts)
-def test_any_text_comes_back_from_bpe(text):
+def test_any_text_comes_back_from_bpe(text: str) -> None:
     assert TRAINED.decode(TRAINED.encode(text)) == text
 
 
 @patient
 @given(texts, texts)
-def test_any_text_of_known_characters_comes_back_from_characters(text, more):
+def test_any_text_of_known_characters_comes_back_from_characters(text: str, more: str) -> None:
     tokenizer = Tokenizer.characters([text, more])
     assert tokenizer.decode(tokenizer.encode(text + more)) == text + more
     assert len(tokenizer.encode(text)) == len(text)
@@ -161,7 +164,7 @@ def test_any_text_of_known_characters_comes_back_from_characters(text, more):
 @pytest.mark.parametrize(
     "text", ["a\r\nb\r", "e\u0301 é", "👩🏽‍🚀🇷🇺", " \t\u2028 ", "\ufeffя\0", END_OF_TEXT]
 )
-def test_line_ends_marks_and_emoji_come_back(text):
+def test_line_ends_marks_and_emoji_come_back(text: str) -> None:
     tokenizer = Tokenizer.characters([text])
     assert tokenizer.decode(tokenizer.encode(text)) == text
     assert TRAINED.decode(TRAINED.encode(text)) == text
@@ -170,14 +173,16 @@ def test_line_ends_marks_and_emoji_come_back(text):
 @patient
 @given(texts)
 @example("a\n\n\r\n b")
-def test_the_look_up_of_characters_equals_the_librarys_own_way(text):
+def test_the_look_up_of_characters_equals_the_librarys_own_way(text: str) -> None:
     tokenizer = Tokenizer.characters([text])
     assert tokenizer.encode(text) == tokenizer._library.encode(text).ids
 
 
 @patient
 @given(st.lists(st.integers(0, TRAINED.vocab_size - 1)))
-def test_a_stream_gives_what_decode_and_the_library_give_even_for_broken_utf8(ids):
+def test_a_stream_gives_what_decode_and_the_library_give_even_for_broken_utf8(
+    ids: list[int],
+) -> None:
     stream = TRAINED.decode_stream()
     whole = "".join(map(stream.step, ids)) + stream.finish()
     assert whole == TRAINED.decode(ids)
@@ -186,7 +191,7 @@ def test_a_stream_gives_what_decode_and_the_library_give_even_for_broken_utf8(id
 
 @patient
 @given(texts.filter(lambda text: "\ufffd" not in text))
-def test_a_stream_never_shows_half_a_character(text):
+def test_a_stream_never_shows_half_a_character(text: str) -> None:
     stream, so_far = TRAINED.decode_stream(), ""
     for id in TRAINED.encode(text):
         so_far += stream.step(id)
@@ -194,14 +199,14 @@ def test_a_stream_never_shows_half_a_character(text):
     assert so_far == text and stream.finish() == ""
 
 
-def test_a_stream_that_ends_within_a_character_says_so_at_the_end():
+def test_a_stream_that_ends_within_a_character_says_so_at_the_end() -> None:
     *first, _ = Tokenizer.train([], 257).encode("🙂")
     stream = Tokenizer.train([], 257).decode_stream()
     assert [stream.step(id) for id in first] == ["", "", ""]
     assert (stream.finish(), stream.finish()) == ("\ufffd", "")
 
 
-def test_end_of_text_that_is_typed_stays_text_unless_asked_for():
+def test_end_of_text_that_is_typed_stays_text_unless_asked_for() -> None:
     for tokenizer in (TRAINED, Tokenizer.characters([END_OF_TEXT + "ab"])):
         text = f"a{END_OF_TEXT}b{END_OF_TEXT}"
         end = tokenizer.end_of_text
@@ -214,12 +219,12 @@ def test_end_of_text_that_is_typed_stays_text_unless_asked_for():
         assert tokenizer.encode("", allow_end_of_text=True) == []
 
 
-def test_end_of_text_stays_text_after_loading_too(tmp_path):
+def test_end_of_text_stays_text_after_loading_too(tmp_path: Path) -> None:
     TRAINED.save(tmp_path)
     assert TRAINED.end_of_text not in Tokenizer.load(tmp_path).encode(END_OF_TEXT)
 
 
-def test_training_is_deterministic_and_vocab_size_is_a_ceiling():
+def test_training_is_deterministic_and_vocab_size_is_a_ceiling() -> None:
     again = Tokenizer.train(iter([ENGLISH, RUSSIAN]), 350)
     assert again._library.to_str() == TRAINED._library.to_str()
     assert TRAINED.vocab_size == 350
@@ -227,21 +232,21 @@ def test_training_is_deterministic_and_vocab_size_is_a_ceiling():
     assert Tokenizer.train([], 1000).vocab_size == 257
 
 
-def test_training_merges_the_most_frequent_pair_first():
+def test_training_merges_the_most_frequent_pair_first() -> None:
     assert Tokenizer.train(["ab ab ab cd cd"], 258).decode([257]) == "ab"
 
 
-def test_trained_bpe_needs_fewer_ids_in_each_language_it_has_read():
+def test_trained_bpe_needs_fewer_ids_in_each_language_it_has_read() -> None:
     for text in (ENGLISH, RUSSIAN):
         assert len(TRAINED.encode(text)) < 0.6 * len(text.encode())
 
 
-def test_a_vocabulary_below_all_bytes_is_refused():
+def test_a_vocabulary_below_all_bytes_is_refused() -> None:
     with pytest.raises(ValueError, match="vocab_size 256 must be at least 257"):
         Tokenizer.train(["text"], 256)
 
 
-def test_an_unseen_character_is_named_with_its_place_and_a_way_out():
+def test_an_unseen_character_is_named_with_its_place_and_a_way_out() -> None:
     tokenizer = Tokenizer.characters(["helo"])
     sentence = r"'ё' \(U\+0451\) at position 3 of the text .* 4 characters .*--data.tokenizer bpe"
     with pytest.raises(ValueError, match=sentence):
@@ -250,7 +255,7 @@ def test_an_unseen_character_is_named_with_its_place_and_a_way_out():
         tokenizer.encode_batch(["hello", "🙂"])
 
 
-def test_saving_and_loading_keeps_ids_and_sizes(tmp_path):
+def test_saving_and_loading_keeps_ids_and_sizes(tmp_path: Path) -> None:
     for tokenizer in (TRAINED, Tokenizer.characters([RUSSIAN])):
         tokenizer.save(tmp_path / "run")
         loaded = Tokenizer.load(tmp_path / "run")
@@ -262,7 +267,9 @@ def test_saving_and_loading_keeps_ids_and_sizes(tmp_path):
 
 
 @pytest.mark.parametrize("names", [("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe")])
-def test_all_three_forms_of_a_vocabulary_give_the_same_ids(names, tmp_path):
+def test_all_three_forms_of_a_vocabulary_give_the_same_ids(
+    names: tuple[str, str], tmp_path: Path
+) -> None:
     write_two_files(tmp_path / "two", names)
     TRAINED.save(tmp_path / "one")
     for folder in ("one", "two"):
@@ -280,7 +287,7 @@ def write_two_files(folder: Path, names: tuple[str, str]) -> None:
     (folder / names[1]).write_text(f"#version: 0.2\n{merges}\n", encoding="utf-8")
 
 
-def test_a_foreign_file_cannot_shorten_or_pad_what_is_encoded(tmp_path):
+def test_a_foreign_file_cannot_shorten_or_pad_what_is_encoded(tmp_path: Path) -> None:
     library = Library.from_str(TRAINED._library.to_str())
     library.enable_truncation(5)
     library.enable_padding(length=200)
@@ -288,7 +295,7 @@ def test_a_foreign_file_cannot_shorten_or_pad_what_is_encoded(tmp_path):
     assert Tokenizer.load(tmp_path).encode(ENGLISH) == TRAINED.encode(ENGLISH)
 
 
-def test_a_folder_without_a_vocabulary_is_refused_with_the_names_looked_for(tmp_path):
+def test_a_folder_without_a_vocabulary_is_refused_with_the_names_looked_for(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"has no vocabulary.*vocab.json . merges.txt"):
         Tokenizer.from_gpt2(tmp_path)
     with pytest.raises(FileNotFoundError, match="nowhere is not a folder"):
@@ -298,14 +305,14 @@ def test_a_folder_without_a_vocabulary_is_refused_with_the_names_looked_for(tmp_
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"version": "1.0"', "[1]", "\udcff"])
-def test_a_broken_tokenizer_file_is_named(content, tmp_path):
+def test_a_broken_tokenizer_file_is_named(content: str, tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_bytes(content.encode(errors="surrogateescape"))
     for open_it in (Tokenizer.load, Tokenizer.from_gpt2):
         with pytest.raises(ValueError, match=r"tokenizer.json is not a vocabulary"):
             open_it(tmp_path)
 
 
-def test_a_truncated_file_and_merges_that_do_not_fit_are_refused(tmp_path):
+def test_a_truncated_file_and_merges_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     TRAINED.save(tmp_path)
     file = tmp_path / "tokenizer.json"
     file.write_bytes(file.read_bytes()[:1000])
@@ -317,7 +324,7 @@ def test_a_truncated_file_and_merges_that_do_not_fit_are_refused(tmp_path):
         Tokenizer.from_gpt2(tmp_path / "two")
 
 
-def test_a_vocabulary_of_another_kind_is_refused(tmp_path):
+def test_a_vocabulary_of_another_kind_is_refused(tmp_path: Path) -> None:
     no_end = Library(models.BPE())
     no_end.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     no_end.train_from_iterator([ENGLISH], trainers.BpeTrainer(show_progress=False))
@@ -332,17 +339,17 @@ def test_a_vocabulary_of_another_kind_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("id", [-1, 350, 50256])
-def test_an_id_outside_the_vocabulary_is_refused_not_dropped(id):
+def test_an_id_outside_the_vocabulary_is_refused_not_dropped(id: int) -> None:
     with pytest.raises(ValueError, match=f"token id {id} is not in the vocabulary of 350 tokens"):
         TRAINED.decode([5, id])
 
 
-def test_a_surrogate_is_refused_with_its_place():
+def test_a_surrogate_is_refused_with_its_place() -> None:
     with pytest.raises(ValueError, match=r"udcff' at position 2 of the text is a surrogate"):
         TRAINED.encode("ab\udcff")
 
 
-def test_the_alphabet_of_bytes_is_gpt2s():
+def test_the_alphabet_of_bytes_is_gpt2s() -> None:
     assert gpt2_alphabet() == BYTE_OF_CHARACTER
     assert set(BYTE_OF_CHARACTER) == set(pre_tokenizers.ByteLevel.alphabet())
 
@@ -360,7 +367,7 @@ def merges_of(tokenizer: Tokenizer) -> tuple[list[Pair], dict[bytes, int]]:
 
 
 @pytest.fixture(scope="module")
-def gpt2() -> tuple[Tokenizer, dict[Pair, int], dict[bytes, int]]:
+def gpt2() -> Vocabulary:
     """GPT-2's own tokenizer, the rank of each of its merged pairs and the id of each token."""
     tokenizer = Tokenizer.from_gpt2(GPT2_FILES)
     merges, ids = merges_of(tokenizer)
@@ -373,13 +380,13 @@ def beginning(corpus: Path, n_bytes: int) -> str:
         return file.read(n_bytes).decode(errors="ignore")
 
 
-def test_the_worked_examples_of_byte_pair_encoding_are_true():
+def test_the_worked_examples_of_byte_pair_encoding_are_true() -> None:
     assert doctest.testmod(module) == (0, 5)
 
 
 @needs_shared
 @pytest.mark.parametrize("corpus", CORPORA, ids=lambda path: path.stem)
-def test_merges_written_out_are_the_librarys_on_both_corpora(corpus):
+def test_merges_written_out_are_the_librarys_on_both_corpora(corpus: Path) -> None:
     text = beginning(corpus, 100_000)
     ranks, ids = learn_merges([text], 320)
     trained = Tokenizer.train([text], 320)
@@ -390,7 +397,7 @@ def test_merges_written_out_are_the_librarys_on_both_corpora(corpus):
 
 @needs_shared
 @pytest.mark.parametrize("corpus", CORPORA, ids=lambda path: path.stem)
-def test_merges_written_out_are_the_librarys_until_no_pair_occurs_twice(corpus):
+def test_merges_written_out_are_the_librarys_until_no_pair_occurs_twice(corpus: Path) -> None:
     lines = beginning(corpus, 4000).splitlines(keepends=True)
     ranks, ids = learn_merges(iter(lines), 10_000)
     assert (list(ranks), ids) == merges_of(Tokenizer.train(lines, 10_000))
@@ -400,14 +407,18 @@ def test_merges_written_out_are_the_librarys_until_no_pair_occurs_twice(corpus):
 @seeded
 @given(st.lists(st.text("ab \n", max_size=40), max_size=5))
 @example([END_OF_TEXT, END_OF_TEXT])
-def test_ties_between_equally_frequent_pairs_are_decided_as_in_the_library(texts):
+def test_ties_between_equally_frequent_pairs_are_decided_as_in_the_library(
+    texts: list[str],
+) -> None:
     ranks, ids = learn_merges(texts, 275)
     assert (list(ranks), ids) == merges_of(Tokenizer.train(texts, 275))
 
 
 @needs_shared
 @pytest.mark.parametrize("corpus", CORPORA, ids=lambda path: path.stem)
-def test_gpt2_ids_by_merges_written_out_are_the_librarys_on_both_corpora(corpus, gpt2):
+def test_gpt2_ids_by_merges_written_out_are_the_librarys_on_both_corpora(
+    corpus: Path, gpt2: Vocabulary
+) -> None:
     tokenizer, ranks, ids = gpt2
     text = beginning(corpus, 100_000)
     assert encode_by_merges(text, ranks, ids) == tokenizer.encode(text)
@@ -417,19 +428,21 @@ def test_gpt2_ids_by_merges_written_out_are_the_librarys_on_both_corpora(corpus,
 @seeded
 @given(text=texts)
 @example(text="I'll say it isn't 12½ times\n\n  as good\u3000\x1c")
-def test_gpt2_ids_of_random_text_by_merges_written_out_are_the_librarys(gpt2, text):
+def test_gpt2_ids_of_random_text_by_merges_written_out_are_the_librarys(
+    gpt2: Vocabulary, text: str
+) -> None:
     tokenizer, ranks, ids = gpt2
     assert encode_by_merges(text, ranks, ids) == tokenizer.encode(text)
 
 
-def test_ids_of_random_strings_by_trained_merges_written_out_are_the_librarys():
+def test_ids_of_random_strings_by_trained_merges_written_out_are_the_librarys() -> None:
     merges, ids = merges_of(TRAINED)
     ranks = {pair: rank for rank, pair in enumerate(merges)}
     for text in random_strings(1000):
         assert encode_by_merges(text, ranks, ids) == TRAINED.encode(text)
 
 
-def test_words_are_those_of_gpt2s_encoder_whatever_the_character():
+def test_words_are_those_of_gpt2s_encoder_whatever_the_character() -> None:
     """Characters of all scripts, each behind and before a letter, a number, a sign and a space."""
     library = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     shown = gpt2_alphabet()

@@ -187,7 +187,7 @@ def test_training_lowers_the_loss_and_leaves_a_whole_run_directory(
 def test_evaluation_counts_every_token_once(corpus: Corpus, tmp_path: Path) -> None:
     trainer = new_trainer(corpus, tmp_path)
     measured = trainer.evaluate()
-    text = torch.from_numpy(corpus.validation.tokens.astype("int64"))
+    text = torch.from_numpy(corpus.validation.tokens[:].astype("int64"))
     nats = []
     trainer.model.eval()
     for start in range(0, len(text) - 1, 8):  # one long text: plain windows of the context length
@@ -231,6 +231,7 @@ def test_adamw_is_the_written_formula_and_decays_matrices_only() -> None:
     model, before = one_step("adamw")
     for name, parameter in model.named_parameters():
         g, w = parameter.grad, before[name]
+        assert g is not None
         m, v = (1 - TRAIN.beta1) * g, (1 - TRAIN.beta2) * g * g
         corrected = m / (1 - TRAIN.beta1) / ((v / (1 - TRAIN.beta2)).sqrt() + 1e-8)
         decay = TRAIN.weight_decay if w.dim() == 2 else 0.0

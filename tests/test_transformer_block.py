@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -7,7 +9,7 @@ from cfg_gpt2 import GPT2Config
 from transformer_block import TransformerBlock
 
 # fp32 carries 7 digits; two sublayers of sums over at most 96 products cost two of them.
-TOLERANCE = {"rtol": 1e-5, "atol": 2e-5}
+assert_close = partial(torch.testing.assert_close, rtol=1e-5, atol=2e-5)
 
 NAMES = {  # ours -> torch's
     "attention_norm.": "norm1.",
@@ -29,7 +31,7 @@ def tanh_gelu(x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_values_and_gradients_are_those_of_torchs_pre_norm_layer(bias: bool):
+def test_values_and_gradients_are_those_of_torchs_pre_norm_layer(bias: bool) -> None:
     torch.manual_seed(1)
     ours = TransformerBlock(GPT2Config(n_embd=24, n_head=3, dropout=0.0, bias=bias))
     for parameter in ours.parameters():
@@ -44,8 +46,8 @@ def test_values_and_gradients_are_those_of_torchs_pre_norm_layer(bias: bool):
     outputs = [ours(inputs[0]), theirs(inputs[1], src_mask=future)]
     for output in outputs:
         (output * towards).sum().backward()
-    torch.testing.assert_close(outputs[0], outputs[1], **TOLERANCE)
-    torch.testing.assert_close(inputs[0].grad, inputs[1].grad, **TOLERANCE)
+    assert_close(outputs[0], outputs[1])
+    assert_close(inputs[0].grad, inputs[1].grad)
     theirs_by_name = dict(theirs.named_parameters())
     for name, parameter in ours.named_parameters():
         # a parameter's gradient sums over 14 positions
@@ -53,7 +55,7 @@ def test_values_and_gradients_are_those_of_torchs_pre_norm_layer(bias: bool):
         torch.testing.assert_close(parameter.grad, other.grad, rtol=1e-5, atol=1e-4)
 
 
-def test_the_residual_stream_passes_where_both_sublayers_say_nothing():
+def test_the_residual_stream_passes_where_both_sublayers_say_nothing() -> None:
     block = TransformerBlock(GPT2Config(n_embd=24, n_head=3))
     for projection in (block.attention.out_proj, block.feedforward.narrow_proj):
         nn.init.zeros_(projection.weight)

@@ -158,7 +158,9 @@ class HasMicroBatches(Protocol):
     """A trainer, as far as `shrink_when_out_of_memory` knows it."""
 
     @property
-    def micro_batches(self) -> MicroBatches: ...
+    def micro_batches(self) -> MicroBatches:
+        """The micro-batches of its steps."""
+        ...
 
 
 Trainer = TypeVar("Trainer", bound=HasMicroBatches)

@@ -75,6 +75,7 @@ class Run:
 
     @property
     def train(self) -> TrainConfig:
+        """The training settings of the run."""
         return self.config.train
 
 

@@ -79,6 +79,7 @@ class Setup:
 
     @property
     def n_parameters(self) -> int:
+        """The number of parameters; the tied head counts once."""
         return parameters(self.model)
 
     @property

@@ -45,10 +45,12 @@ class ModelUnderTest:
 
     @property
     def device(self) -> torch.device:
+        """The device of the model."""
         return self.model.device
 
     @property
     def context_length(self) -> int:
+        """The longest sequence that the model reads, in tokens."""
         return self.model.config.context_length
 
     @cached_property

@@ -43,7 +43,7 @@ def random_rows(n_rows: int, length: int) -> tuple[list[RowState], Tensor]:
     return [row(prompt, new) for prompt, new in zip(*halves, strict=True)], whole
 
 
-PROCESSORS: dict[str, tuple[SamplingConfig, Callable[[int], object]]] = {
+PROCESSORS: dict[str, tuple[SamplingConfig, Callable[[int], theirs.LogitsProcessor]]] = {
     "logit bias": (
         SamplingConfig(logit_bias=((3, 1.5), (7, -2.0), (11, -math.inf))),
         lambda n: theirs.SequenceBiasLogitsProcessor({(3,): 1.5, (7,): -2.0, (11,): -math.inf}),
@@ -115,8 +115,11 @@ def test_all_processors_together_are_hugging_faces_own_list() -> None:
     for length in (6, 12, 20):
         rows, whole = random_rows(50, length)
         logits = random_logits(50)
-        model._prepare_special_tokens(settings, device="cpu")
-        processors = model._get_logits_processor(settings, input_ids_seq_length=length // 2)
+        # both are private, and the only way to the whole list
+        model._prepare_special_tokens(settings, device="cpu")  # pyright: ignore
+        processors = model._get_logits_processor(  # pyright: ignore
+            settings, input_ids_seq_length=length // 2
+        )
         assert len(processors) == 9
         wanted = processors(whole, logits.clone())
         ours = warp_logits(process_logits(logits, rows, config), config)

@@ -1,6 +1,7 @@
 """ragged_cache.py: rows of unequal length give what each gives alone, in every layer."""
 
 from contextlib import nullcontext
+from functools import partial
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ CONFIG = GPT2Config(
     vocab_size=31, context_length=LENGTH, n_layer=2, n_head=3, n_embd=24, dropout=0.0
 )
 # fp32 carries 7 digits; logits of size 10 are sums of 24 products
-TOLERANCE = {"rtol": 1e-5, "atol": 1e-4}
+assert_close = partial(torch.testing.assert_close, rtol=1e-5, atol=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def test_rows_of_unequal_length_are_computed_as_if_alone(
         together = torch.cat([model(piece, cache) for piece in new.split(pieces, dim=1)], dim=1)
     for row, n_known in enumerate([5, 2]):
         alone = model(torch.cat([known[row, :n_known], new[row]])[None])
-        torch.testing.assert_close(together[row], alone[0, n_known:], **TOLERANCE)
+        assert_close(together[row], alone[0, n_known:])
     assert cache[0].length == 8 and cache[0].positions(1).tolist() == [[8], [5]]
 
 

@@ -164,7 +164,7 @@ def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     folder = tmp_path_factory.mktemp("trained")
     place = ["--out", str(folder / "run"), "--data.cache-dir", str(folder / "cache")]
     assert main.main(["train", *TRAINED[name], *SMALL, *place]) == 0
-    text = load_corpus(read_config(folder / "run").data).validation.tokens.tolist()
+    text = load_corpus(read_config(folder / "run").data).validation.tokens[:].tolist()
     prompts = [text[100 * i : 100 * i + length] for i, length in enumerate(LENGTHS)]
     model, tokenizer = GPT2Model.load(folder / "run"), Tokenizer.load(folder / "run")
     return Subject(model, prompts, NEW, tokenizer)

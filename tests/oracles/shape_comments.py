@@ -16,11 +16,14 @@ import io
 import re
 import sys
 import tokenize
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType, ModuleType, TracebackType
 
 from torch import Tensor
+
+TraceFunction = Callable[[FrameType, str, object], object]  # as sys.settrace takes it
 
 SHAPE = r"\((?:(?:\.\.\.|\d*[A-Z]|\d+)(?:, *|(?=\))))+\)"
 SIZE = re.compile(r"\.\.\.|\d*[A-Z]|\d+")
@@ -119,7 +122,7 @@ class ShapeComments:
     ) -> None:
         sys.settrace(self.before)
 
-    def on_call(self, frame: FrameType, event: str, arg: object):  # -> a trace function or None
+    def on_call(self, frame: FrameType, event: str, arg: object) -> TraceFunction | None:
         code = frame.f_code
         file = self.files.get(code.co_filename)
         if file is None or code.co_name.startswith("<"):
@@ -136,7 +139,7 @@ class ShapeComments:
         pending: LineClaim | None = None  # the commented statement that is being executed
         raised = False
 
-        def on_event(frame: FrameType, event: str, arg: object):
+        def on_event(frame: FrameType, event: str, arg: object) -> TraceFunction:
             nonlocal pending, raised
             if event == "exception":
                 pending, raised = None, True

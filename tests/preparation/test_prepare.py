@@ -335,9 +335,14 @@ def test_a_preparation_that_was_stopped_goes_on_and_writes_the_same(
     assert prepare(*arguments, tmp_path / "whole") == 0
     write = prepare_command.Preparation.write
     for stop_after in (1, 4, 7, 2):
-        done = []
+        done: list[int] = []
 
-        def stop(self, *what, done=done, stop_after=stop_after) -> None:
+        def stop(
+            self: prepare_command.Preparation,
+            *what: object,
+            done: list = done,
+            stop_after: int = stop_after,
+        ) -> None:
             if len(done) == stop_after:
                 self.writers["train"].file.write(b"not yet saved")
                 raise KeyboardInterrupt

@@ -19,7 +19,7 @@ SECTIONS = {"model": GPT2Config, "data": DataConfig, "train": TrainConfig}
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_settings_come_back_from_config_json(tmp_path: Path, name: str):
+def test_settings_come_back_from_config_json(tmp_path: Path, name: str) -> None:
     config = dataclasses.replace(
         preset(name),
         data=DataConfig(path=("книга.txt", "b/*.txt"), tokenizer="char", validation_share=0.2),
@@ -52,7 +52,7 @@ def test_any_settings_come_back_from_config_json(
     micro_batch: int | None,
     rates: list[float],
     device: str,
-):
+) -> None:
     folder = tmp_path_factory.getbasetemp() / "settings"
     config = RunConfig(
         model=GPT2Config(n_layer=n_layer, dropout=dropout, bias=bias),
@@ -91,7 +91,7 @@ def changed(file: Path, section: str, **values: object) -> str:
     return json.dumps(whole)
 
 
-def test_an_unknown_key_is_refused_by_name(file: Path):
+def test_an_unknown_key_is_refused_by_name(file: Path) -> None:
     for section in ("", "model", "data", "train"):
         where = f"{section}.speed" if section else "speed"
         assert where in refused(file, changed(file, section, speed=3))
@@ -114,7 +114,7 @@ def test_an_unknown_key_is_refused_by_name(file: Path):
 )
 def test_a_value_of_the_wrong_type_is_refused_by_name(
     file: Path, section: str, name: str, value: object
-):
+) -> None:
     assert f"{section}.{name}" in refused(file, changed(file, section, **{name: value}))
 
 
@@ -129,28 +129,28 @@ def test_a_value_of_the_wrong_type_is_refused_by_name(
 )
 def test_a_value_of_the_wrong_type_is_not_repaired_silently(
     file: Path, section: str, name: str, value: object
-):
+) -> None:
     assert f"{section}.{name}" in refused(file, changed(file, section, **{name: value}))
 
 
-def test_an_impossible_value_is_refused_with_its_flag(file: Path):
+def test_an_impossible_value_is_refused_with_its_flag(file: Path) -> None:
     sentence = refused(file, changed(file, "model", n_head=5))
     assert "--model.n-head 5" in sentence and "Value error" not in sentence
 
 
 @pytest.mark.parametrize("version", [0, FORMAT_VERSION + 1, "1", None])
-def test_another_format_version_is_refused_with_both_numbers(file: Path, version: object):
+def test_another_format_version_is_refused_with_both_numbers(file: Path, version: object) -> None:
     sentence = refused(file, changed(file, "", format_version=version))
     assert "format_version" in sentence
     assert str(version) in sentence and str(FORMAT_VERSION) in sentence
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", "{}", b"\xff\xfe\x00"])
-def test_what_is_no_such_file_is_refused(file: Path, text: str | bytes):
+def test_what_is_no_such_file_is_refused(file: Path, text: str | bytes) -> None:
     refused(file, text)
 
 
-def test_a_missing_file_is_refused_with_its_path(tmp_path: Path):
+def test_a_missing_file_is_refused_with_its_path(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(FileNotFoundError, match=re.escape(str(path))):
             read_config(path)

@@ -7,7 +7,7 @@ import pytest
 from run_directory.files import write_whole
 
 
-def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path):
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     file = tmp_path / "deep" / "figures.txt"
 
     def fail_halfway(path: Path) -> None:

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from io import StringIO
 from multiprocessing import get_context
@@ -76,7 +76,7 @@ def rank_of_run(rank: int, port: int, strategy: str, folder: Path, n_steps: int)
     os._exit(128 + trainer.stopped_by if trainer.stopped_by else 0)
 
 
-def started(folder: Path, strategy: str, n_steps: int = 0) -> list[BaseProcess]:
+def started(folder: Path, strategy: str, n_steps: int = 0) -> Sequence[BaseProcess]:
     """Both processes."""
     context = get_context("forkserver")
     context.set_forkserver_preload([__name__, "training.parallel", "matplotlib.figure"])
