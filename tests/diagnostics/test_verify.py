@@ -426,8 +426,8 @@ def weight_decay_of_biases(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def a_stack_whose_matrices_change_places(monkeypatch: pytest.MonkeyPatch) -> None:
-    iterate = muon.orthogonal
-    monkeypatch.setattr(muon, "orthogonal", lambda stack: iterate(stack).roll(1, 0))
+    iterate = muon.newton_schulz
+    monkeypatch.setattr(muon, "newton_schulz", lambda stack: iterate(stack).roll(1, 0))
 
 
 def a_checkpoint_without_momenta(monkeypatch: pytest.MonkeyPatch) -> None:
