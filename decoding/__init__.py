@@ -1,1 +1,1 @@
-"""What generation stands on; generation.py is the way from prompts to texts."""
+"""The generation engine: settings, logits processors, sampling, caches, beams and speculation."""

@@ -26,7 +26,7 @@ def model() -> GPT2Model:
     return model
 
 
-def written_slowly(
+def generate_without_cache(
     model: GPT2Model, prompt: list[int], config: SamplingConfig, seed: int
 ) -> list[int]:
     """Every token from a fresh forward pass over the window."""
@@ -66,7 +66,9 @@ def test_cached_text_is_the_uncached_text_within_and_past_the_context(
     model: GPT2Model, config: SamplingConfig, prompt_length: int
 ) -> None:
     (prompt,) = some_prompts(prompt_length)
-    assert list(stream(model, prompt, config)) == written_slowly(model, prompt, config, config.seed)
+    assert list(stream(model, prompt, config)) == generate_without_cache(
+        model, prompt, config, config.seed
+    )
 
 
 @pytest.mark.parametrize("config", SAMPLINGS[:5], ids=str)
@@ -105,7 +107,9 @@ def test_each_of_eight_unequal_prompts_comes_out_as_if_alone(
 ) -> None:
     prompts = some_prompts(1, 3, 15, 16, 17, 24, 40, 3)
     together = generate(model, prompts, config)  # the windows move on at different times
-    wanted = [written_slowly(model, p, config, config.seed + i) for i, p in enumerate(prompts)]
+    wanted = [
+        generate_without_cache(model, p, config, config.seed + i) for i, p in enumerate(prompts)
+    ]
     assert together == wanted
 
 
@@ -126,7 +130,7 @@ def test_the_logits_of_a_row_do_not_depend_on_its_neighbours(model: GPT2Model) -
         torch.testing.assert_close(together, singly, rtol=0, atol=1e-3)
 
 
-def test_rows_that_have_ended_leave_the_work(model: GPT2Model) -> None:
+def test_rows_that_have_ended_leave_the_batch(model: GPT2Model) -> None:
     # 5 + 10 tokens fit into the context, so no window is read anew
     prompts, config = some_prompts(2, 3, 4, 5), SamplingConfig(max_new_tokens=10, temperature=1.0)
     whole = generate(model, prompts, config)
@@ -154,10 +158,12 @@ def test_a_shared_prefix_is_read_once(model: GPT2Model) -> None:
     # 11 tokens once; what is left of six rows, padded to three each; one token for each row
     assert read == [11, 6 * 3, 6]
     for i, prompt in enumerate(prompts):
-        assert texts[i] == written_slowly(model, prompt, config, config.seed + i)
+        assert texts[i] == generate_without_cache(model, prompt, config, config.seed + i)
 
 
-def test_long_prompts_are_read_in_parts(model: GPT2Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_prompts_are_prefilled_in_groups(
+    model: GPT2Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
     prompts, config = some_prompts(3, 9, 9, 12, 16), SamplingConfig(max_new_tokens=20)
     whole = generate(model, prompts, config)
     monkeypatch.setattr("decoding.batch.PREFILL_TOKENS", 18)
@@ -202,7 +208,7 @@ def test_the_greedy_text_is_hugging_faces() -> None:
             assert text == (new[: new.index(9)] if 9 in new else new)
 
 
-def test_the_cache_takes_the_memory_that_was_said(model: GPT2Model) -> None:
+def test_cache_bytes_is_the_memory_of_the_cache(model: GPT2Model) -> None:
     for n_tokens in (9, 16, 400):
         rows = [RowState(prompt=prompt, seed=0) for prompt in ([1] * 4, [2])]
         batch = RowBatch(model, rows, n_tokens - 4)

@@ -64,7 +64,7 @@ def test_values_and_gradients_are_those_of_torch(bias: bool, explicit: bool) -> 
 
 
 @pytest.mark.parametrize("n_new", [1, 3, LENGTH])
-def test_written_out_and_fused_agree_with_a_cache(n_new: int) -> None:
+def test_the_formula_and_the_fused_kernel_agree_with_a_cache(n_new: int) -> None:
     layer, x = layer_and_input()
     outputs = []
     for explicit in (True, False):
@@ -91,7 +91,11 @@ def test_the_formula_is_torchs_own_for_any_number_of_new_positions(n_new: int) -
 def test_a_hook_reads_weights_that_sum_to_1_and_never_look_ahead(n_cached: int) -> None:
     layer, x = layer_and_input()
     read: list[Tensor] = []
-    hook = layer.causal_softmax.register_forward_hook(lambda module, given, out: read.append(out))
+
+    def record(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        read.append(output)
+
+    hook = layer.causal_softmax.register_forward_hook(record)
     cache = KVCache(config(), batch_size=2)
     with explicit_attention():
         if n_cached:
@@ -109,7 +113,11 @@ def test_a_hook_reads_weights_that_sum_to_1_and_never_look_ahead(n_cached: int) 
 def test_the_hook_is_silent_without_explicit_attention() -> None:
     layer, x = layer_and_input()
     read: list[Tensor] = []
-    layer.causal_softmax.register_forward_hook(lambda module, given, out: read.append(out))
+
+    def record(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        read.append(output)
+
+    layer.causal_softmax.register_forward_hook(record)
     layer(x)
     assert not read
     with pytest.raises(RuntimeError), explicit_attention(), explicit_attention():
@@ -170,18 +178,18 @@ def test_the_cache_keeps_the_order_and_says_when_it_is_full() -> None:
 
 
 @pytest.mark.parametrize("n_new", [1, 3, LENGTH])
-def test_written_out_and_fused_agree_in_bf16(n_new: int) -> None:
+def test_the_formula_and_the_fused_kernel_agree_in_bf16(n_new: int) -> None:
     torch.manual_seed(5)
     layer = MultiHeadAttention(config())
     q, k, v = torch.randn(3, 2, 3, LENGTH, 8).bfloat16().unbind()
     fresh = q[:, :, -n_new:]
-    written_out, fused = layer.attend_explicit(fresh, k, v), layer.attend_fused(fresh, k, v)
-    assert written_out.dtype == fused.dtype == torch.bfloat16
+    explicit, fused = layer.attend_explicit(fresh, k, v), layer.attend_fused(fresh, k, v)
+    assert explicit.dtype == fused.dtype == torch.bfloat16
     # bf16 keeps 8 bits, and scores, weights and sums are each rounded to them
-    torch.testing.assert_close(written_out, fused, rtol=2**-5, atol=2**-5)
+    torch.testing.assert_close(explicit, fused, rtol=2**-5, atol=2**-5)
 
 
-def test_equal_scores_are_shared_among_itself_and_what_came_before() -> None:
+def test_equal_scores_give_equal_weights_to_a_position_and_those_before_it() -> None:
     weights = CausalSoftmax()(torch.zeros(1, 1, 2, 4))[0, 0]
     wanted = torch.tensor([[1 / 3, 1 / 3, 1 / 3, 0], [1 / 4] * 4])
     assert_close(weights, wanted)

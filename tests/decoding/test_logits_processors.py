@@ -109,9 +109,11 @@ def test_all_processors_together_are_hugging_faces_own_list() -> None:
         bad_words_ids=[[5], [1, 6]], min_new_tokens=8, eos_token_id=STOP,
         do_sample=True, temperature=0.8, top_k=12, top_p=0.9, min_p=0.02,
     )  # fmt: skip
-    sizes = {"vocab_size": V, "n_positions": 8, "n_embd": 4, "n_layer": 1, "n_head": 1}
-    sizes |= {"bos_token_id": STOP, "eos_token_id": STOP}
-    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes))
+    sizes = transformers.GPT2Config(
+        vocab_size=V, n_positions=8, n_embd=4, n_layer=1, n_head=1,
+        bos_token_id=STOP, eos_token_id=STOP,
+    )  # fmt: skip
+    model = transformers.GPT2LMHeadModel(sizes)
     for length in (6, 12, 20):
         rows, whole = random_rows(50, length)
         logits = random_logits(50)

@@ -1,6 +1,6 @@
-"""What writing takes at most: the resident size of a process of its own (Linux).
+"""The peak memory of generation: the resident size of a process of its own (Linux).
 
-Started as `python -m oracles.writing_memory SETTINGS`; prints a line of JSON.
+Started as `python -m oracles.generation_memory SETTINGS`; prints a line of JSON.
 """
 
 import json
@@ -21,20 +21,20 @@ WARM = 1_000  # tokens before the size is noted: the first ones fill pools and t
 
 
 def peak(model: GPT2Config, batch_size: int, prompt_length: int, n_new: int) -> dict[str, int]:
-    """Bytes of the peak above a process that has written with a small model, loading included."""
+    """Bytes of the peak above a process that has generated with a small model, loading included."""
     with tempfile.TemporaryDirectory() as small, tempfile.TemporaryDirectory() as large:
         GPT2Model(SMALL).save(small)
-        write(GPT2Model.load(small), 2, 20, 20)
+        generate_text(GPT2Model.load(small), 2, 20, 20)
         GPT2Model(model).save(large)  # freed again, before the peak is forgotten
         forget_peak()
         bare = status("VmRSS")
         loaded = GPT2Model.load(large)
-        write(loaded, batch_size, prompt_length, n_new)
+        generate_text(loaded, batch_size, prompt_length, n_new)
     return {"peak": status("VmHWM") - bare}
 
 
-def write(model: GPT2Model, batch_size: int, prompt_length: int, n_new: int) -> None:
-    """Prompts that have no beginning in common."""
+def generate_text(model: GPT2Model, batch_size: int, prompt_length: int, n_new: int) -> None:
+    """Continues random prompts, which share no prefix."""
     draw, ids = random.Random(1), range(model.config.vocab_size)
     prompts = [draw.choices(ids, k=prompt_length) for _ in range(batch_size)]
     generate(model, prompts, SamplingConfig(max_new_tokens=n_new, temperature=1.0, top_p=0.9))
@@ -53,7 +53,7 @@ def growth(n_tokens: int, *, compiled: bool) -> dict[str, int]:
             before = status("VmRSS")
         after = status("VmRSS") if n == WARM + n_tokens else after
     for _ in range(n_tokens // 500):
-        write(model, 10, 8, 50)
+        generate_text(model, 10, 8, 50)
     return {"one long text": after - before, "many short texts": status("VmRSS") - after}
 
 

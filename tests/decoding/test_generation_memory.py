@@ -1,4 +1,4 @@
-"""What writing takes is what was computed before it began, and long texts take no more."""
+"""Generation takes the memory that cache_bytes computes, and long texts take no more."""
 
 import json
 import os
@@ -23,9 +23,9 @@ pytestmark = [
 
 
 def measured(**settings: object) -> dict[str, int]:
-    """What oracles/writing_memory.py says, in a process of its own."""
+    """Runs oracles/generation_memory.py in a process of its own and returns its numbers."""
     said = subprocess.run(
-        [sys.executable, "-m", "oracles.writing_memory", json.dumps(settings)],
+        [sys.executable, "-m", "oracles.generation_memory", json.dumps(settings)],
         cwd=ROOT, capture_output=True, encoding="utf-8", check=True,
         env=os.environ | {
             "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
