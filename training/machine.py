@@ -15,8 +15,17 @@ from pathlib import Path
 import torch
 
 # what makes matmuls fast or slow, as Linux names it in /proc/cpuinfo
-INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "asimd",
-                "bf16", "sve")  # fmt: skip
+INSTRUCTIONS = (
+    "avx2",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "amx_tile",
+    "amx_bf16",
+    "asimd",
+    "bf16",
+    "sve",
+)
 # variables of the environment that change speed; every worker inherits them
 TUNING = re.compile(
     r"(OMP|KMP|GOMP|MKL|OPENBLAS|DNNL|ONEDNN|MALLOC|TORCH|PYTORCH|CUDA|RAYON|TOKENIZERS|THP)_|"

@@ -1,4 +1,4 @@
-"""What three training steps take at most: the resident size of a process of its own (Linux).
+"""The peak memory of three training steps: the resident size of a process of its own (Linux).
 
 Started as `python -m oracles.peak_memory SETTINGS`; prints bytes above the bare process's.
 """
@@ -23,18 +23,18 @@ STEPS = 3  # the first one makes the optimizer's states, so the second is the la
 
 
 def status(name: str) -> int:
-    """VmRSS or VmHWM, in bytes."""
+    """Returns VmRSS or VmHWM of this process, in bytes."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(name + ":"))
 
 
 def forget_peak() -> None:
-    """From here on VmHWM counts anew."""
+    """Resets VmHWM, the peak of the resident size."""
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
 def train_steps(model: GPT2Config, train: TrainConfig, folder: Path) -> None:
-    """As `main.py train` takes them, on random tokens."""
+    """Takes the steps of `main.py train` on random tokens."""
     runtime = choose_runtime(train, model)
     torch.manual_seed(1)
     job = Job(
@@ -57,7 +57,7 @@ def train_steps(model: GPT2Config, train: TrainConfig, folder: Path) -> None:
 
 
 def measure(model: GPT2Config, train: TrainConfig) -> int:
-    """Bytes of the peak above what a process with everything imported and set up has."""
+    """Returns the peak in bytes, without what a process needs that has trained a tiny model."""
     small = GPT2Config(vocab_size=300, context_length=16, n_layer=1, n_head=2, n_embd=32)
     with tempfile.TemporaryDirectory() as folder:
         first = TrainConfig(device="cpu", precision=train.precision, compile=train.compile)

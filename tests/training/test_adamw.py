@@ -11,7 +11,7 @@ BETAS = (0.9, 0.95)
 SHAPES = (3, 4), (5,), (2, 2, 2)
 
 
-def test_it_moves_as_torchs_own_class_does_bit_for_bit() -> None:
+def test_steps_are_those_of_torchs_own_class_bit_for_bit() -> None:
     generator = torch.Generator().manual_seed(0)
     ours = [torch.nn.Parameter(torch.randn(shape, generator=generator)) for shape in SHAPES]
     theirs = [torch.nn.Parameter(p.detach().clone()) for p in ours]

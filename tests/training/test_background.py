@@ -1,4 +1,4 @@
-"""training/background.py and training/stop_signal.py: saving beside, and stopping in good order."""
+"""training/background.py, training/stop_signal.py: saving in a thread, stopping by a signal."""
 
 import os
 import signal
@@ -93,7 +93,7 @@ def test_a_save_that_fails_ends_the_run_at_the_next_step(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot send itself these signals")
 @pytest.mark.parametrize("number", SIGNALS)
-def test_the_first_signal_asks_and_the_second_acts(number: int) -> None:
+def test_the_first_signal_asks_to_stop_and_the_second_stops_at_once(number: int) -> None:
     seen: list[int] = []
     before = {each: signal.signal(each, lambda n, frame: seen.append(n)) for each in SIGNALS}
     try:
@@ -112,7 +112,7 @@ def test_the_first_signal_asks_and_the_second_acts(number: int) -> None:
             signal.signal(each, handler)
 
 
-def test_in_another_thread_no_handler_is_touched() -> None:
+def test_another_thread_changes_no_signal_handler() -> None:
     found = []
 
     def inside() -> None:

@@ -1,4 +1,4 @@
-"""training/checkpoint.py: complete or absent, checked by sums, and the one before is taken."""
+"""training/checkpoint.py: a checkpoint is whole or absent; a damaged one is passed over."""
 
 import shutil
 from dataclasses import replace
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from oracles.small_run import TRAIN, VERSE, new_trainer, said, verse_corpus, weights
+from oracles.small_run import TRAIN, VERSE, new_trainer, printed, verse_corpus, weights
 
 from load_data import Corpus
 from trainer import Trainer
@@ -20,7 +20,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 @pytest.fixture(scope="module")
 def finished(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of nine steps with checkpoints of steps 3, 6 and 9, of which none is pruned."""
+    """Returns a run of nine steps with checkpoints of steps 3, 6 and 9."""
     run_dir = tmp_path_factory.mktemp("run")
     keeps_all = replace(TRAIN, max_steps=9, keep_checkpoints=3)
     assert new_trainer(corpus, run_dir, keeps_all).train()
@@ -30,7 +30,7 @@ def finished(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(finished: Path, tmp_path: Path) -> Path:
-    """A copy of it to be harmed."""
+    """Returns a copy of the finished run that a test may damage."""
     return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
@@ -44,13 +44,13 @@ def resumed(corpus: Corpus, run_dir: Path, max_steps: int = 9) -> Trainer:
     return trainer
 
 
-def flipped(file: Path, at: int) -> None:
+def flip_bit(file: Path, at: int) -> None:
     data = bytearray(file.read_bytes())
     data[at] ^= 1
     file.write_bytes(data)
 
 
-def test_what_was_written_is_read_again_bit_for_bit(run: Path) -> None:
+def test_a_checkpoint_is_read_again_bit_for_bit(run: Path) -> None:
     tensors = read_checkpoint(run / "checkpoints" / "step-000009")
     assert {"random/cpu", "model/position_embedding.weight"} <= set(tensors)
     assert "optimizer/position_embedding.weight/exp_avg_sq" in tensors
@@ -72,27 +72,27 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(
     if harm == "flip":
         # the first digit of the checksum in the record: any byte but its white space counts
         at = 1000 if name == TENSORS_FILE else file.read_bytes().index(b'"checksum": "') + 15
-        flipped(file, at)
+        flip_bit(file, at)
     elif harm == "remove":
         file.unlink()
     else:
         file.write_bytes(file.read_bytes()[: -100 if harm == "cut" else 0])
     trainer = resumed(corpus, run)
     assert trainer.state.step == 6
-    assert said(trainer).count("\n") == 1
-    assert "step-000009 is damaged" in said(trainer)
+    assert printed(trainer).count("\n") == 1
+    assert "step-000009 is damaged" in printed(trainer)
     assert [line["step"] for line in trainer.state.log.read()] == list(range(7))
     assert trainer.train()
     untouched = read_checkpoint(finished / "checkpoints" / "step-000009")
     again = read_checkpoint(run / "checkpoints" / "step-000009")
     assert untouched.keys() == again.keys()
     assert all(torch.equal(again[key], tensor) for key, tensor in untouched.items())
-    assert said(resumed(corpus, run)) == ""  # the damaged one is no more
+    assert printed(resumed(corpus, run)) == ""  # the damaged one is no more
 
 
 def test_no_whole_checkpoint_ends_in_a_sentence(corpus: Corpus, run: Path) -> None:
     for place in (run / "checkpoints").iterdir():
-        flipped(place / TENSORS_FILE, -1)
+        flip_bit(place / TENSORS_FILE, -1)
     with pytest.raises(ValueError, match=r"none of the checkpoints in .* is whole; start anew"):
         resumed(corpus, run)
     shutil.rmtree(run / "checkpoints")
@@ -110,13 +110,13 @@ def test_a_run_that_was_never_saved_begins_anew(corpus: Corpus, tmp_path: Path) 
     assert straight.train()
     again = new_trainer(corpus, tmp_path / "killed")
     again.state.resume()
-    assert "was stopped before its first checkpoint: anew" in said(again)
+    assert "was stopped before its first checkpoint: anew" in printed(again)
     assert again.train()
     assert torch.equal(weights(again), weights(straight))
     assert [line["step"] for line in again.state.log.read()] == list(range(7))
 
 
-def test_the_last_ones_and_the_best_are_kept(corpus: Corpus, tmp_path: Path) -> None:
+def test_the_last_checkpoints_and_the_best_are_kept(corpus: Corpus, tmp_path: Path) -> None:
     trainer = new_trainer(corpus, tmp_path, replace(TRAIN, max_steps=15, keep_checkpoints=2))
     assert trainer.train()
     losses = {int(m["step"]): m["val_loss"] for m in trainer.state.log.read() if "val_loss" in m}
@@ -130,7 +130,7 @@ def test_the_last_ones_and_the_best_are_kept(corpus: Corpus, tmp_path: Path) -> 
     assert ".step-000013" not in places(tmp_path)
 
 
-def test_the_best_survives_two_later_ones(corpus: Corpus, run: Path) -> None:
+def test_the_best_checkpoint_survives_two_later_ones(corpus: Corpus, run: Path) -> None:
     place = run / "checkpoints" / "step-000003"
     record = Record.from_json((place / RECORD_FILE).read_text())
     (place / RECORD_FILE).write_text(replace(record, val_loss=0.0).to_json())

@@ -1,4 +1,4 @@
-"""The count of operations, against torch's own counter and the model's own parameters."""
+"""training/flops.py: operations against torch's counter, parameters against the model's."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""training/guard.py: a step that would harm is not taken, and too many lead back."""
+"""training/guard.py: harmful steps are skipped, and several in a row are rolled back."""
 
 import json
 import math
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from oracles.small_run import TRAIN, log_without_clock, new_trainer, said, verse_corpus, weights
+from oracles.small_run import TRAIN, log_without_clock, new_trainer, printed, verse_corpus, weights
 
 from gpt2 import GPT2Model
 from load_data import Corpus
@@ -27,7 +27,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 
 def spoiled(when: Callable[[int], bool], factor: float) -> LossFunction:
-    """The usual loss, multiplied in those calls of training for which `when` holds."""
+    """Returns the usual loss, multiplied by a factor in those training calls that `when` names."""
     n_calls = 0
 
     def loss(model: GPT2Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, Metrics]:
@@ -41,7 +41,7 @@ def spoiled(when: Callable[[int], bool], factor: float) -> LossFunction:
 
 @pytest.mark.parametrize("factor", [math.nan, math.inf])
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_a_step_without_a_finite_loss_is_not_taken(
+def test_a_step_without_a_finite_loss_is_skipped(
     corpus: Corpus, tmp_path: Path, optimizer: str, factor: float
 ) -> None:
     train = replace(LONG, optimizer=optimizer)
@@ -63,15 +63,17 @@ def test_a_step_without_a_finite_loss_is_not_taken(
     assert trainer.state.tokens == n_tokens
     assert torch.equal(weights(trainer), before)
     after = [
-        value for each in trainer.optimizers for state in each.state.values()
+        value
+        for each in trainer.optimizers
+        for state in each.state.values()
         for value in state.values()
-    ]  # fmt: skip
+    ]
     assert all(map(torch.equal, after, memory))
     assert "skipped" not in trainer.take_step()
     assert not torch.equal(weights(trainer), before)
 
 
-def test_a_gradient_that_is_not_finite_under_a_finite_loss_is_found(
+def test_a_step_whose_gradient_is_not_finite_is_skipped_under_a_finite_loss_too(
     corpus: Corpus, tmp_path: Path
 ) -> None:
     trainer = new_trainer(corpus, tmp_path)
@@ -82,7 +84,7 @@ def test_a_gradient_that_is_not_finite_under_a_finite_loss_is_found(
     assert torch.equal(weights(trainer), before)
 
 
-def test_the_log_stays_json_and_says_what_was_skipped(corpus: Corpus, tmp_path: Path) -> None:
+def test_the_log_stays_json_and_records_skipped_steps(corpus: Corpus, tmp_path: Path) -> None:
     trainer = new_trainer(corpus, tmp_path, loss_fn=spoiled(lambda call: call == 2, math.nan))
     assert trainer.train()
 
@@ -93,18 +95,18 @@ def test_the_log_stays_json_and_says_what_was_skipped(corpus: Corpus, tmp_path: 
     lines = [json.loads(line, parse_constant=refuse) for line in text.splitlines()]
     assert [line["step"] for line in lines if line.get("skipped")] == [2]
     assert "train_loss" not in lines[2] and "learning_rate" in lines[2]
-    assert "step     2  the loss or the gradient is not finite: not taken" in said(trainer)
+    assert "step     2  the loss or the gradient is not finite: not taken" in printed(trainer)
 
 
-def test_five_bad_steps_in_a_row_lead_back_and_on_with_other_windows(
+def test_five_bad_steps_in_a_row_roll_back_and_continue_with_other_windows(
     corpus: Corpus, tmp_path: Path
 ) -> None:
     trainer = new_trainer(
         corpus, tmp_path, LONG, loss_fn=spoiled(lambda call: 6 <= call <= 10, math.nan)
     )
     assert trainer.train()
-    assert "5 steps up to 10 had no finite loss" in said(trainer)
-    assert "back to step 4, and on with other windows" in said(trainer)
+    assert "5 steps up to 10 had no finite loss" in printed(trainer)
+    assert "back to step 4, and on with other windows" in printed(trainer)
     lines = trainer.state.log.read()
     assert [line["step"] for line in lines] == list(range(13))
     assert [line["step"] for line in lines if "rolled_back_from" in line] == [5]
@@ -120,7 +122,9 @@ def test_five_bad_steps_in_a_row_lead_back_and_on_with_other_windows(
     assert torch.equal(weights(by_hand), weights(trainer))
 
 
-def test_the_same_place_a_second_time_ends_in_a_sentence(corpus: Corpus, tmp_path: Path) -> None:
+def test_a_second_roll_back_to_the_same_checkpoint_ends_in_a_sentence(
+    corpus: Corpus, tmp_path: Path
+) -> None:
     trainer = new_trainer(corpus, tmp_path, LONG, loss_fn=spoiled(lambda call: call > 5, math.nan))
     with pytest.raises(ValueError, match=r"from step 4 on for the second time; try --train\.learn"):
         trainer.train()
@@ -130,15 +134,15 @@ def test_the_same_place_a_second_time_ends_in_a_sentence(corpus: Corpus, tmp_pat
         early.train()
 
 
-def test_a_checkpoint_amid_bad_steps_is_gone_on_from_but_not_back_to(
+def test_a_checkpoint_amid_bad_steps_is_resumed_from_but_not_rolled_back_to(
     corpus: Corpus, tmp_path: Path
 ) -> None:
-    """Steps 7 to 11 are bad; 8 is saved among them."""
+    """Steps 7 to 11 are bad, and 8 is saved between them."""
     straight = new_trainer(
         corpus, tmp_path / "straight", LONG, loss_fn=spoiled(lambda c: 7 <= c <= 11, math.nan)
     )
     assert straight.train()
-    assert "back to step 4" in said(straight)
+    assert "back to step 4" in printed(straight)
     short = replace(LONG, max_steps=9, final_learning_rate=LONG.learning_rate, warmup_steps=0)
     first = new_trainer(
         corpus, tmp_path / "two", short, loss_fn=spoiled(lambda c: 7 <= c <= 11, math.nan)
@@ -150,19 +154,23 @@ def test_a_checkpoint_amid_bad_steps_is_gone_on_from_but_not_back_to(
     second.state.resume()
     assert second.state.guard.state.n_bad == 3
     assert second.train()
-    assert "back to step 4" in said(second)
+    assert "back to step 4" in printed(second)
     assert [line["step"] for line in second.state.log.read()] == list(range(13))
 
 
-def test_a_spike_of_a_hundred_times_is_noted_and_taken_unless_it_is_to_be_skipped(
+def test_a_spike_is_logged_and_taken_unless_spikes_are_to_be_skipped(
     corpus: Corpus, tmp_path: Path
 ) -> None:
     train = replace(TRAIN, max_steps=40, eval_every=40)
     trainers = []
     for skip_spikes in (None, 8.0):
         loss = spoiled(lambda call: call == 30, 100.0)
-        trainer = new_trainer(corpus, tmp_path / str(skip_spikes),
-                              replace(train, skip_spikes=skip_spikes), loss_fn=loss)  # fmt: skip
+        trainer = new_trainer(
+            corpus,
+            tmp_path / str(skip_spikes),
+            replace(train, skip_spikes=skip_spikes),
+            loss_fn=loss,
+        )
         assert trainer.train()
         trainers.append(trainer)
     taken, skipped = (log_without_clock(trainer) for trainer in trainers)
@@ -171,10 +179,10 @@ def test_a_spike_of_a_hundred_times_is_noted_and_taken_unless_it_is_to_be_skippe
     assert taken[:30] == skipped[:30]
     assert skipped[30]["skipped"] and skipped[30]["tokens"] == skipped[29]["tokens"]
     assert [line["step"] for line in skipped if "skipped" in line] == [30]
-    assert "standard deviations above its running mean: not taken" in said(trainers[1])
+    assert "standard deviations above its running mean: not taken" in printed(trainers[1])
 
 
-def test_healthy_losses_do_not_spike_and_a_spike_does_not_blind_the_guard() -> None:
+def test_healthy_losses_do_not_spike_and_a_spike_does_not_hide_the_next_one() -> None:
     luck = random.Random(0)
     guard = Guard(None)
     for step in range(1000):  # a curve that falls from 8 to 3, with a batch noise of 0.1
@@ -188,7 +196,7 @@ def test_healthy_losses_do_not_spike_and_a_spike_does_not_blind_the_guard() -> N
     assert guard.check(3.0, 1.0) == {}
 
 
-def test_the_first_losses_are_not_judged_by_their_size() -> None:
+def test_the_first_losses_are_checked_only_for_being_finite() -> None:
     guard = Guard(3.0)
     for step in range(WARM_UP):
         assert guard.check(1.0 if step % 2 else 50.0, 1.0) == {}

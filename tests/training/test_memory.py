@@ -1,4 +1,4 @@
-"""Memory that was freed is not taken back by Linux, unless the user has said otherwise."""
+"""training/memory.py: freed memory is not returned to Linux, unless the user has asked for it."""
 
 import subprocess
 import sys
@@ -25,19 +25,24 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - first)
 
 
 def page_faults(before: str) -> int:
-    """Pages that Linux had to give, in 20 allocations that were made before."""
+    """Returns the page faults of 20 allocations, each of a size that was freed before."""
     done = subprocess.run(
         [sys.executable, "-c", FAULTS.format(before=before)],
-        cwd=Path(main.__file__).parent, capture_output=True, encoding="utf-8", check=True,
-    )  # fmt: skip
+        cwd=Path(main.__file__).parent,
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
     return int(done.stdout)
 
 
-def test_the_same_memory_serves_again() -> None:
+def test_freed_memory_is_used_again() -> None:
     assert page_faults("keep_memory()") < page_faults("") / 10
 
 
 @pytest.mark.parametrize("name", VARIABLES)
-def test_a_variable_of_the_user_is_respected(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_malloc_variable_of_the_user_is_respected(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(name, "1000000")
     assert not can_keep_memory()

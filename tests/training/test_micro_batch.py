@@ -1,15 +1,18 @@
-"""training/micro_batch.py: what is kept is counted, and a batch is cut so that it fits."""
+"""training/micro_batch.py: kept memory is counted, and a batch is cut so that it fits."""
 
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from oracles.small_run import FP32, TRAIN, new_trainer, said, verse_corpus, weights
+from oracles.small_run import FP32, TRAIN, new_trainer, printed, verse_corpus, weights
 
 import training.micro_batch
+from gpt2 import GPT2Model
 from load_data import Corpus
+from trainer import Batch
 from training.choose_runtime import missing_compiler
+from training.kernels.cross_entropy import fused_language_model_loss
 from training.machine import free_memory
 from training.micro_batch import SHARE, MemoryNeed, kept_bytes
 
@@ -19,7 +22,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return verse_corpus(tmp_path_factory.mktemp("text"))
 
 
-def test_every_kept_piece_counts_once_and_weights_do_not() -> None:
+def test_each_kept_storage_counts_once_and_weights_do_not() -> None:
     layer = torch.nn.Linear(10, 20)
     x = torch.randn(5, 10, requires_grad=True)
 
@@ -30,7 +33,7 @@ def test_every_kept_piece_counts_once_and_weights_do_not() -> None:
     assert kept_bytes(layer, forward) == 4 * (5 * 10 + 5 * 20)
 
 
-def test_a_batch_is_cut_into_few_equal_portions_that_fit() -> None:
+def test_a_batch_is_cut_into_few_equal_micro_batches_that_fit() -> None:
     need = MemoryNeed(per_window=10, fixed=200, free=200 + int(125 / SHARE))
     assert need.most_windows() == 12
     assert [need.micro_batch(n) for n in (1, 12, 13, 24, 25, 100)] == [1, 12, 7, 12, 9, 12]
@@ -38,7 +41,7 @@ def test_a_batch_is_cut_into_few_equal_portions_that_fit() -> None:
     assert "12 windows at a time take about" in need.describe(12)
 
 
-def test_this_machine_says_what_is_free() -> None:
+def test_free_memory_of_this_machine_is_known() -> None:
     free = free_memory(torch.device("cpu"))
     assert free is not None and 1e7 < free < 1e14
 
@@ -56,18 +59,18 @@ def test_auto_finds_the_micro_batch_and_the_step_is_the_same(
     three = need.fixed + int(3.5 * need.per_window / SHARE)
     monkeypatch.setattr(training.micro_batch, "free_memory", lambda device: three)
     runtime = replace(FP32, compiled=compiled)
-    auto = new_trainer(corpus, tmp_path / "auto", replace(TRAIN, micro_batch="auto"),
-                       runtime=runtime)  # fmt: skip
+    auto = new_trainer(
+        corpus, tmp_path / "auto", replace(TRAIN, micro_batch="auto"), runtime=runtime
+    )
     assert auto.micro_batches.size == 3
-    assert "3 windows at a time take about" in said(auto)
+    assert "3 windows at a time take about" in printed(auto)
     auto.take_step()
-    by_hand = new_trainer(corpus, tmp_path / "hand", replace(TRAIN, micro_batch=3),
-                          runtime=runtime)  # fmt: skip
+    by_hand = new_trainer(corpus, tmp_path / "hand", replace(TRAIN, micro_batch=3), runtime=runtime)
     by_hand.take_step()
     assert torch.equal(weights(auto), weights(by_hand))
 
 
-def test_a_resumed_run_keeps_the_micro_batch_that_was_found(
+def test_a_resumed_run_keeps_the_micro_batch_that_was_measured(
     corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train = replace(TRAIN, micro_batch="auto")
@@ -81,3 +84,53 @@ def test_a_resumed_run_keeps_the_micro_batch_that_was_found(
     asked = new_trainer(corpus, tmp_path, replace(train, micro_batch=2))
     asked.state.resume()
     assert asked.micro_batches.size == 2
+
+
+def test_a_micro_batch_that_does_not_fit_is_halved_and_the_step_is_the_same(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    def small_gpu(model: GPT2Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, dict]:
+        if model.training and len(batch[0]) > 2:
+            torch.rand(())  # what dropout draws before memory ends
+            raise torch.OutOfMemoryError
+        return fused_language_model_loss(model, batch)
+
+    short = new_trainer(corpus, tmp_path / "short", loss_fn=small_gpu)
+    halved = short.take_step()
+    assert short.micro_batches.size == 1  # 6, 3, 1
+    assert "--train.micro-batch 3" in printed(short)
+    by_hand = new_trainer(corpus, tmp_path / "by_hand", replace(TRAIN, micro_batch=1))
+    assert by_hand.take_step()["train_loss"] == halved["train_loss"]
+    assert torch.equal(weights(by_hand), weights(short))
+
+
+def test_a_window_that_does_not_fit_alone_ends_in_a_sentence(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    def no_memory(model: GPT2Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, dict]:
+        raise torch.OutOfMemoryError
+
+    with pytest.raises(ValueError, match="one window does not fit into memory: not even two"):
+        new_trainer(corpus, tmp_path, loss_fn=no_memory).take_step()
+
+
+def test_memory_that_ends_in_the_optimizer_does_not_repeat_the_step(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object, **settings: object) -> None:
+        raise torch.OutOfMemoryError
+
+    trainer = new_trainer(corpus, tmp_path)
+    monkeypatch.setattr("trainer.step_optimizers", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        trainer.take_step()
+    assert trainer.micro_batches.size == 6
+
+
+def test_a_resumed_run_reads_the_windows_of_its_position(corpus: Corpus, tmp_path: Path) -> None:
+    trainer = new_trainer(corpus, tmp_path)
+    first = trainer.micro_batches.at(0)
+    trainer.micro_batches.prefetch(6)
+    assert trainer.micro_batches.at(6) is trainer.micro_batches.at(6)  # read once
+    for again, batch in zip(trainer.micro_batches.at(0), first, strict=True):
+        assert all(map(torch.equal, again, batch))

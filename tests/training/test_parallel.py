@@ -1,4 +1,4 @@
-"""Several processes: the same run as one process, but for sums in another order."""
+"""Several processes train as one process does, up to the rounding of sums in another order."""
 
 import json
 import os
@@ -40,31 +40,36 @@ TRAIN = TrainConfig(
 )  # fmt: skip  5 windows are no multiple of 2 or 4: one process has less to do
 SIZES = GPT2Config(
     vocab_size=1, context_length=8, n_layer=2, n_head=2, n_embd=18, dropout=0.0
-)  # fmt: skip  18 is no multiple of 4: shares of unequal size
+)  # fmt: skip  18 is no multiple of 4: shards of unequal size
 
 
 @dataclass(frozen=True)
 class Case:
-    """A run that one process and several should do alike."""
+    """A run that one process and several take in the same way."""
 
     out: str
     train: TrainConfig = TRAIN
-    resumes: str = ""  # the run that it goes on with
-    step: int = 3  # from which it goes on
+    resumes: str = ""  # the run whose checkpoint it resumes
+    step: int = 3  # of that checkpoint
     dropout: float = 0.0
 
 
 def train(case: Case, folder: Path, ranks: Ranks) -> None:
-    """Trains in this process, together with whatever others there are."""
+    """Trains in this process, together with the others of its group."""
     runtime = choose_runtime(case.train, SIZES, ranks)
     with runtime.process_group():
         corpus = runtime.local_rank_zero_first(lambda: verse_corpus(folder))
         sizes = replace(SIZES, vocab_size=corpus.tokenizer.vocab_size, dropout=case.dropout)
         torch.manual_seed(1)
         trainer = Trainer(
-            GPT2Model(sizes), corpus, RunConfig(model=sizes, train=case.train), folder / case.out,
-            runtime, Console(file=StringIO()), fused_language_model_loss,
-        )  # fmt: skip
+            GPT2Model(sizes),
+            corpus,
+            RunConfig(model=sizes, train=case.train),
+            folder / case.out,
+            runtime,
+            Console(file=StringIO()),
+            fused_language_model_loss,
+        )
         if case.resumes:
             copy = partial(go_back, folder / case.resumes, folder / case.out, case.step)
             runtime.on_rank_zero(copy)
@@ -75,7 +80,7 @@ def train(case: Case, folder: Path, ranks: Ranks) -> None:
 
 
 def go_back(run: Path, copy: Path, step: int) -> None:
-    """A copy of a run as it was after a step."""
+    """Copies a run as it was after a step."""
     shutil.copytree(run, copy)
     for place in (copy / "checkpoints").glob("step-*"):
         if int(place.name[5:]) > step:
@@ -83,14 +88,17 @@ def go_back(run: Path, copy: Path, step: int) -> None:
 
 
 def work(rank: int, n_ranks: int, ports: list[int], folder: Path, cases: list[Case]) -> None:
-    """One of several processes: all cases, one after the other."""
+    """Trains all cases, one after the other, as one of several processes."""
     torch.set_num_threads(1)
     for port, case in zip(ports, cases, strict=True):
         os.environ |= {
-            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-            "RANK": str(rank), "WORLD_SIZE": str(n_ranks),
-            "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(n_ranks),
-        }  # fmt: skip
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "RANK": str(rank),
+            "WORLD_SIZE": str(n_ranks),
+            "LOCAL_RANK": str(rank),
+            "LOCAL_WORLD_SIZE": str(n_ranks),
+        }
         train(case, folder, Ranks.read(os.environ))
 
 
@@ -105,7 +113,7 @@ def alone(folder: Path, case: Case) -> None:
 
 
 def assert_same(one: Path, other: Path, tolerance: float = 1e-5) -> None:
-    """Every line of metrics.jsonl, and the weights, which Adam's first steps drive apart more."""
+    """Asserts equal metrics.jsonl and weights; Adam enlarges differences of weights."""
     lines, other_lines = MetricsLog(one).read(), MetricsLog(other).read()
     assert len(lines) == len(other_lines) > 6
     for line, other_line in zip(lines, other_lines, strict=True):
@@ -135,16 +143,20 @@ def test_two_processes_train_save_and_resume_as_one_does(tmp_path: Path) -> None
     alone(tmp_path, Case("adamw"))
     alone(tmp_path, Case("muon", replace(TRAIN, **muon)))
     alone(tmp_path, Case("bf16", replace(TRAIN, precision="bf16")))
-    together(2, tmp_path, [
-        Case("ddp-adamw", DDP),
-        Case("fsdp-adamw", FSDP),
-        Case("fsdp-muon", replace(FSDP, **muon)),
-        Case("fsdp-bf16", replace(FSDP, **bf16)),
-        Case("fsdp-from-one", FSDP, resumes="adamw"),
-        Case("fsdp-from-ddp", FSDP, resumes="ddp-adamw"),
-        Case("dropout", replace(FSDP), dropout=0.1),
-        Case("dropout-again", replace(FSDP), dropout=0.1, resumes="dropout"),
-    ])  # fmt: skip
+    together(
+        2,
+        tmp_path,
+        [
+            Case("ddp-adamw", DDP),
+            Case("fsdp-adamw", FSDP),
+            Case("fsdp-muon", replace(FSDP, **muon)),
+            Case("fsdp-bf16", replace(FSDP, **bf16)),
+            Case("fsdp-from-one", FSDP, resumes="adamw"),
+            Case("fsdp-from-ddp", FSDP, resumes="ddp-adamw"),
+            Case("dropout", replace(FSDP), dropout=0.1),
+            Case("dropout-again", replace(FSDP), dropout=0.1, resumes="dropout"),
+        ],
+    )
     alone(tmp_path, Case("one-from-fsdp", resumes="fsdp-adamw"))
     alone(tmp_path, Case("one-from-muon", replace(TRAIN, **muon), resumes="fsdp-muon"))
     for name in ("ddp-adamw", "fsdp-adamw", "fsdp-from-one", "fsdp-from-ddp", "one-from-fsdp"):
@@ -161,9 +173,14 @@ def test_two_processes_train_save_and_resume_as_one_does(tmp_path: Path) -> None
 def test_fifty_steps_of_several_processes_are_those_of_one(tmp_path: Path, n_ranks: int) -> None:
     long = {"max_steps": 50, "eval_every": 25, "batch_size": 9, "learning_rate": 3e-3}
     alone(tmp_path, Case("one", replace(TRAIN, **long)))
-    together(n_ranks, tmp_path, [
-        Case("ddp", replace(DDP, **long)), Case("fsdp", replace(FSDP, **long)),
-    ])  # fmt: skip
+    together(
+        n_ranks,
+        tmp_path,
+        [
+            Case("ddp", replace(DDP, **long)),
+            Case("fsdp", replace(FSDP, **long)),
+        ],
+    )
     assert_same(tmp_path / "ddp", tmp_path / "one")
     assert_same(tmp_path / "fsdp", tmp_path / "one")
     assert_same(tmp_path / "fsdp", tmp_path / "ddp")
@@ -171,7 +188,7 @@ def test_fifty_steps_of_several_processes_are_those_of_one(tmp_path: Path, n_ran
 
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_what_four_have_saved_two_and_one_go_on_with(tmp_path: Path, optimizer: str) -> None:
+def test_two_processes_and_one_resume_what_four_have_saved(tmp_path: Path, optimizer: str) -> None:
     long = {"optimizer": optimizer, "max_steps": 9}
     fsdp, one = replace(FSDP, **long), replace(TRAIN, **long)
     alone(tmp_path, Case("straight", one))
@@ -188,8 +205,10 @@ def test_what_four_have_saved_two_and_one_go_on_with(tmp_path: Path, optimizer: 
     assert [record["n_ranks"] for record in wrote] == [4, 2, 1]
 
 
-def elsewhere(rank: int, n_ranks: int, ports: list[int], folder: Path, cases: list[Case]) -> None:
-    """The same on hosts of which each has a disk of its own: the same path, other files."""
+def work_on_own_disk(
+    rank: int, n_ranks: int, ports: list[int], folder: Path, cases: list[Case]
+) -> None:
+    """Does the work of `work` in a folder of its own, as on a host with its own disk."""
     own = folder / f"host-{rank}"
     own.mkdir()
     os.chdir(own)
@@ -198,10 +217,10 @@ def elsewhere(rank: int, n_ranks: int, ports: list[int], folder: Path, cases: li
 
 
 @pytest.mark.slow
-def test_a_checkpoint_of_which_a_part_lies_on_another_disk_is_none(tmp_path: Path) -> None:
+def test_a_checkpoint_with_a_part_on_another_disk_is_discarded(tmp_path: Path) -> None:
     with pytest.raises(torch.multiprocessing.ProcessRaisedException) as error:
         torch.multiprocessing.spawn(
-            elsewhere, (2, free_ports(1), tmp_path, [Case("run", FSDP)]), nprocs=2
+            work_on_own_disk, (2, free_ports(1), tmp_path, [Case("run", FSDP)]), nprocs=2
         )
     assert "the part of process 1 is not to be seen by the first one" in str(error.value)
     assert not list((tmp_path / "host-0").glob("run/checkpoints/*"))
@@ -209,13 +228,24 @@ def test_a_checkpoint_of_which_a_part_lies_on_another_disk_is_none(tmp_path: Pat
 
 @pytest.mark.slow
 @pytest.mark.skipif(missing_compiler("cpu") is not None, reason="no C++ compiler here")
-def test_compiled_blocks_are_the_written_ones_in_several_processes_too(tmp_path: Path) -> None:
+def test_compiled_blocks_train_as_eager_ones_in_several_processes_too(tmp_path: Path) -> None:
     alone(tmp_path, Case("one"))
-    together(2, tmp_path, [
-        Case(f"{train.strategy}-{recompute}", replace(
-            train, compile="on", activation_checkpointing=recompute,
-        )) for train in (DDP, FSDP) for recompute in (False, True)
-    ])  # fmt: skip
+    together(
+        2,
+        tmp_path,
+        [
+            Case(
+                f"{train.strategy}-{recompute}",
+                replace(
+                    train,
+                    compile="on",
+                    activation_checkpointing=recompute,
+                ),
+            )
+            for train in (DDP, FSDP)
+            for recompute in (False, True)
+        ],
+    )
     for name in ("ddp-False", "ddp-True", "fsdp-False", "fsdp-True"):
         assert_same(tmp_path / name, tmp_path / "one")
 
@@ -223,7 +253,7 @@ def test_compiled_blocks_are_the_written_ones_in_several_processes_too(tmp_path:
 # One process --------------------------------------------------------------------------------
 
 
-def test_activations_computed_twice_are_not_kept_and_change_nothing(tmp_path: Path) -> None:
+def test_activation_checkpointing_keeps_less_and_changes_nothing(tmp_path: Path) -> None:
     twice = replace(TRAIN, activation_checkpointing=True)
     alone(tmp_path, Case("kept", dropout=0.1))
     alone(tmp_path, Case("twice", twice, dropout=0.1))

@@ -1,4 +1,4 @@
-"""A run that is killed, interrupted or out of disk, and resumed, is the run that never was.
+"""A run that is killed, interrupted or out of disk, and resumed, equals one that never was.
 
 The runs are processes, forked from one that has imported torch once.
 """
@@ -23,7 +23,7 @@ from oracles.small_run import (
     VERSE,
     log_without_clock,
     new_trainer,
-    said,
+    printed,
     verse_corpus,
     weights,
 )
@@ -50,37 +50,38 @@ MODULUS = 5  # gives steps that are not taken, alone and two in a row
 
 
 def with_bad_windows(model: GPT2Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, dict]:
-    """The usual loss, but not a number for some batches: steps are skipped and rolled back."""
+    """Returns the usual loss, but NaN for some batches: steps are skipped and rolled back."""
     total, count, extra = fused_language_model_loss(model, batch)
     bad = model.training and int(batch[0].sum()) % MODULUS == 0
     return total * (torch.nan if bad else 1), count, extra
 
 
-def begin_or_go_on(folder: Path) -> Trainer:
-    """Trains in folder/run, from wherever that run is."""
-    trainer = new_trainer(verse_corpus(folder.parent), folder / "run", STEPS,
-                          loss_fn=with_bad_windows)  # fmt: skip
+def begin_or_resume(folder: Path) -> Trainer:
+    """Begins or resumes folder/run, trains, and returns the trainer."""
+    trainer = new_trainer(
+        verse_corpus(folder.parent), folder / "run", STEPS, loss_fn=with_bad_windows
+    )
     trainer.state.resume()
     trainer.train()
     return trainer
 
 
 def process(folder: Path) -> None:
-    """What a process does: main's part, without its words."""
+    """Trains as a process of its own, and ends with the exit status of main.py train."""
     torch.set_num_threads(1)
-    stopped_by = begin_or_go_on(folder).stopped_by
+    stopped_by = begin_or_resume(folder).stopped_by
     os._exit(128 + stopped_by if stopped_by else 0)  # a second signal finds no one
 
 
 @pytest.fixture(scope="module")
-def untouched(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("runs") / "untouched"
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "uninterrupted"
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    trainer = begin_or_go_on(folder)
+    trainer = begin_or_resume(folder)
     torch.set_num_threads(before)
     assert trainer.state.step == N_STEPS
-    assert "back to step" in said(trainer)
+    assert "back to step" in printed(trainer)
     assert any("skipped" in line for line in trainer.state.log.read())
     return folder
 
@@ -96,7 +97,10 @@ def started(folder: Path) -> BaseProcess:
 
 
 def hit(child: BaseProcess, number: int, folder: Path, wait: float, luck: random.Random) -> bool:
-    """Sends the signal after a wait, half the time in a save before -> whether it was in one."""
+    """Sends a signal after a wait, or half the time in a save before, and ends the process.
+
+    Returns whether the signal came in a save.
+    """
     saves = luck.random() < 0.5
     deadline = time.monotonic() + wait
     checkpoints = folder / "run" / "checkpoints"
@@ -116,8 +120,10 @@ def contents(folder: Path) -> tuple[dict[str, torch.Tensor], list, list[bytes]]:
     run = folder / "run"
     last = read_checkpoint(run / "checkpoints" / f"step-{N_STEPS:06d}")
     pictures = [(run / name).read_bytes() for name in ("model.safetensors", "loss.png")]
-    log = [{k: v for k, v in line.items() if k not in ("seconds", "tokens_per_second")}
-           for line in MetricsLog(run).read()]  # fmt: skip
+    log = [
+        {k: v for k, v in line.items() if k not in ("seconds", "tokens_per_second")}
+        for line in MetricsLog(run).read()
+    ]
     return last, log, pictures
 
 
@@ -130,16 +136,18 @@ def assert_equal_runs(one: Path, other: Path) -> None:
     assert files == files_2
 
 
-def battered(untouched: Path, number: int, n_hits: int, allowed: set[int | None]) -> None:
-    """Hits runs with a signal until it has struck n_hits times; each run ends as if untouched."""
+def assert_survives(
+    uninterrupted: Path, number: int, n_hits: int, allowed: set[int | None]
+) -> None:
+    """Sends n_hits signals to runs; each run, resumed to its end, equals the uninterrupted one."""
     began = time.monotonic()
-    whole = started(untouched.parent / f"whole-{number}")
+    whole = started(uninterrupted.parent / f"whole-{number}")
     whole.join()
     lasts = time.monotonic() - began  # a run that nobody touches
     assert whole.exitcode == 0
     luck, n_struck, n_in_saves, n_runs = random.Random(number), 0, 0, 0
     while n_struck < n_hits:
-        folder = untouched.parent / f"struck-{number}-{n_runs}"
+        folder = uninterrupted.parent / f"struck-{number}-{n_runs}"
         n_runs += 1
         while True:
             child = started(folder)
@@ -149,29 +157,29 @@ def battered(untouched: Path, number: int, n_hits: int, allowed: set[int | None]
             assert child.exitcode in allowed
             n_struck += 1
             n_in_saves += in_save
-        assert_equal_runs(folder, untouched)
+        assert_equal_runs(folder, uninterrupted)
     print(f"\n{n_struck} signals {number}, {n_in_saves} of them in a save, in {n_runs} runs")
     assert n_in_saves > n_hits // 10
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
-def test_a_run_killed_at_a_hundred_random_moments_ends_as_the_untouched_one(
-    untouched: Path,
+def test_a_run_killed_at_a_hundred_random_moments_ends_as_the_uninterrupted_one(
+    uninterrupted: Path,
 ) -> None:
-    battered(untouched, signal.SIGKILL, 100, {-signal.SIGKILL})
+    assert_survives(uninterrupted, signal.SIGKILL, 100, {-signal.SIGKILL})
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
-def test_a_run_sent_a_hundred_sigterms_ends_as_the_untouched_one(untouched: Path) -> None:
+def test_a_run_sent_a_hundred_sigterms_ends_as_the_uninterrupted_one(uninterrupted: Path) -> None:
     # before the loop begins there is nothing to save, and the process ends at once
-    battered(untouched, signal.SIGTERM, 100, {128 + signal.SIGTERM, -signal.SIGTERM})
+    assert_survives(uninterrupted, signal.SIGTERM, 100, {128 + signal.SIGTERM, -signal.SIGTERM})
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_the_command_with_its_status_and_the_way_to_go_on(
+def test_a_signal_ends_the_command_with_its_status_and_how_to_resume(
     tmp_path: Path, number: int, status: int
 ) -> None:
     (tmp_path / "verse.txt").write_text(VERSE * 60, encoding="utf-8")
@@ -196,7 +204,7 @@ def test_a_signal_ends_the_command_with_its_status_and_the_way_to_go_on(
 
 @pytest.fixture
 def three(corpus: Corpus, tmp_path: Path) -> Path:
-    """A run with checkpoints of steps 2, 4 and 6."""
+    """Returns a run with checkpoints of steps 2, 4 and 6."""
     steps = replace(TRAIN, eval_every=2, keep_checkpoints=3)
     assert new_trainer(corpus, tmp_path / "run", steps).train()
     return tmp_path / "run"
@@ -207,8 +215,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return verse_corpus(tmp_path_factory.mktemp("text"))
 
 
-def test_cut_or_changed_anywhere_a_checkpoint_is_passed_over(corpus: Corpus, three: Path) -> None:
-    """50 truncations and 50 flipped bits of either file; the one before is whole each time."""
+def test_a_checkpoint_cut_or_changed_anywhere_is_passed_over(corpus: Corpus, three: Path) -> None:
+    """Tries 50 truncations and 50 flipped bits of each file: the one before is taken each time."""
     luck, words = random.Random(0), list[str]()
     checkpoints = Checkpoints(three, 3, words.append)
     newest = checkpoints.paths()[0]
@@ -233,10 +241,10 @@ def test_cut_or_changed_anywhere_a_checkpoint_is_passed_over(corpus: Corpus, thr
     assert len(words) > 180
 
 
-def test_a_disk_that_fills_up_in_a_save_costs_nothing_that_was_saved(
+def test_a_disk_that_fills_up_in_a_save_loses_nothing_that_was_saved(
     corpus: Corpus, small_disk: Path
 ) -> None:
-    """Whatever room is left, the run ends in a sentence and goes on when there is more."""
+    """However much room is left, the run ends in a sentence and resumes when there is more."""
     steps = replace(TRAIN, eval_every=1)
     first = new_trainer(corpus, small_disk / "run", replace(steps, max_steps=2))
     assert first.train()
