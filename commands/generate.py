@@ -25,6 +25,7 @@ from gpt2 import GPT2Model
 from tokenizer import TOKENIZER_FILE, Tokenizer, UnseenCharacter
 from training.choose_runtime import choose_runtime, is_large
 from training.kernels import choose_kernels, use_kernels
+from training.memory import keep_memory
 from training.progress import new_console
 
 
@@ -84,6 +85,7 @@ def generate(arguments: list[str]) -> int:
     model = to_precision(GPT2Model.load(command.run).to(device), command.precision)
     use_kernels(model, choose_kernels(model.device, model.dtype))
     use_native(model, command.native)
+    keep_memory()  # after loading, so that the weights' own copies are returned
     sampling = replace(
         command.sampling,
         banned=banned_sequences(command.ban, tokenizer)
