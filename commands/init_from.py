@@ -81,17 +81,17 @@ def origin_of(run: Path) -> InitFrom:
     return InitFrom(run=str(run), weights_sha256=sha256(file))
 
 
-def initial_model(config: GPT2Config, origin: InitFrom) -> GPT2Model:
-    """Returns a model of the given sizes with the weights of a run, ready to be trained.
-
-    Raises ValueError where the run's weights have changed since they were recorded.
-    """
-    run = Path(origin.run)
+def require_unchanged(origin: InitFrom) -> None:
+    """Raises ValueError where the run's weights have changed since they were recorded."""
     require(
-        origin_of(run) == origin,
-        f"the weights of {run} have changed since this run began from them; "
+        origin_of(Path(origin.run)) == origin,
+        f"the weights of {origin.run} have changed since this run began from them; "
         "begin another run with --init-from",
     )
+
+
+def initial_model(config: GPT2Config, run: str) -> GPT2Model:
+    """Returns a model of the given sizes with the weights of a run, ready to be trained."""
     base = GPT2Model.load(run)
     weights = {name: parameter.detach() for name, parameter in base.named_parameters()}
     positions = weights["position_embedding.weight"]  # (S, C)

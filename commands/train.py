@@ -33,6 +33,7 @@ from commands.init_from import (
     origin_of,
     require_sizes_of,
     require_tokenizer_of,
+    require_unchanged,
     settings_from,
 )
 from data.shards import is_prepared
@@ -133,7 +134,9 @@ def new_model(
     )
     if origin is None or (command.resume and has_checkpoint(command.resume)):
         return config, GPT2Model(config.model)
-    return config, initial_model(config.model, origin)
+    if command.resume:
+        runtime.on_rank_zero(partial(require_unchanged, origin))
+    return config, initial_model(config.model, origin.run)
 
 
 def begin_run(run_dir: Path, config: RunConfig, corpus: Corpus) -> None:
