@@ -20,7 +20,7 @@ Table = list[list[str]]  # the first row has the headings
 
 def result_table(result: Result) -> Table:
     """Returns a row for each candidate; a column that would be empty is left out."""
-    heading = ["", result.unit, "range", "ours / it", "batches/s", "GFLOP/s",
+    heading = ["", result.unit, "range", "speed ratio", "batches/s", "GFLOP/s",
                "share of limit", "peak GB", "warm-up"]  # fmt: skip
     lines = [heading, *map(row_cells, result.rows)]
     used = [i for i in range(len(heading)) if i == 0 or any(cells[i] for cells in lines[1:])]

@@ -144,7 +144,7 @@ TEXTS = {
     ),
     "no_large_pages": (
         "Linux gives no memory in huge pages.",
-        "Large models train some 5 to 15% slower on a CPU.",
+        "Large models train 3 to 5% slower on a CPU.",
         "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled, as root.",
     ),
     "data_missing": (

@@ -143,7 +143,7 @@ TEXTS = {
     ),
     "no_large_pages": (
         "Linux не выделяет память большими страницами.",
-        "Большие модели обучаются на CPU на 5–15% медленнее.",
+        "Большие модели обучаются на CPU на 3–5% медленнее.",
         "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled от имени root.",
     ),
     "data_missing": (

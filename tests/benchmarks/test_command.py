@@ -54,7 +54,7 @@ def test_a_benchmark_measures_the_project_and_its_peers_and_writes_all_files(
     flags = ["--peers", named, "--out", str(out), "--profile"]
     assert main.main(["benchmark", "training", *MICRO, *flags]) == 0
     output = capsys.readouterr().out
-    assert "GFLOP/s" in output and "GB/s" in output and "ours / it" in output
+    assert "GFLOP/s" in output and "GB/s" in output and "speed ratio" in output
     assert "MemoryError: no room for this peer" in output
     result = json.loads((out / "result.json").read_text(encoding="utf-8"))
     rows = {row["name"]: row for row in result["rows"]}
