@@ -11,21 +11,32 @@ Previous: loss.py.  Next: load_data.py.
 """
 
 import codecs
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as Library
 
 from cfg_gpt2 import require
 from run_directory.files import write_whole
+from run_directory.train_bpe import train_bpe
+from run_directory.vocabulary import (
+    SETTINGS_FILE,
+    TOKENIZER_FILE,
+    added_token_pattern,
+    end_tokens,
+    library_errors,
+    open_vocabulary,
+    require_round_trip,
+    vocabulary_files,
+    write_end_token,
+)
 
 END_OF_TEXT = "<|endoftext|>"
-TOKENIZER_FILE = "tokenizer.json"
-VOCABULARIES = ((TOKENIZER_FILE,), ("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 
 # From GPT-2's encoder.py. A word is the end of a contraction; or letters, numbers or other signs,
 # with a space before them; or white space, without its last character where a word follows.
@@ -106,13 +117,14 @@ class Tokenizer:
     end-of-text token, not even the characters "<|endoftext|>", unless encode is asked for it.
     """
 
-    def __init__(self, library: Library) -> None:
+    def __init__(self, library: Library, end_of_text: str = END_OF_TEXT) -> None:
         """Wraps a tokenizer of the library; users call train, characters, from_gpt2 or load."""
         require(
-            library.token_to_id(END_OF_TEXT) is not None,
-            f"the vocabulary has no {END_OF_TEXT}; take one of the GPT-2 family, or train your own",
+            library.token_to_id(end_of_text) is not None,
+            f"the vocabulary has no {end_of_text}; name the token that ends a text as "
+            f'"eos_token" in a file {SETTINGS_FILE} beside it',
         )
-        library.add_special_tokens([END_OF_TEXT])
+        library.add_special_tokens([end_of_text])
         library.encode_special_tokens = True  # else a user could type the end of the text
         library.no_truncation()  # a tokenizer.json from elsewhere may ask for both
         library.no_padding()
@@ -120,30 +132,29 @@ class Tokenizer:
         by_character = isinstance(library.model, models.WordLevel)
         self._id_of_code_point = _code_point_table(library) if by_character else None
         vocabulary = library.get_vocab()
-        self.end_of_text: int = vocabulary[END_OF_TEXT]
+        self.end_token = end_of_text  # as text; end_of_text is its id
+        self.end_of_text: int = vocabulary[end_of_text]
         self.vocab_size: int = max(vocabulary.values()) + 1
+        self._added = library.get_added_tokens_decoder()
+        self.special_tokens = {
+            token.content: id for id, token in self._added.items() if token.special
+        }
 
     @classmethod
-    def train(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
+    def train(
+        cls, texts: Iterable[str], vocab_size: int, on_wait: Callable[[], object] = lambda: None
+    ) -> "Tokenizer":
         """Trains BPE as learn_merges does, to at most vocab_size tokens.
 
-        The library holds 256 texts in memory at a time: give a long text in pieces. Raises
-        ValueError for a vocab_size that has no room for all bytes and the end of text.
+        The library holds 256 texts in memory at a time: give a long text in pieces. on_wait is
+        called now and then where it takes long. Raises ValueError for a vocab_size that has no
+        room for all bytes and the end of text.
         """
         require(
             vocab_size >= 257,
             f"vocab_size {vocab_size} must be at least 257: 256 bytes and {END_OF_TEXT}; try 1024",
         )
-        library = _byte_level(models.BPE())
-        trainer = trainers.BpeTrainer(
-            vocab_size=vocab_size,
-            min_frequency=2,
-            initial_alphabet=sorted(BYTE_OF_CHARACTER),
-            special_tokens=[END_OF_TEXT],
-            show_progress=False,
-        )
-        library.train_from_iterator(texts, trainer)
-        return cls(library)
+        return cls(train_bpe(texts, vocab_size, END_OF_TEXT, on_wait))
 
     @classmethod
     def characters(cls, texts: Iterable[str]) -> "Tokenizer":
@@ -158,12 +169,14 @@ class Tokenizer:
         return cls(library)
 
     @classmethod
-    def from_gpt2(cls, folder: str | Path) -> "Tokenizer":
-        """Reads a vocabulary of the GPT-2 family in any of the three forms of VOCABULARIES.
+    def from_gpt2(cls, folder: str | Path, *, end_of_text: str | None = None) -> "Tokenizer":
+        """Reads a vocabulary of the GPT-2 family in any of its three forms.
 
-        Raises FileNotFoundError when the folder has none of them, ValueError for a broken one.
+        end_of_text is the token that ends a text; None: the one that the settings beside the
+        vocabulary name, else "<|endoftext|>". Raises FileNotFoundError when the folder has no
+        vocabulary, ValueError for a broken one and for one that does not give back every text.
         """
-        return _open(*vocabulary_files(folder))
+        return cls._open(vocabulary_files(folder), end_of_text, probe=True)
 
     @classmethod
     def load(cls, run_dir: str | Path) -> "Tokenizer":
@@ -172,13 +185,33 @@ class Tokenizer:
         if not file.is_file():
             advice = "name a run directory, such as runs/tiny"
             raise FileNotFoundError(f"{file} does not exist; {advice}")
-        return _open(file)
+        return cls._open([file])
+
+    @classmethod
+    def _open(
+        cls, files: list[Path], end_of_text: str | None = None, *, probe: bool = False
+    ) -> "Tokenizer":
+        """Opens the one or two files of a vocabulary; raises ValueError if they cannot be used."""
+        library = open_vocabulary(*files)
+        ends = [end_of_text] if end_of_text else [*end_tokens(files[0].parent), END_OF_TEXT]
+        known = [end for end in ends if library.token_to_id(end) is not None]
+        try:
+            tokenizer = cls(library, (known or ends)[0])
+            if probe:
+                require_round_trip(library, tokenizer)
+        except ValueError as error:
+            raise ValueError(f"{files[0]} cannot be used: {error}") from None
+        return tokenizer
 
     def save(self, run_dir: str | Path) -> None:
-        """Writes run_dir/tokenizer.json, whole or not at all."""
+        """Writes run_dir/tokenizer.json, whole or not at all, and the end of text where it is not
+        the one that the folder stands for without a word.
+        """
         text = self.to_json()
         file = Path(run_dir) / TOKENIZER_FILE
         write_whole(file, lambda path: path.write_text(text, encoding="utf-8"))
+        if [*end_tokens(file.parent), END_OF_TEXT][0] != self.end_token:
+            write_end_token(file.parent, self.end_token)
 
     @property
     def is_by_character(self) -> bool:
@@ -189,15 +222,27 @@ class Tokenizer:
         """Returns the text of the file tokenizer.json."""
         return self._library.to_str(pretty=True)
 
-    def encode(self, text: str, *, allow_end_of_text: bool = False) -> list[int]:
-        """Returns the ids of a text; allow_end_of_text reads "<|endoftext|>" in it as that token.
+    def encode(
+        self, text: str, *, allow_end_of_text: bool = False, allow_special: bool = False
+    ) -> list[int]:
+        """Returns the ids of a text.
 
-        Raises UnseenCharacter for one that a character tokenizer lacks, ValueError for a surrogate.
+        allow_end_of_text reads "<|endoftext|>" in it as that token, allow_special every special
+        token. Raises UnseenCharacter for a character that a character tokenizer lacks, ValueError
+        for a surrogate.
         """
-        if not allow_end_of_text:
+        readable = self.special_tokens.values() if allow_special else [self.end_of_text]
+        if not (allow_special or allow_end_of_text):
             return self.encode_batch([text])[0]
-        first, *others = self.encode_batch(text.split(END_OF_TEXT))
-        return first + [id for piece in others for id in (self.end_of_text, *piece)]
+        tokens = sorted(readable, key=lambda id: len(self._added[id].content), reverse=True)
+        pattern = "|".join(f"({added_token_pattern(self._added[id])})" for id in tokens)
+        ids: list[int] = []
+        start = 0
+        for match in re.finditer(pattern, text):
+            assert match.lastindex
+            ids += [*self.encode(text[start : match.start()]), tokens[match.lastindex - 1]]
+            start = match.end()
+        return ids + self.encode(text[start:])
 
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
         """Returns the ids of each text; BPE uses all cores, best with many texts of some kB."""
@@ -211,7 +256,8 @@ class Tokenizer:
                     f"{text[error.start]!r} at position {error.start} of the text is a surrogate, "
                     "not a character; give the text as UTF-8"
                 ) from None
-        encodings = self._library.encode_batch_fast(texts, add_special_tokens=False)
+        with library_errors("the tokenizer fails on the text", "take GPT-2's, or shorter words"):
+            encodings = self._library.encode_batch_fast(texts, add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -231,6 +277,8 @@ class Tokenizer:
 
         Raises ValueError for an id outside the vocabulary.
         """
+        if added := self._added.get(id):
+            return added.content.encode()  # literally, not in the alphabet of bytes
         token = self._library.id_to_token(id) if 0 <= id < self.vocab_size else None
         if token is None:
             raise ValueError(
@@ -287,18 +335,6 @@ class UnseenCharacter(ValueError):
         return UnseenCharacter(self.text, self.index, self.n_known, start, where)
 
 
-def vocabulary_files(folder: str | Path) -> list[Path]:
-    """Returns the one or two files of a folder that Tokenizer.from_gpt2 reads."""
-    folder = Path(folder).expanduser()
-    for names in VOCABULARIES:
-        files = [folder / name for name in names]
-        if all(file.is_file() for file in files):
-            return files
-    known = ", ".join(" + ".join(names) for names in VOCABULARIES)
-    what = "has no vocabulary" if folder.is_dir() else "is not a folder"
-    raise FileNotFoundError(f"{folder} {what}; name a folder with one of: {known}")
-
-
 def _bytes_by_character() -> dict[str, int]:
     """Returns GPT-2's alphabet: the 256 bytes, each under the character that the files show for it.
 
@@ -315,40 +351,11 @@ def _bytes_by_character() -> dict[str, int]:
 BYTE_OF_CHARACTER = _bytes_by_character()
 
 
-def _byte_level(model: models.BPE) -> Library:
-    """Returns a tokenizer of the library with GPT-2's word pattern and alphabet."""
-    library = Library(model)
-    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-    library.decoder = decoders.ByteLevel()
-    return library
-
-
 def _code_point_table(library: Library) -> np.ndarray:
     """Returns the id of each Unicode code point, -1 for one that the tokenizer does not know."""
     table = np.full(0x110000, -1, dtype=np.int32)
     for token, id in library.get_vocab(with_added_tokens=False).items():
         if token != END_OF_TEXT:
-            require(len(token) == 1, f"{token!r} is a word; only characters and byte-level BPE fit")
+            require(len(token) == 1, f"its token {token!r} is a word; take one of characters")
             table[ord(token)] = id
     return table
-
-
-def _open(file: Path, merges: Path | None = None) -> Tokenizer:
-    """Opens a tokenizer.json, or a vocabulary beside its merges; raises ValueError if broken."""
-    try:
-        if merges is None:
-            library = Library.from_str(file.read_text(encoding="utf-8"))
-        else:
-            library = _byte_level(models.BPE.from_file(str(file), str(merges)))
-    except OSError:
-        raise
-    except Exception as error:  # noqa: BLE001  the library raises nothing more specific
-        raise ValueError(f"{file} is not a vocabulary: {error}; copy it once more") from None
-    require(
-        isinstance(library.decoder, decoders.ByteLevel | decoders.Fuse),
-        f"{file} is neither byte-level BPE nor one of characters; take GPT-2's",
-    )
-    try:
-        return Tokenizer(library)
-    except ValueError as error:
-        raise ValueError(f"{file} cannot be used: {error}") from None

@@ -13,7 +13,7 @@ from pathlib import Path
 from cfg_gpt2 import require
 from pretrained.read_weights import FORMS, INDEX, read_index
 from run_directory.config_file import CONFIG_FILE
-from tokenizer import VOCABULARIES
+from run_directory.vocabulary import VOCABULARIES
 
 HUB_PREFIX = "hub:"
 OWNERS = {  # of the repositories whose names were published without an owner

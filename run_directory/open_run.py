@@ -1,6 +1,6 @@
 """Opening a finished run: its model and the tokenizer that the model was trained with.
 
-Previous: ../tokenizer.py.  Next: ../load_data.py.
+Previous: train_bpe.py.  Next: ../load_data.py.
 """
 
 from pathlib import Path
