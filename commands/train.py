@@ -224,7 +224,7 @@ def corpus_with_bar(config: DataConfig, console: Console) -> Corpus:
             if what not in bars:
                 shown.close()  # the bar of the part before
                 bars[what] = shown.enter_context(Bar(console, what, total))
-            bars[what].move(done, f"{done / 1e6:.1f} MB")
+            bars[what].move(done, f"{done / 1e6:.1f} MB" if total else "")
 
         return load_corpus(config, report)
 

@@ -14,6 +14,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -24,9 +25,11 @@ from data import SPLITS
 from data.sources import SAMPLE_BYTES, ChunkedText, TextChunk, TextSource
 from data.stream import token_dtype
 from data.text_files import fingerprint
-from tokenizer import Tokenizer, UnseenCharacter, vocabulary_files
+from run_directory.vocabulary import end_tokens, vocabulary_files
+from tokenizer import END_OF_TEXT, Tokenizer, UnseenCharacter
 
-Report = Callable[[int, int, str], None]  # (bytes done, bytes in all, what is being done)
+# (bytes done, bytes in all, what is being done); 0 bytes in all where the end is unknown
+Report = Callable[[int, int, str], None]
 
 FORMAT = 1  # of the token files; raised when the same text would give other files
 META_FILE = "meta.json"
@@ -50,7 +53,9 @@ def vocabulary_identity(tokenizer: str, vocab_size: int | None) -> list:
     Raises FileNotFoundError where `tokenizer` names a folder without a vocabulary.
     """
     files = [] if tokenizer in ("bpe", "char") else vocabulary_files(tokenizer)
-    return [tokenizer, vocab_size or VOCAB_SIZE, *map(fingerprint, files)]
+    ends = end_tokens(files[0].parent) if files else []
+    named = [end for end in ends if end != END_OF_TEXT]
+    return [tokenizer, vocab_size or VOCAB_SIZE, *map(fingerprint, files), *named]
 
 
 def make_token_files(
@@ -119,7 +124,8 @@ def make_tokenizer(
         chunks, total = source.sample(), min(SAMPLE_BYTES, source.n_bytes("train"))
         batches = in_batches(chunks, total, "training the tokenizer", report, batch_characters)
         texts = (chunk.text for batch in batches for chunk in batch)
-        return Tokenizer.train(texts, config.vocab_size or VOCAB_SIZE)
+        learning = partial(report, 0, 0, "learning the tokens")
+        return Tokenizer.train(texts, config.vocab_size or VOCAB_SIZE, learning)
     chunks, total = chain(*map(source.chunks, SPLITS)), sum(map(source.n_bytes, SPLITS))
     batches = in_batches(chunks, total, "collecting the characters", report, batch_characters)
     return Tokenizer.characters(chunk.text for batch in batches for chunk in batch)

@@ -166,7 +166,8 @@ def make_tokenizer(data: DataFlags, source: DataSource, console: Console) -> Tok
     if data.tokenizer != "bpe":
         return Tokenizer.from_gpt2(data.tokenizer)
     console.print("training the tokenizer")
-    return Tokenizer.train(sample(source), data.vocab_size or VOCAB_SIZE)
+    with Bar(console, "learning the tokens", 0) as bar:
+        return Tokenizer.train(sample(source), data.vocab_size or VOCAB_SIZE, lambda: bar.move(0))
 
 
 def sample(source: DataSource) -> Iterator[str]:

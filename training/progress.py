@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import Literal, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from run_directory.files import sync, write_whole
@@ -31,21 +37,27 @@ def new_console(*, quiet: bool = False) -> Console:
 
 
 class Bar:
-    """A bar on a terminal; elsewhere a plain line now and then. Use as a context manager."""
+    """A bar on a terminal; elsewhere a plain line now and then. Use as a context manager.
+
+    With a total of 0, work whose end is unknown, it shows the time that has gone by.
+    """
 
     def __init__(self, console: Console, what: str, total: int, done: int = 0) -> None:
         self.console = console
         self.what, self.total = what, total
-        self.progress = Progress(
-            TextColumn(what),
-            BarColumn(bar_width=24),
+        time_left = [
             TextColumn("{task.percentage:3.0f}%"),
             TextColumn("{task.fields[text]}"),
             TimeRemainingColumn(compact=True),
             TextColumn("left"),
-            console=console,
-        )
-        self.task = self.progress.add_task(what, total=total, completed=done, text="")
+        ]
+        columns = [
+            TextColumn(what),
+            BarColumn(24),
+            *(time_left if total else [TimeElapsedColumn()]),
+        ]
+        self.progress = Progress(*columns, console=console)
+        self.task = self.progress.add_task(what, total=total or None, completed=done, text="")
         self.first, self.started = done, time.monotonic()
         self.last_line = self.started
 
@@ -64,6 +76,9 @@ class Bar:
         now = time.monotonic()
         if not self.console.is_terminal and now - self.last_line > QUIET_SECONDS:
             self.last_line = now
+            if not self.total:
+                self.console.print(f"{self.what}  {clock(now - self.started)}")
+                return
             left = (now - self.started) * (self.total - done) / max(1, done - self.first)
             percentage = 100 * done / self.total
             self.console.print(f"{self.what} {percentage:.0f}%  {text}  {clock(left)} left")
