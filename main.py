@@ -1,8 +1,9 @@
 """The front door: `python main.py` trains; the table below names the other commands.
 
 A command is imported when it is called: `train` and `generate` from commands/, every other one
-from the folder that is named after what it does.
-Previous: trainer.py.  Next: commands/train.py, then whichever folder you need.
+from the folder that is named after what it does. Its flags are read first, by a module without
+torch, so that --help and a wrong flag answer at once.
+Previous: trainer.py.  Next: commands/train_settings.py, then whichever folder you need.
 """
 
 import gc
@@ -10,19 +11,64 @@ import importlib
 import os
 import signal
 import sys
+from collections.abc import Callable
 
-COMMANDS = {
-    "train": ("commands.train:train", "train a model, on the embedded corpus or on your own text"),
-    "prepare": ("preparation.command:prepare", "turn large texts into token shards to train on"),
-    "generate": ("commands.generate:generate", "let a trained model continue a prompt"),
-    "import": ("pretrained.import_command:import_model", "open GPT-2's published weights as a run"),
-    "export": ("pretrained.export_command:export", "write a run for transformers or llama.cpp"),
-    "evaluate": ("evaluation.command:evaluate", "score models on a text, compare them"),
-    "quantize": ("quantization.command:compare", "what int8 weights save and what they cost"),
-    "plan": ("diagnostics.plan.command:plan", "count what a training run needs, before it starts"),
-    "doctor": ("diagnostics.doctor.command:doctor", "check this machine, and a run's curve"),
-    "verify": ("diagnostics.verify.command:verify", "compare every fast path with the plain one"),
-    "benchmark": ("benchmarks.command:benchmark", "measure speed, beside other GPT-2s"),
+COMMANDS = {  # what reads its flags, what does its work, and a line of help
+    "train": (
+        "commands.train_settings:read_train_command",
+        "commands.train:train",
+        "train a model, on the embedded corpus or on your own text",
+    ),
+    "prepare": (
+        "preparation.settings:read_prepare_command",
+        "preparation.command:prepare",
+        "turn large texts into token shards to train on",
+    ),
+    "generate": (
+        "commands.generate_settings:read_generate_command",
+        "commands.generate:generate",
+        "let a trained model continue a prompt",
+    ),
+    "import": (
+        "pretrained.import_settings:read_import_command",
+        "pretrained.import_command:import_model",
+        "open GPT-2's published weights as a run",
+    ),
+    "export": (
+        "pretrained.export_settings:read_export_command",
+        "pretrained.export_command:export",
+        "write a run for transformers or llama.cpp",
+    ),
+    "evaluate": (
+        "evaluation.settings:read_evaluate_command",
+        "evaluation.command:evaluate",
+        "score models on a text, compare them",
+    ),
+    "quantize": (
+        "quantization.settings:read_quantize_command",
+        "quantization.command:compare",
+        "what int8 weights save and what they cost",
+    ),
+    "plan": (
+        "diagnostics.plan.settings:read_plan_command",
+        "diagnostics.plan.command:plan",
+        "count what a training run needs, before it starts",
+    ),
+    "doctor": (
+        "diagnostics.doctor.settings:read_doctor_command",
+        "diagnostics.doctor.command:doctor",
+        "check this machine, and a run's curve",
+    ),
+    "verify": (
+        "diagnostics.verify.settings:read_verify_command",
+        "diagnostics.verify.command:verify",
+        "compare every fast path with the plain one",
+    ),
+    "benchmark": (
+        "benchmarks.settings:read_benchmark_command",
+        "benchmarks.command:benchmark",
+        "measure speed, beside other GPT-2s",
+    ),
 }
 WRONG_INPUT = 2
 INTERRUPTED = 128 + signal.SIGINT  # the exit status that shells give to Ctrl-C
@@ -40,10 +86,11 @@ def main(arguments: list[str]) -> int:
     try:
         if name not in COMMANDS:
             raise ValueError(f"{name} is no command; choose one of {', '.join(COMMANDS)}")
-        module, function = COMMANDS[name][0].split(":")
-        command = getattr(importlib.import_module(module), function)
+        read_flags, work, _ = COMMANDS[name]
+        settings = load(read_flags)(arguments)
+        command = load(work)
         gc.freeze()  # imports are no garbage; scanning them takes up to 0.4 s of a run
-        return command(arguments)
+        return command(settings)
     except BrokenPipeError:
         raise  # no error of the command's: see the end of this file
     except (ValueError, OSError) as error:
@@ -51,9 +98,15 @@ def main(arguments: list[str]) -> int:
         return WRONG_INPUT
 
 
+def load(target: str) -> Callable:
+    """Imports a module and returns the function of it that the table names."""
+    module, function = target.split(":")
+    return getattr(importlib.import_module(module), function)
+
+
 def overview() -> str:
     """Returns the list of commands, one line for each."""
-    lines = [f"  python main.py {name:10} {line}" for name, (_, line) in COMMANDS.items()]
+    lines = [f"  python main.py {name:10} {line}" for name, (_, _, line) in COMMANDS.items()]
     return "\n".join(
         [
             "GPT-2 from scratch. Without a command: train.",

@@ -1,6 +1,6 @@
 """The candidates of each target: a job for each row of the result, from flags and peers.
 
-Previous: settings.py.  Next: peers.py.
+Previous: command.py.  Next: peers.py.
 """
 
 from dataclasses import replace

@@ -1,6 +1,6 @@
 """`python main.py benchmark`: measures the roofline, then all candidates in interleaved rounds.
 
-Previous: ../main.py.  Next: settings.py.
+Previous: settings.py.  Next: candidates.py.
 """
 
 import sys
@@ -48,7 +48,6 @@ from benchmarks.settings import (
     Training,
 )
 from cfg_gpt2 import GPT2Config, TrainConfig, require
-from commands.flags import parse_flags
 from data.tiny_world.stories import LANGUAGES, corpus
 from tokenizer import Tokenizer
 from training.choose_runtime import choose_runtime, is_faster_in_bf16
@@ -60,13 +59,6 @@ RESULTS_FOLDER = Path(__file__).with_name("results")
 N_STORIES = 4_000  # of tiny-world, the text to tokenize without --text
 BYTES_PER_WEIGHT = {"auto": 4, "fp32": 4, "bf16": 2, "int8": 1}  # in decoding
 INTERRUPTED = 130  # the exit status that shells give to Ctrl-C
-TARGETS = {
-    "training": (Training, "a whole training step, against every peer"),
-    "decoding": (Decoding, "generating text"),
-    "tokenizing": (Tokenizing, "text to token ids"),
-    "loading": (Loading, "token files to batches"),
-    "scaling": (Scaling, "the project's cost as batch, context, layers, width grow"),
-}
 
 
 @dataclass(kw_only=True)
@@ -81,41 +73,18 @@ class Plan:
     unit: str = "tokens/s"
 
 
-def benchmark(arguments: list[str]) -> int:
+def benchmark(settings: TargetSettings) -> int:
     """Runs the benchmark of a target; returns the exit status."""
-    if arguments[:1] in (["--help"], ["-h"]) or not arguments:
-        print(overview())
-        return 0 if arguments else 2
-    name, *flags = arguments
-    known = ", ".join(TARGETS)
-    require(name in TARGETS, f"benchmark {name} is unknown; choose one of {known}")
-    settings = parse_flags(TARGETS[name][0], f"benchmark {name}", flags)
     with tempfile.TemporaryDirectory(prefix="benchmark-") as scratch:
         plan = make_plan(settings, Path(scratch))
         folder = settings.out or new_folder(plan.target)
-        command = shortened(" ".join(["python main.py benchmark", *arguments]))
+        command = shortened(settings.command_line)
         try:
             run(plan, settings, folder, Path(scratch), command)
         except KeyboardInterrupt:
             print("Stopped; nothing was written.", file=sys.stderr)
             return INTERRUPTED
     return 0
-
-
-def overview() -> str:
-    """Returns the help text, with a line for each target."""
-    targets = [f"  python main.py benchmark {name:10} {TARGETS[name][1]}" for name in TARGETS]
-    return "\n".join(
-        [
-            "Measures speed in comparison with other GPT-2s on this machine: first the limits of",
-            "the machine, then all candidates in interleaved rounds. Writes a table and a picture.",
-            "",
-            *targets,
-            "",
-            "python main.py benchmark TARGET --help lists the target's settings.",
-            "Quick: python main.py benchmark training --preset tiny --rounds 3 --steps 5",
-        ]
-    )
 
 
 def make_plan(settings: TargetSettings, scratch: Path) -> Plan:

@@ -1,13 +1,17 @@
 """The flags of each target.
 
-Previous: command.py.  Next: candidates.py.
+Previous: ../main.py.  Next: command.py.
 """
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from benchmarks.job import Device
 from cfg_gpt2 import PRESETS, GPT2Config, preset, require
+from commands.flags import parse_flags
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +25,7 @@ class TargetSettings:
     """auto takes a GPU where there is one."""
     out: Path | None = None  # the folder of the result; None: benchmarks/results/DATE-TARGET
     profile: bool = False  # also write the time of each operator
+    command_line: Annotated[str, tyro.conf.Suppress] = ""  # as typed, for the result
 
     def __post_init__(self) -> None:
         require(self.rounds >= 1, f"--rounds {self.rounds} must be 1 or more; try 5")
@@ -137,3 +142,43 @@ class Loading(TargetSettings):
             value = getattr(self, name)
             require(value >= 1, f"--{name.replace('_', '-')} {value} must be 1 or more")
         return replace(PRESETS["gpt2"], context_length=self.context_length)
+
+
+TARGETS = {
+    "training": (Training, "a whole training step, against every peer"),
+    "decoding": (Decoding, "generating text"),
+    "tokenizing": (Tokenizing, "text to token ids"),
+    "loading": (Loading, "token files to batches"),
+    "scaling": (Scaling, "the project's cost as batch, context, layers, width grow"),
+}
+
+
+def read_benchmark_command(arguments: list[str]) -> TargetSettings:
+    """Returns the settings of a target. Raises ValueError where flags are wrong.
+
+    Without a target it prints the list of them and ends the program.
+    """
+    if arguments[:1] in (["--help"], ["-h"]) or not arguments:
+        print(overview())
+        raise SystemExit(0 if arguments else 2)
+    name, *flags = arguments
+    known = ", ".join(TARGETS)
+    require(name in TARGETS, f"benchmark {name} is unknown; choose one of {known}")
+    settings = parse_flags(TARGETS[name][0], f"benchmark {name}", flags)
+    return replace(settings, command_line=" ".join(["python main.py benchmark", *arguments]))
+
+
+def overview() -> str:
+    """Returns the help text, with a line for each target."""
+    targets = [f"  python main.py benchmark {name:10} {TARGETS[name][1]}" for name in TARGETS]
+    return "\n".join(
+        [
+            "Measures speed in comparison with other GPT-2s on this machine: first the limits of",
+            "the machine, then all candidates in interleaved rounds. Writes a table and a picture.",
+            "",
+            *targets,
+            "",
+            "python main.py benchmark TARGET --help lists the target's settings.",
+            "Quick: python main.py benchmark training --preset tiny --rounds 3 --steps 5",
+        ]
+    )

@@ -2,55 +2,20 @@
 
 Optimizer, schedule, step count and data are the new run's own, as with nanoGPT's init_from. The
 context may be shorter than RUN's, not longer: there is no trained embedding for later positions.
-Previous: flags.py.  Next: train.py.
+Previous: train_settings.py.  Next: train.py.
 """
 
 from dataclasses import replace
 from pathlib import Path
 
-from cfg_gpt2 import DataConfig, GPT2Config, InitFrom, RunConfig, TrainConfig, require
+from cfg_gpt2 import GPT2Config, InitFrom, require
 from gpt2 import GPT2Model
 from load_data import Corpus
-from run_directory.config_file import read_config
 from run_directory.files import sha256
 from run_directory.weights import WEIGHTS_FILE, assign_weights, on_meta_device
 from tokenizer import Tokenizer
 
-TRAINING = TrainConfig(  # weights that are good already want small steps
-    max_steps=500,
-    batch_size=8,
-    learning_rate=1e-4,
-    final_learning_rate=1e-5,
-    warmup_steps=20,
-    eval_every=100,
-)
 LEAST_BYTES_PER_TOKEN = 1.5  # below it a vocabulary was trained on a text of another kind
-
-
-def settings_from(run: Path) -> RunConfig:
-    """Returns the defaults of a run that begins from another: its sizes, its tokenizer.
-
-    Raises FileNotFoundError where the run has no config.json.
-    """
-    model = read_config(run).model
-    return RunConfig(model=model, data=DataConfig(tokenizer=str(run)), train=TRAINING)
-
-
-def require_sizes_of(run: Path, base: GPT2Config, model: GPT2Config) -> None:
-    """Raises ValueError unless a model of other settings can hold the weights of a run."""
-    for name in ("n_layer", "n_head", "n_embd", "bias"):
-        value, needed = getattr(model, name), getattr(base, name)
-        flag = "--model." + name.replace("_", "-")
-        require(
-            value == needed,
-            f"{flag} {value} does not fit the weights of {run}, which have {needed}; leave it out",
-        )
-    require(
-        model.context_length <= base.context_length,
-        f"--model.context-length {model.context_length} is longer than the "
-        f"{base.context_length} positions that {run} was trained for; choose at most "
-        f"{base.context_length}",
-    )
 
 
 def require_tokenizer_of(run: Path, corpus: Corpus) -> None:

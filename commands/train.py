@@ -1,41 +1,28 @@
 """`python main.py train`: a corpus, a model, the loop, and a look at the result.
 
-Settings come from, in this order, each overriding the one before: the defaults, --preset,
---config FILE (or the run that --resume names), the flags.
-Previous: flags.py.  Next: generate.py.
+Previous: init_from.py.  Next: generate_settings.py.
 """
 
 import os
 import re
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
-from cfg_gpt2 import (
-    DEFAULT_PRESET,
-    DataConfig,
-    GPT2Config,
-    InitFrom,
-    RunConfig,
-    TrainConfig,
-    preset,
-    require,
-)
-from commands.flags import first_value, parse_flags
+from cfg_gpt2 import DEFAULT_PRESET, DataConfig, RunConfig, require
 from commands.generate import ids_without_text
 from commands.init_from import (
     fit_of_tokenizer,
     initial_model,
     origin_of,
-    require_sizes_of,
     require_tokenizer_of,
     require_unchanged,
-    settings_from,
 )
+from commands.train_settings import TrainCommand
 from data.shards import is_prepared
 from data.tiny_world.stories import LANGUAGES, read_story
 from generation import SamplingConfig, generate
@@ -55,25 +42,9 @@ from training.runtime import Ranks, Runtime
 N_SAMPLES = 10
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainCommand:
-    """Train a GPT-2. Without any flag: a small one, on the embedded corpus, in a few minutes."""
-
-    preset: str = DEFAULT_PRESET
-    """tiny, shakespeare-char, book, gpt2, gpt2-medium, gpt2-large or gpt2-xl."""
-    config: Path | None = None  # a config.json, such as another run's
-    out: Path | None = None  # the new run's directory; None: runs/ and the preset's name
-    resume: Path | None = None  # a run directory to continue, exactly where it stopped
-    init_from: Path | None = None
-    """a run, such as an imported GPT-2: the new run begins with its weights, tokenizer and sizes"""
-    model: GPT2Config = field(default_factory=GPT2Config)
-    data: DataConfig = field(default_factory=DataConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-
-
-def train(arguments: list[str]) -> int:
+def train(command: TrainCommand) -> int:
     """`python main.py train`: a corpus, a model, the loop, and a look at what came out."""
-    command = read_train_command(arguments)
+    command = with_tokenizer_of_shards(command)
     runtime = choose_runtime(command.train, command.model, Ranks.read(os.environ))
     console = new_console(quiet=not runtime.is_rank_zero)
     console.print(f"device    {runtime.describe()}")
@@ -146,38 +117,11 @@ def begin_run(run_dir: Path, config: RunConfig, corpus: Corpus) -> None:
     corpus.tokenizer.save(run_dir)
 
 
-def read_train_command(arguments: list[str]) -> TrainCommand:
-    """Flags over the settings of --resume, --init-from, --config or --preset over defaults."""
-    flags = ("--preset", "--config", "--resume", "--init-from")
-    sources = {flag: first_value(arguments, flag) for flag in flags}
-    name, config_file, resumed, init_from = sources.values()
-    chosen = [flag for flag, value in sources.items() if value]
-    require(len(chosen) <= 1, f"{' and '.join(chosen)} exclude each other; choose one")
-    base = preset(name or DEFAULT_PRESET)
-    if config_file or resumed:
-        base = read_config(Path(config_file or resumed or ""))
-    if init_from:
-        base = settings_from(Path(init_from))
-    default = TrainCommand(model=base.model, data=base.data, train=base.train)
-    command = parse_flags(TrainCommand, "train", arguments, default)
-    if resumed:
-        require(command.out is None, "--out and --resume exclude each other; choose one")
-        unchanged = (command.model, command.data) == (base.model, base.data)
-        require(unchanged, f"--resume {resumed} keeps its model and data; change --train.* only")
-        data = with_own_tokenizer(command.data, base.init_from, Path(resumed))
-        command = replace(command, data=data)
-    if command.init_from:
-        require_sizes_of(command.init_from, base.model, command.model)
-        if any(map(is_prepared, command.data.path)):  # they bring the tokenizer along
-            return replace(command, data=replace(command.data, tokenizer=DataConfig.tokenizer))
-    return command
-
-
-def with_own_tokenizer(data: DataConfig, origin: InitFrom | None, run_dir: Path) -> DataConfig:
-    """Returns the data settings with the run's own tokenizer where that of --init-from is gone."""
-    if origin is None or data.tokenizer != origin.run or Path(origin.run).exists():
-        return data
-    return replace(data, tokenizer=str(run_dir))
+def with_tokenizer_of_shards(command: TrainCommand) -> TrainCommand:
+    """Returns the settings with no other tokenizer than the one that shards bring along."""
+    if command.init_from is None or not any(map(is_prepared, command.data.path)):
+        return command
+    return replace(command, data=replace(command.data, tokenizer=DataConfig.tokenizer))
 
 
 def new_run_dir(command: TrainCommand) -> Path:

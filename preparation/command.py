@@ -1,24 +1,23 @@
 """`python main.py prepare`: text of any size becomes token shards, which `train` reads.
 
-Previous: ../main.py.  Next: sources.py.
+Previous: settings.py.  Next: sources.py.
 """
 
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
 
 from cfg_gpt2 import DataConfig, require
-from commands.flags import parse_flags
 from data import SPLITS
 from data.shards import INDEX_FILE, Index, check_shards, read_index
 from data.sources import SAMPLE_BYTES
 from data.stream import token_dtype
 from data.token_files import VOCAB_SIZE, vocabulary_identity
+from preparation.settings import DataFlags, PrepareCommand
 from preparation.shard_writer import PROGRESS_FILE, Preparation
 from preparation.sources import DataSet, DataSource, JsonLines, TextFiles, kinds_of
 from preparation.worker_pool import worker_pool
@@ -29,91 +28,8 @@ FORMAT = 1  # of progress.json and the shards; raised when the same data would g
 SAVE_SECONDS = 5.0  # between saves, from which a stopped preparation goes on
 
 
-@dataclass(frozen=True, kw_only=True)
-class DataFlags:
-    """The text that is read, and the tokenizer that turns it into tokens."""
-
-    path: tuple[str, ...] = ()
-    """text files, folders and globs; or .jsonl files; or .parquet files, which need the package
-    datasets"""
-    tokenizer: str = "bpe"
-    """bpe (trained on 32 MB of the text), or a folder with a ready vocabulary: GPT-2's, another
-    prepared folder, a run"""
-    vocab_size: int | None = None  # tokens that the trained bpe may use; None: 2048
-    validation_share: float | None = None
-    """of the text, kept apart to measure what was learned; None: 0.1, at most 10 MB"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PrepareCommand:
-    """Turn large texts into token shards. A call that was stopped goes on when it is repeated."""
-
-    out: Path | None = None  # the folder to make
-    check: Path | None = None  # a folder that was made: read all of it, compare the checksums
-    data: DataFlags = field(default_factory=DataFlags)
-    dataset: str | None = None  # a data set of the Hugging Face hub; needs the package datasets
-    subset: str | None = None  # of --dataset, such as sample-10BT
-    dataset_split: str = "train"  # of --dataset
-    text_field: str = "text"  # where the text stands in .jsonl, .parquet and --dataset
-    workers: int | None = None  # processes; None: one for each core
-    shard_tokens: int = 100_000_000  # in each shard, about
-
-    def __post_init__(self) -> None:
-        given = [bool(self.data.path), self.dataset is not None, self.check is not None]
-        require(
-            sum(given) == 1,
-            "prepare reads --data.path or --dataset, or does --check; name one of the three",
-        )
-        require(
-            (self.out is None) == (self.check is not None),
-            "--out names the folder to make"
-            + (", --check one to read" if self.check else "; give it a name, such as --out shards"),
-        )
-        require(
-            self.workers is None or self.workers >= 1,
-            f"--workers {self.workers} must be 1 or more",
-        )
-        require(
-            self.shard_tokens >= 1000,
-            f"--shard-tokens {self.shard_tokens} must be at least 1000; try 100000000",
-        )
-        require(
-            self.subset is None or self.dataset is not None,
-            f"--subset {self.subset} is for --dataset; leave it out",
-        )
-        require(
-            self.data.tokenizer != "char",
-            "--data.tokenizer char is for small texts, which train reads as they are; take bpe, "
-            "or a folder with a vocabulary",
-        )
-
-    def source(self) -> DataSource:
-        """Opens the data. Raises FileNotFoundError or ValueError where that fails."""
-        settings = DataConfig(
-            path=self.data.path or ("-",),
-            tokenizer=self.data.tokenizer,
-            vocab_size=self.data.vocab_size,
-            validation_share=self.data.validation_share,
-        )
-        share = settings.validation_share
-        if self.dataset is not None:
-            names = [" ".join(filter(None, (self.dataset, self.subset, self.dataset_split)))]
-            origin = {"path": self.dataset, "name": self.subset, "split": self.dataset_split}
-            return DataSet(origin, names, self.text_field, share)
-        kind, *others = kinds_of(self.data.path)
-        require(not others, "--data.path names files of several kinds; prepare each on its own")
-        if kind == "lines":
-            return JsonLines(self.data.path, self.text_field, share)
-        if kind == "parquet":
-            files = list(self.data.path)
-            origin = {"path": "parquet", "data_files": files, "split": "train"}
-            return DataSet(origin, files, self.text_field, share)
-        return TextFiles(settings)
-
-
-def prepare(arguments: list[str]) -> int:
+def prepare(command: PrepareCommand) -> int:
     """`python main.py prepare`: makes a folder of shards, or checks one; returns the status."""
-    command = parse_flags(PrepareCommand, "prepare", arguments)
     console = new_console()
     if command.check:
         describe(console, command.check, check_with_bar(command.check, console))
@@ -134,7 +50,7 @@ def prepare(arguments: list[str]) -> int:
 
 def make_shards(command: PrepareCommand, part: Path, console: Console) -> None:
     """Writes the files of a prepared folder, from the beginning or from where a call stopped."""
-    source = command.source()
+    source = open_source(command)
     vocabulary = vocabulary_identity(command.data.tokenizer, command.data.vocab_size)
     identity = [FORMAT, source.identity, vocabulary, command.shard_tokens]
     begun = (part / PROGRESS_FILE).is_file()
@@ -159,6 +75,30 @@ def make_shards(command: PrepareCommand, part: Path, console: Console) -> None:
                 preparation.save()
                 saved = time.monotonic()
         preparation.finish(tokenizer.end_of_text, source.names)
+
+
+def open_source(command: PrepareCommand) -> DataSource:
+    """Opens the data. Raises FileNotFoundError or ValueError where that fails."""
+    settings = DataConfig(
+        path=command.data.path or ("-",),
+        tokenizer=command.data.tokenizer,
+        vocab_size=command.data.vocab_size,
+        validation_share=command.data.validation_share,
+    )
+    share = settings.validation_share
+    if command.dataset is not None:
+        names = [" ".join(filter(None, (command.dataset, command.subset, command.dataset_split)))]
+        origin = {"path": command.dataset, "name": command.subset, "split": command.dataset_split}
+        return DataSet(origin, names, command.text_field, share)
+    kind, *others = kinds_of(command.data.path)
+    require(not others, "--data.path names files of several kinds; prepare each on its own")
+    if kind == "lines":
+        return JsonLines(command.data.path, command.text_field, share)
+    if kind == "parquet":
+        files = list(command.data.path)
+        origin = {"path": "parquet", "data_files": files, "split": "train"}
+        return DataSet(origin, files, command.text_field, share)
+    return TextFiles(settings)
 
 
 def make_tokenizer(data: DataFlags, source: DataSource, console: Console) -> Tokenizer:

@@ -1,18 +1,15 @@
 """`python main.py export`: writes a run for transformers or for llama.cpp.
 
-Previous: model_card.py.  Next: ../main.py.
+Previous: export_settings.py.  Next: ../main.py.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-import tyro
 from rich.console import Console
 
 from cfg_gpt2 import require
-from commands.flags import parse_flags
 from gpt2 import GPT2Model
+from pretrained.export_settings import ExportCommand
 from pretrained.gguf import write_gguf
 from pretrained.hugging_face import write_folder, write_text
 from pretrained.model_card import model_card
@@ -24,21 +21,8 @@ MODEL_CARD_FILE = "README.md"
 GGUF_SUFFIX = ".gguf"
 
 
-@dataclass(frozen=True, kw_only=True)
-class ExportCommand:
-    """Write a run for other programs: transformers, llama.cpp, CTranslate2."""
-
-    run: tyro.conf.Positional[Path]  # a run directory, such as runs/tiny
-    out: Path  # the new folder; with --format gguf also a file that ends in .gguf
-    format: Literal["hf", "gguf"] = "hf"
-    """hf: a folder that transformers loads; gguf: a file that llama.cpp loads."""
-    precision: Literal["fp32", "fp16", "bf16", "q8_0"] = "fp32"
-    """of the weights; fp32 loses nothing, q8_0 is for gguf only."""
-
-
-def export(arguments: list[str]) -> int:
+def export(command: ExportCommand) -> int:
     """Exports a run and prints how to load the result; returns 0."""
-    command = parse_flags(ExportCommand, "export", arguments)
     console = new_console()
     target = command.out / CONFIG_FILE if command.format == "hf" else gguf_file(command)
     require(

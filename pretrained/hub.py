@@ -2,7 +2,7 @@
 
 Downloads stay in the cache of huggingface_hub, which draws the progress bars and obeys
 HF_ENDPOINT, HF_HUB_OFFLINE, HF_HOME and HF_TOKEN.
-Previous: read_weights.py.  Next: import_command.py.
+Previous: read_weights.py.  Next: import_settings.py.
 """
 
 import os

@@ -1,18 +1,16 @@
 """`python main.py import`: makes a run directory of published weights.
 
-Previous: hub.py.  Next: hugging_face.py.
+Previous: import_settings.py.  Next: hugging_face.py.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
 from rich.console import Console
 
 from cfg_gpt2 import DataConfig, GPT2Config, RunConfig, require
-from commands.flags import parse_flags
 from pretrained.config_json import read_config_json
 from pretrained.hub import HUB_PREFIX, find_folder
+from pretrained.import_settings import ImportCommand
 from pretrained.read_weights import read_weights
 from run_directory.config_file import CONFIG_FILE, write_config
 from run_directory.weights import WEIGHTS_FILE, write_tensors
@@ -20,19 +18,8 @@ from tokenizer import Tokenizer
 from training.progress import Bar, new_console
 
 
-@dataclass(frozen=True, kw_only=True)
-class ImportCommand:
-    """Open GPT-2's published weights, or any GPT-2 that transformers saved, as a run."""
-
-    source: tyro.conf.Positional[str]
-    """on the hub: gpt2, gpt2-medium, gpt2-large, gpt2-xl, distilgpt2, owner/name; or ./folder"""
-    out: Path | None = None  # the new run's directory; None: runs/ and the source's name
-    revision: str | None = None  # a branch, tag or commit on the hub; None: main
-
-
-def import_model(arguments: list[str]) -> int:
+def import_model(command: ImportCommand) -> int:
     """Imports a model into a run directory and prints how to use it; returns 0."""
-    command = parse_flags(ImportCommand, "import", arguments)
     console = new_console()
     run_dir = command.out or default_run_dir(command.source)
     require(

@@ -1,6 +1,6 @@
 """The model card: a README.md with the sizes of a model, its measurements and how to load it.
 
-Previous: gguf.py.  Next: export_command.py.
+Previous: gguf.py.  Next: export_settings.py.
 """
 
 import json

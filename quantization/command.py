@@ -4,24 +4,22 @@
 
 Both models read the same tokens of the same text, batch by batch. The command changes no file:
 `generate --precision int8` quantizes the weights as it loads them.
-Previous: int8.py.  Next: ../commands/generate.py.
+Previous: settings.py.  Next: ../commands/generate.py.
 """
 
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import torch
-import tyro
 from rich.console import Console
 from torch import nn
 
-from cfg_gpt2 import TrainConfig, require
-from commands.flags import parse_flags
+from cfg_gpt2 import TrainConfig
 from gpt2 import GPT2Model
 from load_data import Split, evaluation_batches, load_corpus
 from loss import IGNORE_INDEX, bits_per_byte, next_token_loss
 from quantization.int8 import quantize
+from quantization.settings import QuantizeCommand
 from run_directory.config_file import read_config
 from run_directory.open_run import open_run
 from tokenizer import Tokenizer
@@ -32,29 +30,8 @@ from training.progress import Bar, new_console
 MAX_LOGITS = 1 << 25  # logits that are held at a time: 128 MB in fp32
 
 
-@dataclass(frozen=True, kw_only=True)
-class TextFlags:
-    """The text that both models read."""
-
-    path: tuple[str, ...] | None = None
-    """text files, folders, globs or a built-in world; None: what the run learned from."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class QuantizeCommand:
-    """Measure what int8 weights save and cost, on the validation split of a text."""
-
-    run: tyro.conf.Positional[Path]  # a run directory, such as runs/tiny
-    data: TextFlags = field(default_factory=TextFlags)
-    tokens: int = 20_000  # of the text that are read, at most
-
-    def __post_init__(self) -> None:
-        require(self.tokens >= 1, f"--tokens {self.tokens} must be 1 or more; try 20000")
-
-
-def compare(arguments: list[str]) -> int:
+def compare(command: QuantizeCommand) -> int:
     """Prints the size and the bits per byte of the fp32 and of the int8 model; returns 0."""
-    command = parse_flags(QuantizeCommand, "quantize", arguments)
     console = new_console()
     model, tokenizer = open_run(command.run)
     models = {"fp32": model, "int8": quantize(GPT2Model.load(command.run))}

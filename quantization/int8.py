@@ -8,7 +8,7 @@ which is what a token costs. On a CPU, torch's kernel for few rows takes x in bf
 bf16, whatever their dtype outside of it. So a text read in one pass and the same text read token
 by token differ by the rounding of bf16, and generation may differ where two tokens are about
 equally likely.
-Previous: ../gpt2.py.  Next: command.py.
+Previous: ../gpt2.py.  Next: settings.py.
 """
 
 import torch

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from commands.train import read_train_command
+from commands.train_settings import read_train_command
 
 ROOT = Path(__file__).parent.parent
 SLURM, SKYPILOT = ROOT / "deploy" / "slurm.sh", ROOT / "deploy" / "skypilot.yaml"

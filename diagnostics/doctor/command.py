@@ -9,38 +9,23 @@ Previous: machine.py.
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
-import tyro
 from rich.console import Console
 
 from cfg_gpt2 import DataConfig
-from commands.flags import parse_flags
 from diagnostics.doctor import english, russian
 from diagnostics.doctor.curve import Diagnosis, Run, diagnose, read_run
 from diagnostics.doctor.machine import MachineReport, examine_machine
+from diagnostics.doctor.settings import DoctorCommand, Language
 from training.progress import new_console
 
-Language = Literal["en", "ru"]
 TABLES = {"en": english, "ru": russian}
 
 
-@dataclass(frozen=True, kw_only=True)
-class DoctorCommand:
-    """Check this machine and, given a run, its curve: what is wrong, what to try."""
-
-    run: tyro.conf.Positional[Path | None] = None
-    """a run directory, such as runs/tiny; none: the machine only"""
-    language: Language | None = None  # en or ru; None: as LC_ALL, LC_MESSAGES or LANG say
-    json: bool = False  # everything as one line of JSON
-    data: DataConfig = field(default_factory=DataConfig)
-
-
-def doctor(arguments: list[str]) -> int:
+def doctor(command: DoctorCommand) -> int:
     """Prints facts and diagnoses, and returns 0, or 1 where something is wrong."""
-    command = parse_flags(DoctorCommand, "doctor", arguments)
     run = read_run(command.run) if command.run else None
     data = run.config.data if run and command.data == DataConfig() else command.data
     machine = examine_machine(data, command.run or Path())

@@ -2,7 +2,7 @@
 
 A diagnosis has three sentences: the observation, its usual cause, and what to try. russian.py has
 the same texts with the same figures.
-Next: russian.py.
+Previous: settings.py.  Next: russian.py.
 """
 
 LABELS = {

@@ -9,18 +9,18 @@ import json
 import torch
 
 from diagnostics.plan.estimate import BYTES_PER_TOKEN, RESERVED, TOKENS_PER_PARAMETER, Plan
-from diagnostics.plan.settings import read_plan_command
+from diagnostics.plan.settings import PlanCommand
 from diagnostics.plan.speed import GIGA
 from training.flops import parameters
 from training.progress import new_console, show_table
 
 
-def plan(arguments: list[str]) -> int:
+def plan(command: PlanCommand) -> int:
     """Prints the plan of a run, and returns 0.
 
-    Raises ValueError where the run does not fit, or where flags are wrong.
+    Raises ValueError where the run does not fit.
     """
-    result = Plan(read_plan_command(arguments))
+    result = Plan(command)
     record = to_json(result)  # before anything is printed: it raises where nothing fits
     if result.command.json:
         print(json.dumps(record))

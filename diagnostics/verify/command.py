@@ -5,20 +5,15 @@
                 the exit status is 1
     skipped     this machine or this model has no such path; the row states the reason
 
-Previous: ../../main.py.  Next: rounding.py.
+Previous: settings.py.  Next: rounding.py.
 """
 
 import json
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Literal
+from dataclasses import asdict
 
-import tyro
 from rich.console import Console
 
 from cfg_gpt2 import TrainConfig, require
-from commands.flags import parse_flags
-from decoding.settings import Repeated
 from diagnostics.verify.check import Check, Row, run_check
 from diagnostics.verify.checks import (
     attention,
@@ -33,6 +28,7 @@ from diagnostics.verify.checks import (
     training,
 )
 from diagnostics.verify.model_under_test import ModelUnderTest, model_of_run, small_model
+from diagnostics.verify.settings import VerifyCommand
 from training.choose_runtime import choose_runtime
 from training.progress import Bar, new_console, show_table
 
@@ -87,26 +83,11 @@ CHECK_OF = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class VerifyCommand:
-    """Prove that every fast path computes what the plain one computes, on this machine."""
-
-    run: tyro.conf.Positional[Path | None] = None
-    """a run directory, such as runs/tiny; none: a small random model"""
-    only: Repeated[tuple[str, ...]] = ()  # the name of a check; may be given again
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """auto takes a GPU where there is one."""
-    json: bool = False  # a line of JSON for each check
-
-    def __post_init__(self) -> None:
-        names = [check.name for check in CHECKS]
-        for name in self.only:
-            require(name in names, f"--only {name} is no check; choose from {', '.join(names)}")
-
-
-def verify(arguments: list[str]) -> int:
+def verify(command: VerifyCommand) -> int:
     """Runs the checks, prints their rows, and returns 0, or 1 where one has failed."""
-    command = parse_flags(VerifyCommand, "verify", arguments)
+    names = [check.name for check in CHECKS]
+    for name in command.only:
+        require(name in names, f"--only {name} is no check; choose from {', '.join(names)}")
     runtime = choose_runtime(TrainConfig(device=command.device), flags="--")
     if command.run is None:
         under_test = small_model(runtime.device)

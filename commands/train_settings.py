@@ -1,0 +1,105 @@
+"""TrainCommand: the settings of `train`, made from its flags before torch is imported.
+
+They come from, in this order, each overriding the one before: the defaults, --preset,
+--config FILE (or the run that --resume or --init-from names), the flags.
+Previous: flags.py.  Next: init_from.py.
+"""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from cfg_gpt2 import (
+    DEFAULT_PRESET,
+    DataConfig,
+    GPT2Config,
+    InitFrom,
+    RunConfig,
+    TrainConfig,
+    preset,
+    require,
+)
+from commands.flags import first_value, parse_flags
+from run_directory.config_file import read_config
+
+TRAINING = TrainConfig(  # weights that are good already want small steps
+    max_steps=500,
+    batch_size=8,
+    learning_rate=1e-4,
+    final_learning_rate=1e-5,
+    warmup_steps=20,
+    eval_every=100,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainCommand:
+    """Train a GPT-2. Without any flag: a small one, on the embedded corpus, in a few minutes."""
+
+    preset: str = DEFAULT_PRESET
+    """tiny, shakespeare-char, book, gpt2, gpt2-medium, gpt2-large or gpt2-xl."""
+    config: Path | None = None  # a config.json, such as another run's
+    out: Path | None = None  # the new run's directory; None: runs/ and the preset's name
+    resume: Path | None = None  # a run directory to continue, exactly where it stopped
+    init_from: Path | None = None
+    """a run, such as an imported GPT-2: the new run begins with its weights, tokenizer and sizes"""
+    model: GPT2Config = field(default_factory=GPT2Config)
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+def read_train_command(arguments: list[str]) -> TrainCommand:
+    """Flags over the settings of --resume, --init-from, --config or --preset over defaults."""
+    flags = ("--preset", "--config", "--resume", "--init-from")
+    sources = {flag: first_value(arguments, flag) for flag in flags}
+    name, config_file, resumed, init_from = sources.values()
+    chosen = [flag for flag, value in sources.items() if value]
+    require(len(chosen) <= 1, f"{' and '.join(chosen)} exclude each other; choose one")
+    base = preset(name or DEFAULT_PRESET)
+    if config_file or resumed:
+        base = read_config(Path(config_file or resumed or ""))
+    if init_from:
+        base = settings_from(Path(init_from))
+    default = TrainCommand(model=base.model, data=base.data, train=base.train)
+    command = parse_flags(TrainCommand, "train", arguments, default)
+    if resumed:
+        require(command.out is None, "--out and --resume exclude each other; choose one")
+        unchanged = (command.model, command.data) == (base.model, base.data)
+        require(unchanged, f"--resume {resumed} keeps its model and data; change --train.* only")
+        data = with_own_tokenizer(command.data, base.init_from, Path(resumed))
+        command = replace(command, data=data)
+    if command.init_from:
+        require_sizes_of(command.init_from, base.model, command.model)
+    return command
+
+
+def with_own_tokenizer(data: DataConfig, origin: InitFrom | None, run_dir: Path) -> DataConfig:
+    """Returns the data settings with the run's own tokenizer where that of --init-from is gone."""
+    if origin is None or data.tokenizer != origin.run or Path(origin.run).exists():
+        return data
+    return replace(data, tokenizer=str(run_dir))
+
+
+def settings_from(run: Path) -> RunConfig:
+    """Returns the defaults of a run that begins from another: its sizes, its tokenizer.
+
+    Raises FileNotFoundError where the run has no config.json.
+    """
+    model = read_config(run).model
+    return RunConfig(model=model, data=DataConfig(tokenizer=str(run)), train=TRAINING)
+
+
+def require_sizes_of(run: Path, base: GPT2Config, model: GPT2Config) -> None:
+    """Raises ValueError unless a model of other settings can hold the weights of a run."""
+    for name in ("n_layer", "n_head", "n_embd", "bias"):
+        value, needed = getattr(model, name), getattr(base, name)
+        flag = "--model." + name.replace("_", "-")
+        require(
+            value == needed,
+            f"{flag} {value} does not fit the weights of {run}, which have {needed}; leave it out",
+        )
+    require(
+        model.context_length <= base.context_length,
+        f"--model.context-length {model.context_length} is longer than the "
+        f"{base.context_length} positions that {run} was trained for; choose at most "
+        f"{base.context_length}",
+    )
