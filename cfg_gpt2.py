@@ -158,16 +158,22 @@ class TrainConfig:
         for name in counts:
             value = getattr(self, name)
             flag = "--train." + name.replace("_", "-")
-            require(value >= 1, f"{flag} {value} must be at least 1")
+            advice = "; main.py evaluate RUN measures without training" * (name == "max_steps")
+            require(value >= 1, f"{flag} {value} must be at least 1{advice}")
         require(
             self.micro_batch in (None, "auto") or 1 <= int(self.micro_batch) <= self.batch_size,
             f"--train.micro-batch {self.micro_batch} must lie from 1 to "
             f"--train.batch-size {self.batch_size}",
         )
         require(
+            self.learning_rate > 0,
+            f"--train.learning-rate {self.learning_rate} must be positive; try 6e-4",
+        )
+        require(
             0 < self.final_learning_rate <= self.learning_rate,
             f"--train.final-learning-rate {self.final_learning_rate} must be positive and at most "
-            f"--train.learning-rate {self.learning_rate}; try a tenth of it",
+            f"--train.learning-rate {self.learning_rate}; "
+            f"try --train.final-learning-rate {self.learning_rate / 10:g}",
         )
         require(
             self.warmup_steps >= 0, f"--train.warmup-steps {self.warmup_steps} must not be negative"

@@ -1,16 +1,41 @@
 """Flags become settings: tyro reads them, and a wrong one ends as a single sentence.
 
-Previous: ../trainer.py.  Next: train.py.
+Previous: ../trainer.py.  Next: nanogpt.py.
 """
 
 import io
+import os
 import re
+import shlex
+import shutil
 import sys
-from contextlib import redirect_stderr
-from itertools import dropwhile, takewhile
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from dataclasses import replace
+from difflib import get_close_matches
+from functools import partial
+from itertools import dropwhile, pairwise, takewhile
+from typing import TextIO, TypeVar
 
 import tyro
+from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructTypeInfo
+
+from commands.nanogpt import hint_for
+
+MIN_COLUMNS = 20  # in one column tyro would wrap its help for ever
+ONE_LINE = 100_000  # columns, in which no message is wrapped
+UNKNOWN = "Unrecognized options: "
+WRONG_VALUES = {  # what tyro and Python say of a value, in the words of this program
+    r"(\S+): invalid literal for int\(\) with base 10: '(.*)'": r"\1 \2 is not a whole number",
+    r"(\S+): could not convert string to float: '(.*)'": r"\1 \2 is not a number",
+    r"(\S+): no type matching \{None\}\|INT .* from \['(.*)'\]": r"\1 \2 is not a whole number",
+    r"(\S+): no type matching \{None\}\|FLOAT .* from \['(.*)'\]": r"\1 \2 is not a number",
+    r"(\S+): no type matching (\S+) .* from \['(.*)'\]": r"\1 \3 is none of \2",
+    r"invalid choice '(.*)' for argument '(.*)'\. Expected one of \((.*?),?\)": (
+        r"\2 \1 is unknown; choose one of \3"
+    ),
+    r"Missing value for argument '(.*)'\. Expected \d+ values?": r"\1 needs a value",
+}
 
 Settings = TypeVar("Settings")
 
@@ -22,29 +47,129 @@ def parse_flags(
 
     Raises ValueError, with one plain sentence, for a flag that is unknown or has a wrong value.
     """
-    output = io.StringIO()
+    asks_for_help = not {"-h", "--help"}.isdisjoint(arguments)
+    columns = max(MIN_COLUMNS, shutil.get_terminal_size().columns) if asks_for_help else ONE_LINE
+    output = sys.stdout if asks_for_help else io.StringIO()  # no terminal: no colours in an error
+    errors = io.StringIO()
+    parse = partial(
+        tyro.cli,
+        command,
+        prog=f"main.py {name}",
+        default=tyro.MISSING_NONPROP if default is None else default,
+        registry=one_paragraph_each(),
+    )
     try:
-        with redirect_stderr(output):
-            prog = f"main.py {name}"
-            if default is None:
-                return tyro.cli(command, prog=prog, args=arguments)
-            return tyro.cli(command, prog=prog, args=arguments, default=default)
+        with display(output, errors, columns):
+            return parse(args=arguments)
     except SystemExit as stopped:
         if stopped.code in (0, None):
             raise
-    raise ValueError(one_sentence(output.getvalue(), f"python main.py {name} --help")) from None
+    message = message_of(errors.getvalue())
+    if re.match(rf"{UNKNOWN}|Missing from|\w+ needs a value", message):
+        with suppress(SystemExit), display(text := io.StringIO(), errors, ONE_LINE):
+            parse(args=["--help"])
+        flags = re.findall(r"--[a-z][\w.-]*\w", text.getvalue())
+        unknown = [a for a in arguments if a.startswith("--") and name_of(a) not in flags]
+        if unknown and not message.startswith(UNKNOWN):  # tyro missed what they stand before
+            message = UNKNOWN + ", ".join(unknown)
+        message += "".join(hints(message, name, arguments, flags))
+    elif missing := re.match(r"(--\S+) needs a value", message):
+        message += value_with_a_dash(missing[1], arguments)
+    raise ValueError(f"{message}; see python main.py {name} --help") from None
 
 
-def one_sentence(box: str, help_command: str) -> str:
-    """Returns the first paragraph of tyro's framed message and the flag it suggests in one line."""
+@contextmanager
+def display(output: TextIO, errors: TextIO, columns: int) -> Iterator[None]:
+    """Sends what tyro prints to two files, wrapped to a width.
+
+    tyro asks shutil for the width, which looks at COLUMNS first.
+    """
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = str(columns)
+    try:
+        with redirect_stdout(output), redirect_stderr(errors):
+            yield
+    finally:
+        if before is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = before
+
+
+def one_paragraph_each() -> ConstructorRegistry:
+    """Returns rules by which tyro takes each docstring of a setting as one paragraph.
+
+    By itself it keeps the line ends of the source and wraps the lines once more.
+    """
+    registry = ConstructorRegistry()
+    asked: list[StructTypeInfo] = []
+
+    @registry.struct_rule
+    def join_lines(info: StructTypeInfo) -> StructConstructorSpec | None:
+        if asked and asked[-1] is info:  # by the call below, which wants tyro's own rule
+            return None
+        asked.append(info)
+        spec = ConstructorRegistry.get_struct_spec(info)
+        asked.pop()
+        if not isinstance(spec, StructConstructorSpec):
+            return None
+        fields = (replace(f, helptext=partial(one_paragraph, f.helptext)) for f in spec.fields)
+        return replace(spec, fields=tuple(fields))
+
+    return registry
+
+
+def one_paragraph(text: str | Callable[[], str | None] | None) -> str | None:
+    """Returns a help text in one line, which is read from the source when it is asked for."""
+    text = text() if callable(text) else text
+    return text and " ".join(text.split())
+
+
+def message_of(box: str) -> str:
+    """Returns the first paragraph of tyro's framed message, with its words for a wrong value."""
     lines = [line.strip(" │╭╮╰╯") for line in box.splitlines()[1:]]  # the first is a title
     text = dropwhile(is_rule, lines)
     message = " ".join(takewhile(lambda line: not is_rule(line), text)).removesuffix(".")
     message = re.sub(r"^Error parsing (model|data|train|sampling|[A-Z]\w+)?[:\s]*", "", message)
-    if "Perhaps you meant:" in lines:
-        flag = lines[lines.index("Perhaps you meant:") + 1].split()[0].rstrip(",")
-        message += f"; perhaps you meant {flag}"
-    return f"{message}; see {help_command}"
+    for pattern, sentence in WRONG_VALUES.items():
+        message = re.sub(pattern, sentence, message)
+    return message
+
+
+def hints(message: str, command: str, arguments: list[str], flags: list[str]) -> Iterator[str]:
+    """Yields what may have been meant by each argument that tyro did not recognise.
+
+    Args:
+        message: names these arguments, with commas between them.
+        command: the name of the command.
+        arguments: all that were given.
+        flags: all that the command has.
+    """
+    unknown = message.removeprefix(UNKNOWN).split(", ")
+    for before, argument in pairwise(["", *arguments]):
+        if argument not in unknown or not argument.startswith("-"):
+            continue
+        if hint := hint_for(command, argument):
+            yield f"; {hint}"
+        elif meant := similar(name_of(argument), flags):
+            yield f"; perhaps you meant {meant}"
+        elif before in flags:
+            yield f"; if it is the value of {before}, write {before}={shlex.quote(argument)}"
+
+
+def similar(flag: str, flags: list[str]) -> str | None:
+    """Returns a flag with the same last word, as --model.n-layer for --n-layer, or a close one."""
+    last = flag.removeprefix("--").rpartition(".")[2]
+    same = [known for known in flags if known.removeprefix("--").rpartition(".")[2] == last]
+    return next(iter(same or get_close_matches(flag, flags, n=1, cutoff=0.8)), None)
+
+
+def value_with_a_dash(flag: str, arguments: list[str]) -> str:
+    """Returns how a value that begins with - is given, where one may have been meant."""
+    following = dict(pairwise(arguments)).get(flag, "")
+    if not following.startswith("-"):
+        return ""
+    return f"; if {following} is meant, write {flag}={shlex.quote(following)}"
 
 
 def is_rule(line: str) -> bool:
@@ -52,19 +177,22 @@ def is_rule(line: str) -> bool:
     return line.strip("─-") == ""
 
 
+def name_of(argument: str) -> str:
+    """Returns the flag of an argument, --init-from of --init_from=runs/gpt2, as tyro reads it."""
+    return argument.partition("=")[0].replace("_", "-")
+
+
 def first_value(arguments: list[str], flag: str) -> str | None:
     """Returns the value of a flag that decides about the defaults of others, read before tyro."""
-    for i, argument in enumerate(arguments):
-        if argument == flag and i + 1 < len(arguments):
-            return arguments[i + 1]
-        if argument.startswith(flag + "="):
-            return argument.removeprefix(flag + "=")
+    for argument, following in pairwise([*arguments, ""]):
+        if name_of(argument) == flag:
+            return argument.partition("=")[2] if "=" in argument else following or None
     return None
 
 
 def rename_flag(arguments: list[str], old: str, new: str) -> list[str]:
     """Accepts the earlier name of a flag, and says on standard error what it is called today."""
-    if not any(argument.split("=")[0] == old for argument in arguments):
+    if not any(name_of(argument) == old for argument in arguments):
         return arguments
     print(f"{old} is called {new}; {old} is still accepted", file=sys.stderr)
     return [re.sub(rf"^{old}(?==|$)", new, argument) for argument in arguments]

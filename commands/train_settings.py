@@ -19,6 +19,7 @@ from cfg_gpt2 import (
     require,
 )
 from commands.flags import first_value, parse_flags
+from commands.nanogpt import hint_for_init_from
 from run_directory.config_file import read_config
 
 TRAINING = TrainConfig(  # weights that are good already want small steps
@@ -55,8 +56,10 @@ def read_train_command(arguments: list[str]) -> TrainCommand:
     chosen = [flag for flag, value in sources.items() if value]
     require(len(chosen) <= 1, f"{' and '.join(chosen)} exclude each other; choose one")
     base = preset(name or DEFAULT_PRESET)
-    if config_file or resumed:
-        base = read_config(Path(config_file or resumed or ""))
+    if config_file:
+        base = read_config_of("--config", config_file)
+    if resumed:
+        base = read_config(Path(resumed))
     if init_from:
         base = settings_from(Path(init_from))
     default = TrainCommand(model=base.model, data=base.data, train=base.train)
@@ -84,6 +87,9 @@ def settings_from(run: Path) -> RunConfig:
 
     Raises FileNotFoundError where the run has no config.json.
     """
+    hint = hint_for_init_from(str(run))
+    if hint and not run.exists():
+        raise FileNotFoundError(f"--init-from {run} is no run directory; {hint}")
     model = read_config(run).model
     return RunConfig(model=model, data=DataConfig(tokenizer=str(run)), train=TRAINING)
 
@@ -103,3 +109,17 @@ def require_sizes_of(run: Path, base: GPT2Config, model: GPT2Config) -> None:
         f"{base.context_length} positions that {run} was trained for; choose at most "
         f"{base.context_length}",
     )
+
+
+def read_config_of(flag: str, path: str) -> RunConfig:
+    """Returns the settings in the config.json, or of the run directory, that a flag names.
+
+    Raises FileNotFoundError where there is none, ValueError where it is no such file.
+    """
+    if path.endswith(".py"):  # as with nanoGPT
+        raise ValueError(f"{flag} {path} is Python; name a config.json, or give the flags it sets")
+    if not Path(path).exists():
+        raise FileNotFoundError(
+            f"{flag} {path} does not exist; name a config.json, such as runs/tiny/config.json"
+        )
+    return read_config(Path(path))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from cfg_gpt2 import DEFAULT_PRESET, GPT2Config, TrainConfig, preset, require
 from commands.flags import first_value, parse_flags
+from commands.train_settings import read_config_of
 from diagnostics.plan.speed import GPUS, UTILIZATION
-from run_directory.config_file import read_config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,7 @@ def read_plan_command(arguments: list[str]) -> PlanCommand:
         preset_name is None or config is None,
         "--preset and --config exclude each other; choose one",
     )
-    base = read_config(Path(config)) if config else preset(preset_name or DEFAULT_PRESET)
+    base = read_config_of("--config", config) if config else preset(preset_name or DEFAULT_PRESET)
     defaults = PlanCommand(model=base.model, train=base.train)
     command = parse_flags(PlanCommand, "plan", arguments, defaults)
     strategy = command.train.strategy

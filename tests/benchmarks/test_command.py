@@ -86,7 +86,7 @@ def test_a_benchmark_measures_the_project_and_its_peers_and_writes_all_files(
         (["training", "--peers", "transformers=x"], "it is a package"),
         (["training", "--rounds", "0"], "--rounds 0 must be 1 or more"),
         (["training", "--round", "3"], "perhaps you meant --rounds; see python main.py"),
-        (["training", "--rounds", "x"], "error: --rounds: invalid literal"),
+        (["training", "--rounds", "x"], "error: --rounds x is not a whole number"),
         (["training", "--n-embd", "10"], "--n-embd 10 must be a multiple of --n-head 12"),
         (["training", "--preset", "gpt9"], "--preset gpt9 is unknown"),
         (["training", "--batch-size", "0"], "--batch-size 0 must be 1 or more"),
