@@ -18,7 +18,7 @@ ROOT = Path(main.__file__).parent
 COMMANDS = [*main.COMMANDS, "benchmark training", "benchmark tokenizing"]
 NOT_NEEDED = ["torch", "numpy", "tokenizers", "safetensors", "matplotlib", "rich"]
 LONG_TEXTS = [  # the docstrings of settings that have several lines in the source
-    [line.strip() for line in node.value.value.splitlines()]
+    [line.strip() for line in str(node.value.value).splitlines()]
     for file in [ROOT / "cfg_gpt2.py", *ROOT.glob("*/*settings.py"), *ROOT.glob("*/*/settings.py")]
     for owner in ast.parse(file.read_text(encoding="utf-8")).body
     if isinstance(owner, ast.ClassDef)
