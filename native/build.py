@@ -22,7 +22,8 @@ SOURCES = ("vectors.h", "tiles.h", "step.cpp")  # the last one includes the othe
 BUILT = SOURCE_DIR / "built"
 COMPILERS = ("c++", "g++", "clang++")  # Microsoft's has no vector types of its own
 NATIVE = "-mcpu=native" if platform.machine() in ("arm64", "aarch64") else "-march=native"
-FLAGS = ("-std=c++17", "-O3", NATIVE, "-shared", "-fPIC")
+INLINE = "-fno-semantic-interposition"  # functions of the library itself may be inlined
+FLAGS = ("-std=c++17", "-O3", NATIVE, "-shared", "-fPIC", INLINE)
 OPENMP = "-fopenmp"  # several threads; where a compiler lacks it, one computes everything
 
 
