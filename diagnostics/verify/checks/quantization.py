@@ -48,17 +48,23 @@ def int8_weights(under_test: ModelUnderTest) -> Comparison:
 
 @torch.inference_mode()
 def int8_kernel(under_test: ModelUnderTest) -> Comparison:
-    """Compares the kernel for few rows, which takes integers, with dequantized weights."""
+    """Compares the kernel for few rows, which takes integers, with dequantized weights.
+
+    It multiplies matrices whose rows are multiples of its width; others are converted to floats.
+    """
     if under_test.device.type != "cpu":
         raise Unavailable("the kernel for few rows of int8 weights is for CPUs")
     model = int8.quantize(copy.deepcopy(under_test.model))
     dequantized = dequantize(under_test.model, model)
+    widths = [weight.size(1) for weight, _ in matrices(dequantized, model)]
+    n_matrices = sum(width % int8.KERNEL_WIDTH == 0 for width in widths)
+    if n_matrices == 0:
+        raise Unavailable(f"no matrix has rows of a multiple of {int8.KERNEL_WIDTH} weights")
     tokens = under_test.tokens[:, :MAX_TOKENS]
     pieces = tokens.split(int8.MAX_KERNEL_ROWS // len(tokens), dim=1)
     cache = model.new_cache(len(tokens))
     with count_calls(model) as calls, explicit_attention():
         fast = torch.cat([model(piece, cache) for piece in pieces], dim=1)
-    n_matrices = len(list(matrices(dequantized, model)))
     calls.require_int8_kernel(n_matrices * len(pieces))
     with explicit_attention():
         plain = dequantized(tokens)
