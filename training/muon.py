@@ -62,7 +62,9 @@ class Muon:
         torch._foreach_div_(gradients, grad_scale)
         momenta = [self.momentum(matrix) for matrix in matrices]
         torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
-        ahead = [full_tensor(u) for u in torch._foreach_lerp(momenta, gradients, 1 - MOMENTUM)]
+        ahead = [momentum.clone() for momentum in momenta]
+        torch._foreach_lerp_(ahead, gradients, 1 - MOMENTUM)  # DTensor has only the in-place one
+        ahead = [full_tensor(u) for u in ahead]
         wide = torch.stack([u if u.size(0) <= u.size(1) else u.T for u in ahead])
         orthogonal = newton_schulz(wide.to(self.precision)).to(matrices[0].dtype).unbind()
         directions = [
