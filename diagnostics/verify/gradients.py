@@ -10,7 +10,7 @@ from collections import Counter
 import torch
 from torch import Tensor
 
-from diagnostics.verify.rounding import perturbed_layers
+from diagnostics.verify.rounding import perturbed_layers, to_fp64
 from gpt2 import GPT2Model
 from loss import next_token_loss
 from multiheadattention import explicit_attention
@@ -48,7 +48,7 @@ def relative_distances(first: NamedTensors, second: NamedTensors) -> dict[str, f
 
 def relative_distance(x: Tensor, y: Tensor) -> float:
     """Returns |x - y| / |y|, with the Euclidean norm over all numbers of two tensors."""
-    x, y = x.double(), y.double()
+    x, y = to_fp64(x), to_fp64(y)
     return float((x - y).norm() / y.norm())
 
 

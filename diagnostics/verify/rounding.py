@@ -64,6 +64,11 @@ def perturbed_layers(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
             hook.remove()
 
 
+def to_fp64(x: Tensor) -> Tensor:
+    """Returns a copy in double precision, on the CPU, for MPS has no float64."""
+    return x.detach().cpu().double()
+
+
 def max_abs_diff(x: Tensor, y: Tensor) -> float:
     """Returns the largest absolute difference of two tensors; nan where one of them has nan.
 
@@ -71,7 +76,7 @@ def max_abs_diff(x: Tensor, y: Tensor) -> float:
     """
     if x.shape != y.shape:
         raise ValueError(f"{tuple(x.shape)} cannot equal {tuple(y.shape)}")
-    return float((x.detach().double() - y.detach().double()).abs().max())
+    return float((to_fp64(x) - to_fp64(y)).abs().max())
 
 
 @torch.inference_mode()

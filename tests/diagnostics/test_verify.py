@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -25,6 +26,7 @@ from decoding.stop_strings import StopStringBuffer
 from diagnostics.verify.checks import attention, cache, generation, kernels, training
 from diagnostics.verify.command import CHECK_OF, CHECKS
 from diagnostics.verify.model_under_test import ModelUnderTest, small_model, with_text
+from diagnostics.verify.rounding import to_fp64
 from feedforward import FeedForward
 from generation import SamplingConfig, stream
 from gpt2 import GPT2Model
@@ -94,6 +96,24 @@ def test_an_intact_program_passes(verify: Verify) -> None:
     assert absent <= {"device", "exported", "spelled"} | NATIVE
     for row in rows.values():
         assert row["why"]
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_an_intact_program_passes_on_a_gpu() -> None:
+    assert main.main(["verify", "--device", "cuda"]) == 0
+
+
+def test_figures_are_compared_on_the_cpu_where_every_device_has_float64() -> None:
+    calls: list[str] = []
+
+    class OnDevice:
+        def __getattr__(self, name: str) -> Callable[[], "OnDevice"]:
+            calls.append(name)
+            return lambda: self
+
+    to_fp64(cast("Tensor", OnDevice()))
+    assert calls.index("cpu") < calls.index("double")
 
 
 def test_a_text_past_a_long_context_passes(small: ModelUnderTest) -> None:
