@@ -172,7 +172,7 @@ def shrink_when_out_of_memory(
     """Lets a trainer's step be taken again, with smaller micro-batches, where memory is short.
 
     The random states are put back first, so the step is the one that smaller micro-batches would
-    have taken from the start. An OutOfMemoryError after the step has prefetched the next one's
+    have taken from the start. A memory error after the step has prefetched the next one's
     micro-batches is raised as it is: the optimizers may have moved some weights.
     """
 
@@ -182,13 +182,20 @@ def shrink_when_out_of_memory(
             states = random_states()
             try:
                 return take_step(self)
-            except torch.OutOfMemoryError:
-                if self.micro_batches.are_done:
+            except RuntimeError as error:
+                if self.micro_batches.are_done or not is_out_of_memory(error):
                     raise
             self.micro_batches.shrink()  # here the error no longer holds what was computed
             set_random_states(states)
 
     return take_fitting_step
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Returns whether a device's memory is short; MPS says so in a RuntimeError's text only."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return "MPS" in str(error) and "out of memory" in str(error)
 
 
 @dataclass(frozen=True)
@@ -229,7 +236,9 @@ def measure_need(
     try:
         with torch.compiler.set_stance("force_eager"):
             one, two = (kept_bytes(model, lambda n=n: loss(n)) for n in (1, 2))
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         return None
     finally:
         set_random_states(states)

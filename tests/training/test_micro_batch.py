@@ -86,13 +86,17 @@ def test_a_resumed_run_keeps_the_micro_batch_that_was_measured(
     assert asked.micro_batches.size == 2
 
 
+MPS_ERROR = RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB, max allowed: 9 GB)")
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError(), MPS_ERROR], ids=["cuda", "mps"])
 def test_a_micro_batch_that_does_not_fit_is_halved_and_the_step_is_the_same(
-    corpus: Corpus, tmp_path: Path
+    corpus: Corpus, tmp_path: Path, error: RuntimeError
 ) -> None:
     def small_gpu(model: GPT2Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, dict]:
         if model.training and len(batch[0]) > 2:
             torch.rand(())  # what dropout draws before memory ends
-            raise torch.OutOfMemoryError
+            raise error
         return fused_language_model_loss(model, batch)
 
     short = new_trainer(corpus, tmp_path / "short", loss_fn=small_gpu)
@@ -102,6 +106,16 @@ def test_a_micro_batch_that_does_not_fit_is_halved_and_the_step_is_the_same(
     by_hand = new_trainer(corpus, tmp_path / "by_hand", replace(TRAIN, micro_batch=1))
     assert by_hand.take_step()["train_loss"] == halved["train_loss"]
     assert torch.equal(weights(by_hand), weights(short))
+
+
+def test_an_error_that_is_not_about_memory_is_raised_as_it_is(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    def broken(model: GPT2Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, dict]:
+        raise RuntimeError("MPS backend failed")
+
+    with pytest.raises(RuntimeError, match="MPS backend failed"):
+        new_trainer(corpus, tmp_path, loss_fn=broken).take_step()
 
 
 def test_a_window_that_does_not_fit_alone_ends_in_a_sentence(
