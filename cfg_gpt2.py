@@ -152,6 +152,8 @@ class TrainConfig:
     compile: Literal["auto", "on", "off"] = "auto"
     """the blocks, once, for some seconds to minutes; auto does it for models of 10 M parameters
     and more, where there is a compiler."""
+    deterministic: bool = False
+    """the same bits in every repetition on a GPU too, somewhat slower; a CPU gives them anyway."""
 
     def __post_init__(self) -> None:
         counts = ("max_steps", "batch_size", "eval_every", "keep_checkpoints", "max_bad_steps")

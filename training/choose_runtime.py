@@ -31,7 +31,7 @@ def choose_runtime(
     """Returns where and how to compute: what the settings ask for, or the best that is present.
 
     Args:
-        config: of which device, precision, compile, strategy and activation_checkpointing count.
+        config: of which all settings from device on count.
         sizes: of the model; without them nothing is compiled unless config.compile is "on".
         ranks: which process this is; None: the only one.
         flags: how the calling command's flags begin, for the messages of errors.
@@ -58,7 +58,8 @@ def choose_runtime(
         f"{flags}compile on needs {missing}, which is not here; leave it out",
     )
     large = sizes is not None and is_large(sizes)
-    compiled = config.compile == "on" or (config.compile == "auto" and large)
+    pays = large and device != "mps"  # the compiler's code for it was never measured
+    compiled = config.compile == "on" or (config.compile == "auto" and pays)
     has_tiles = device == "cpu" and torch.cpu._is_amx_tile_supported()
     return runtime(
         torch.device(device, ranks.local_rank) if device == "cuda" else torch.device(device),
@@ -68,6 +69,7 @@ def choose_runtime(
         config.activation_checkpointing,
         has_tiles and precision == "bf16" and large,
         ranks,
+        config.deterministic,
     )
 
 

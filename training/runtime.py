@@ -8,6 +8,7 @@ processes. parallel.py has the classes for several.
 Previous: kernels/cross_entropy.py.  Next: parallel.py.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -67,6 +68,7 @@ class Runtime:
     activation_checkpointing: bool = False  # whether backward computes the blocks again
     has_tiles: bool = False  # whether the processor multiplies bf16 by tiles, and that pays here
     ranks: Ranks = Ranks()
+    deterministic: bool = False  # whether operations whose sums change their order are left out
 
     @property
     def is_rank_zero(self) -> bool:
@@ -84,7 +86,14 @@ class Runtime:
         return torch.autocast(self.device.type, self.precision)
 
     def prepare(self, model: GPT2Model) -> GPT2Model:
-        """Moves a model to the device, attaches kernels and compiles its blocks, all in place."""
+        """Moves a model to the device, attaches kernels and compiles its blocks, all in place.
+
+        With `deterministic`, PyTorch is told so for the whole process.
+        """
+        if self.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # which cuBLAS asks for
+            torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, for nothing
+            torch.use_deterministic_algorithms(True)
         model.to(self.device)
         if self.device.type == "cpu":
             keep_memory()
@@ -164,10 +173,14 @@ class Runtime:
         return read_shards(checkpoint, like={})
 
     def to_device(self, tensor: Tensor) -> Tensor:
-        """Returns a copy on the device, without waiting for a GPU."""
+        """Returns a copy on the device, without waiting for a CUDA device.
+
+        On other devices the copy is complete when this returns: a later one reads memory that
+        may have been freed (MPS, pytorch issue 189690).
+        """
         if self.device.type == "cuda":
-            tensor = tensor.pin_memory()
-        return tensor.to(self.device, non_blocking=True)
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
 
     def describe(self) -> str:
         """Returns a line about the device, the precision and how the blocks run."""
@@ -184,6 +197,8 @@ class Runtime:
             blocks += f" (compiling them needs {self.missing})"
         if self.activation_checkpointing:
             blocks += " with activation checkpointing"
+        if self.deterministic:
+            blocks += ", deterministic"
         memory = ", freed memory kept" if self.device.type == "cpu" and can_keep_memory() else ""
         return f"{names[self.device.type]}, {matmuls}, {blocks}{memory}"
 
