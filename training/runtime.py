@@ -92,7 +92,6 @@ class Runtime:
         """
         if self.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # which cuBLAS asks for
-            torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, for nothing
             torch.use_deterministic_algorithms(True)
         model.to(self.device)
         if self.device.type == "cpu":

@@ -92,4 +92,3 @@ def test_deterministic_training_leaves_out_other_operations() -> None:
                         torch.tensor(8.0))  # fmt: skip
     finally:
         torch.use_deterministic_algorithms(False)
-        torch.utils.deterministic.fill_uninitialized_memory = True
