@@ -5,12 +5,14 @@ Previous: estimate.py.
 """
 
 import json
+from dataclasses import replace
 
 import torch
 
-from diagnostics.plan.estimate import BYTES_PER_TOKEN, RESERVED, TOKENS_PER_PARAMETER, Plan
+from diagnostics.plan.estimate import RESERVED, TOKENS_PER_PARAMETER, Plan
 from diagnostics.plan.settings import PlanCommand
-from diagnostics.plan.speed import GIGA
+from diagnostics.plan.speed import BYTES_PER_TOKEN, GIGA
+from diagnostics.plan.text_size import TextSize, measure_text
 from training.flops import parameters
 from training.progress import new_console, show_table
 
@@ -20,7 +22,7 @@ def plan(command: PlanCommand) -> int:
 
     Raises ValueError where the run does not fit.
     """
-    result = Plan(command)
+    result = make_plan(command)
     record = to_json(result)  # before anything is printed: it raises where nothing fits
     if result.command.json:
         print(json.dumps(record))
@@ -31,6 +33,17 @@ def plan(command: PlanCommand) -> int:
     for line in assumptions(result):
         console.print(f"  {line}")
     return 0
+
+
+def make_plan(command: PlanCommand) -> Plan:
+    """Returns the plan of the run that `train` would make of the same flags.
+
+    With --data flags the text is looked at, and its vocabulary is the model's, as in training.
+    """
+    if not command.reads_text:
+        return Plan(command)
+    text = measure_text(command.data)
+    return Plan(replace(command, model=replace(command.model, vocab_size=text.vocab_size)), text)
 
 
 def to_json(plan: Plan) -> dict[str, object]:
@@ -53,6 +66,8 @@ def to_json(plan: Plan) -> dict[str, object]:
         "tokens_per_second": plan.tokens_per_second,
         "tokens_per_second_of_one": plan.speed,
         "tokens": plan.tokens,
+        "steps": plan.n_steps,
+        "epochs": plan.epochs,
         "optimal_tokens": plan.optimal_tokens,
         "days": plan.days,
         "token_file_bytes": plan.token_file_bytes,
@@ -83,21 +98,34 @@ def table(plan: Plan) -> list[tuple[str, str]]:
             f"{gigabytes(memory.peak)} at the peak, phase: {memory.peak_phase}; "
             f"present: {gigabytes(plan.memory_bytes)}",
         ),
-        (
-            "tokens",
-            f"{plan.tokens:,.0f}; compute-optimal: {plan.optimal_tokens:,} by the rule of "
-            f"{TOKENS_PER_PARAMETER} per parameter",
-        ),
+        ("tokens", tokens_in_words(plan)),
+        ("steps", f"{plan.n_steps:,} of {plan.tokens_per_step:,} tokens"),
     ]
     if plan.tokens_per_second and plan.days:
-        n_steps = plan.tokens / plan.tokens_per_step
-        rows.append(("speed", f"{plan.tokens_per_second:,.0f} tokens/s"))
-        rows.append(("time", f"{duration(plan.days)}, {n_steps:,.0f} steps"))
+        rows.append(("speed", f"{plan.tokens_per_second:,.0f} tokens/s{guess(plan)}"))
+        rows.append(("time", duration(plan.days)))
     disk = (
         f"{gigabytes(plan.token_file_bytes)} of tokens, from some {gigabytes(plan.text_bytes)} of "
         f"text; {gigabytes(plan.checkpoint_bytes)} per checkpoint with model.safetensors"
     )
     return [*rows, ("disk", disk)]
+
+
+def tokens_in_words(plan: Plan) -> str:
+    """Returns how many tokens the run reads, beside the text's and the compute-optimal number."""
+    words = f"{plan.tokens:,.0f}"
+    if plan.text and plan.epochs:
+        about = "" if plan.text.sample_bytes is None else "some "
+        words += f": {plan.epochs:.1f} times through a text of {about}{plan.text.n_tokens:,.0f}"
+    return (
+        f"{words}; compute-optimal: {plan.optimal_tokens:,} by the rule of "
+        f"{TOKENS_PER_PARAMETER} per parameter"
+    )
+
+
+def guess(plan: Plan) -> str:
+    """Returns a word of warning where the speed was not measured, and else nothing."""
+    return "" if plan.command.tokens_per_second else ", a guess"
 
 
 def summary(plan: Plan) -> str:
@@ -111,7 +139,8 @@ def summary(plan: Plan) -> str:
             f"{fits}. How long it takes is unknown here: measure with python main.py benchmark "
             "training, then give --tokens-per-second."
         )
-    return f"{fits}, and {plan.tokens / 1e9:,.2f} billion tokens take {duration(plan.days)}."
+    took = f"{fits}, and {in_millions(plan.tokens)} tokens take {duration(plan.days)}"
+    return f"{took}{guess(plan)}."
 
 
 def assumptions(plan: Plan) -> list[str]:
@@ -125,7 +154,11 @@ def assumptions(plan: Plan) -> list[str]:
             f"({gpu.source})"
         )
     if gpu and not command.tokens_per_second:
-        lines.append(f"a step reaches {command.utilization:g} of that rate (--utilization)")
+        lines.append(
+            f"that a step reaches {command.utilization:g} of that rate (--utilization) is a guess, "
+            "from nanoGPT with 124M on A100; measure with python main.py benchmark training and "
+            "give --tokens-per-second"
+        )
     if plan.n_ranks > 1:
         lines.append(
             f"each step sends {plan.traffic.bytes_per_step / GIGA:.2f} GB over links of "
@@ -138,10 +171,29 @@ def assumptions(plan: Plan) -> list[str]:
         )
     lines.append(f"{RESERVED:.0%} of the memory stays free for libraries and gaps")
     lines.append(
-        f"{TOKENS_PER_PARAMETER} tokens per parameter is a rule of thumb (Hoffmann et al. 2022); "
-        f"a token stands for {BYTES_PER_TOKEN} bytes of English text"
+        f"{TOKENS_PER_PARAMETER} tokens per parameter is a rule of thumb (Hoffmann et al. 2022)"
     )
+    lines.extend(text_assumptions(plan.text))
     return lines
+
+
+def text_assumptions(text: TextSize | None) -> list[str]:
+    """Returns a line about the bytes of a token, unless the tokens were counted."""
+    if text is None:
+        return [f"a token stands for {BYTES_PER_TOKEN} bytes of English text"]
+    if text.sample_bytes is None:
+        return []
+    return [
+        f"a token stands for {text.n_bytes / text.n_tokens:.2f} bytes, as in the first "
+        f"{gigabytes(text.sample_bytes)} of the text"
+    ]
+
+
+def in_millions(n_tokens: float) -> str:
+    """2_490_000_000 -> 2.49 billion."""
+    if n_tokens >= 1e9:
+        return f"{n_tokens / 1e9:,.2f} billion"
+    return f"{n_tokens / 1e6:,.2f} million"
 
 
 def gigabytes(n_bytes: float) -> str:

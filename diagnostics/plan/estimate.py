@@ -13,7 +13,15 @@ from cfg_gpt2 import TrainConfig
 from data.stream import token_dtype
 from diagnostics.plan.memory import Memory, Setup, Strategy
 from diagnostics.plan.settings import PlanCommand
-from diagnostics.plan.speed import GIGA, GPUS, GPUS_PER_MACHINE, Gpu, Traffic
+from diagnostics.plan.speed import (
+    BYTES_PER_TOKEN,
+    GIGA,
+    GPUS,
+    GPUS_PER_MACHINE,
+    Gpu,
+    Traffic,
+)
+from diagnostics.plan.text_size import TextSize
 from training.choose_runtime import choose_runtime, is_large
 from training.flops import operations, parameters
 from training.machine import memory_size
@@ -21,8 +29,6 @@ from training.machine import memory_size
 # of a GPU's memory: its context and libraries take some 0.5 to 1 GB, and the allocator leaves gaps
 RESERVED = 0.08
 TOKENS_PER_PARAMETER = 20  # Hoffmann et al. 2022, table 3: 1.5 trillion tokens for 67 billion
-# OpenWebText in GPT-2's vocabulary: nanoGPT counts 9.0 billion tokens in some 40 GB of text
-BYTES_PER_TOKEN = 4.4
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,7 @@ class Plan:
     """Every figure that follows from the settings."""
 
     command: PlanCommand
+    text: TextSize | None = None  # that is trained on, where one is named
 
     # device ---------------------------------------------------------------------------------
 
@@ -258,8 +265,22 @@ class Plan:
 
     @property
     def tokens(self) -> float:
-        """The tokens to train on."""
-        return self.command.tokens or self.optimal_tokens
+        """The tokens to train on: as asked for, else the text once, else compute-optimal."""
+        if self.command.tokens:
+            return self.command.tokens
+        if self.command.steps:
+            return float(self.command.steps * self.tokens_per_step)
+        return self.text.n_tokens if self.text else self.optimal_tokens
+
+    @property
+    def n_steps(self) -> int:
+        """The optimizer steps of the whole run."""
+        return max(1, round(self.tokens / self.tokens_per_step))
+
+    @property
+    def epochs(self) -> float | None:
+        """How often the run goes through the text; None where no text is named."""
+        return self.tokens / self.text.n_tokens if self.text else None
 
     @property
     def days(self) -> float | None:
@@ -271,12 +292,13 @@ class Plan:
     @property
     def token_file_bytes(self) -> float:
         """The bytes of the token files."""
-        return self.tokens * token_dtype(self.command.model.vocab_size).itemsize
+        n_tokens = self.text.n_tokens if self.text else self.tokens
+        return n_tokens * token_dtype(self.command.model.vocab_size).itemsize
 
     @property
     def text_bytes(self) -> float:
-        """The bytes of the text that has so many tokens."""
-        return self.tokens * BYTES_PER_TOKEN
+        """The bytes of the text that is named, or of one that has so many tokens."""
+        return self.text.n_bytes if self.text else self.tokens * BYTES_PER_TOKEN
 
     @property
     def checkpoint_bytes(self) -> int:

@@ -24,7 +24,7 @@ tests/diagnostics/test_plan_memory.py counts them to the byte.
 
 Compiled blocks save less, because cheap parts are recomputed; their list is what torch 2.13 saves.
 Left out: allocators, libraries, the CUDA context; RESERVED in estimate.py allows for them.
-Previous: speed.py.  Next: estimate.py.
+Previous: text_size.py.  Next: estimate.py.
 """
 
 import math

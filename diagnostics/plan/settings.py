@@ -3,13 +3,19 @@
 Next: speed.py.
 """
 
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
 
-from cfg_gpt2 import DEFAULT_PRESET, GPT2Config, TrainConfig, preset, require
+import tyro
+
+from cfg_gpt2 import DEFAULT_PRESET, DataConfig, GPT2Config, TrainConfig, preset, require
 from commands.flags import first_value, parse_flags
 from commands.train_settings import read_config_of
-from diagnostics.plan.speed import GPUS, UTILIZATION
+from diagnostics.plan.speed import BYTES_PER_TOKEN, GPUS, UTILIZATION
+
+UNITS = {"k": 3, "m": 6, "g": 9, "b": 9, "bn": 9, "t": 12}  # as powers of ten, in lower case
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,15 +30,20 @@ class PlanCommand:
     """h100, h200, a100, a100-40gb, l40s, rtx4090 or rtx3090; None: this machine's, or h100 where
     --gpus asks for some and there is none here."""
     gpu_memory: float | None = None  # GB of each, where it differs from the named one's
-    tokens: float | None = None  # to train on, such as 9e9; None: 20 per parameter
+    tokens: float | None = None
+    """to train on, such as 9e9; None: as --train.max-steps or --config say, or once through the
+    text of --data.path, or 20 per parameter."""
     tokens_per_second: float | None = None  # of one GPU, measured; None: assumed by --utilization
     utilization: float = UTILIZATION
-    """the fraction of the maker's rate that a whole training step reaches; 0.3 is what nanoGPT
-    reaches with 124M on A100."""
+    """the fraction of the maker's rate that a whole training step reaches; 0.3, which nanoGPT
+    reaches with 124M on A100, is a guess for every other model and GPU."""
     network: float | None = None  # GB per second between machines, of a whole machine
     json: bool = False  # everything as one line of JSON
     model: GPT2Config = field(default_factory=GPT2Config)
+    data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    steps: Annotated[int | None, tyro.conf.Suppress] = None  # of --train.max-steps or --config
+    reads_text: Annotated[bool, tyro.conf.Suppress] = False  # whether a --data flag is given
 
     def __post_init__(self) -> None:
         require(
@@ -77,12 +88,37 @@ def read_plan_command(arguments: list[str]) -> PlanCommand:
         preset_name is None or config is None,
         "--preset and --config exclude each other; choose one",
     )
+    require_number_of_tokens(first_value(arguments, "--tokens"))
     base = read_config_of("--config", config) if config else preset(preset_name or DEFAULT_PRESET)
-    defaults = PlanCommand(model=base.model, train=base.train)
+    defaults = PlanCommand(model=base.model, data=base.data, train=base.train)
     command = parse_flags(PlanCommand, "plan", arguments, defaults)
+    require(
+        command.tokens is None or first_value(arguments, "--train.max-steps") is None,
+        f"--tokens and --train.max-steps {command.train.max_steps} exclude each other; choose one",
+    )
     strategy = command.train.strategy
     require(
         (command.gpus or 1) > 1 or strategy in ("auto", "single"),
         f"--train.strategy {strategy} is for several GPUs; give --gpus 2 or more",
     )
-    return command
+    has_steps = config or first_value(arguments, "--train.max-steps")
+    return replace(
+        command,
+        steps=command.train.max_steps if has_steps else None,
+        reads_text=any(argument.startswith("--data.") for argument in arguments),
+    )
+
+
+def require_number_of_tokens(given: str | None) -> None:
+    """Raises ValueError for a --tokens in words such as 9B or 20GB, with the number to write."""
+    match = re.fullmatch(r"(\d[\d_]*(?:\.\d+)?) ?(k|m|g|b|bn|t|[kmgt]i?b)", (given or "").lower())
+    if match is None:
+        return
+    is_size = len(match[2]) > 1 and match[2] != "bn"
+    number = float(match[1]) * 10 ** UNITS[match[2][0] if is_size else match[2]]
+    require(
+        not is_size,
+        f"--tokens {given} is the size of a text; name the text by --data.path, or give "
+        f"--tokens {number / BYTES_PER_TOKEN:.2g}, of {BYTES_PER_TOKEN} bytes of English text each",
+    )
+    raise ValueError(f"--tokens {given} is no number; write --tokens {number:g}")

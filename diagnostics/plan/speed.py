@@ -8,7 +8,7 @@
 P is the number of parameters, p the bytes per gathered number, n the number of GPUs. The slowest
 link sets the pace: NVLink or PCIe inside a machine, the network of one machine between machines.
                                 Patarasuk and Yuan 2009; Rajbhandari et al. 2020, section 7
-Previous: settings.py.  Next: memory.py.
+Previous: settings.py.  Next: text_size.py.
 """
 
 from dataclasses import dataclass
@@ -17,6 +17,8 @@ GPUS_PER_MACHINE = 8  # as in the machines that clouds rent out with the GPUs be
 # nanoGPT's README: GPT-2 124M, 600,000 steps of 491,520 tokens in about 4 days on 8 A100, which
 # is 0.29 of their 312 TFLOP/s
 UTILIZATION = 0.3
+# OpenWebText in GPT-2's vocabulary: nanoGPT counts 9.0 billion tokens in some 40 GB of text
+BYTES_PER_TOKEN = 4.4
 MAX_OVERLAP = 0.5  # the fraction of computing that transfers overlap with: most of backward
 GIGA = 10**9
 

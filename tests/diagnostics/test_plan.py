@@ -1,15 +1,17 @@
 """main.py plan: the table, its figures, refused settings, listed assumptions."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 import main
-from cfg_gpt2 import PRESETS, GPT2Config, RunConfig, TrainConfig
+from cfg_gpt2 import PRESETS, DataConfig, GPT2Config, RunConfig, TrainConfig
 from diagnostics.plan.speed import Traffic
 from gpt2 import GPT2Model
+from load_data import load_corpus
 from run_directory.config_file import write_config
 from training.flops import operations, parameters
 
@@ -139,3 +141,105 @@ def test_a_run_directory_is_planned_with_its_own_settings(tmp_path: Path, capsys
     kept = planned(capsys, *flags, "--train.no-activation-checkpointing")
     assert kept["peak_memory"] > record["peak_memory"]
     assert kept["tokens_per_second_of_one"] > record["tokens_per_second_of_one"]
+
+
+def test_the_steps_that_are_asked_for_are_planned(capsys: Capture) -> None:
+    flags = ["--preset", "gpt2", "--gpus", "8", "--train.batch-size", "512"]
+    record = planned(capsys, *flags, "--train.max-steps", "20000")
+    assert record["steps"] == 20_000
+    assert record["tokens"] == 20_000 * 512 * 1024
+    optimal = planned(capsys, *flags)
+    assert record["days"] / optimal["days"] == pytest.approx(record["tokens"] / optimal["tokens"])
+    assert planned(capsys, *flags, "--train.max_steps=20000") == record
+    assert planned(capsys, *flags, "--train.max-steps=1000")["steps"] == 1000  # the default
+
+
+def test_the_steps_of_a_config_are_planned_and_its_flags_come_first(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    sizes = GPT2Config(vocab_size=300, context_length=64, n_layer=2, n_head=2, n_embd=64)
+    write_config(tmp_path, RunConfig(model=sizes, train=TrainConfig(max_steps=77, batch_size=4)))
+    flags = ["--config", str(tmp_path)]
+    assert planned(capsys, *flags)["steps"] == 77
+    assert planned(capsys, *flags, "--train.max-steps", "8")["steps"] == 8
+    assert planned(capsys, *flags, "--tokens", "512000")["steps"] == 2000
+
+
+VERSE = "The cat sat on the mat and the dog lay on the log; the sun was low. "
+
+
+@pytest.mark.parametrize("tokenizer", ["bpe", "char"])
+def test_a_text_is_counted_in_the_tokens_that_training_gives_it(
+    tokenizer: str, tmp_path: Path, capsys: Capture
+) -> None:
+    (tmp_path / "verse.txt").write_text(VERSE * 100, encoding="utf-8")
+    data = DataConfig(
+        path=(str(tmp_path / "verse.txt"),), tokenizer=tokenizer, cache_dir=str(tmp_path / "cache")
+    )
+    flags = ["--data.path", *data.path, "--data.tokenizer", tokenizer, "--train.max-steps", "5"]
+    record = planned(capsys, *flags)
+    corpus = load_corpus(data)
+    assert record["text_bytes"] == corpus.train.n_bytes
+    n_tokens = record["tokens"] / record["epochs"]
+    assert n_tokens == pytest.approx(len(corpus.train.tokens), abs=1)
+    vocab_size = corpus.tokenizer.vocab_size
+    assert record["parameters"] == parameters(replace(PRESETS["tiny"], vocab_size=vocab_size))
+    once = planned(capsys, *flags[:-2])
+    assert once["epochs"] == 1 and once["tokens"] == pytest.approx(n_tokens)
+
+
+def test_shards_are_counted_and_bring_their_vocabulary(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "verse.txt").write_text(VERSE * 100, encoding="utf-8")
+    shards = str(tmp_path / "shards")
+    prepared = ["prepare", "--data.path", str(tmp_path / "verse.txt"), "--out", shards]
+    assert main.main(prepared) == 0
+    capsys.readouterr()
+    record = planned(capsys, "--data.path", shards, "--train.max-steps", "7")
+    corpus = load_corpus(DataConfig(path=(shards,)))
+    assert record["tokens"] / record["epochs"] == pytest.approx(len(corpus.train.tokens))
+    assert not any("a token stands for" in line for line in record["assumptions"])
+    vocab_size = corpus.tokenizer.vocab_size
+    assert record["parameters"] == parameters(replace(PRESETS["tiny"], vocab_size=vocab_size))
+
+
+def test_a_world_is_planned_without_telling_all_of_it(capsys: Capture) -> None:
+    record = planned(capsys, "--data.path", "tiny-world", "--train.max-steps", "1700")
+    assert record["parameters"] == parameters(PRESETS["tiny"])
+    assert 1.0 < record["epochs"] < 2.5  # windows end at stories; train says 1.7 to 2
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ("20GB", "--tokens 20GB is the size of a text; name the text by --data.path, or give"),
+        ("1.5 TB", "or give --tokens 3.4e+11, of 4.4 bytes"),
+        ("300MiB", "or give --tokens 6.8e+07"),
+        ("9B", "--tokens 9B is no number; write --tokens 9e+09"),
+        ("1.5t", "write --tokens 1.5e+12"),
+        ("500k", "write --tokens 500000"),
+        ("2bn", "write --tokens 2e+09"),
+    ],
+)
+def test_tokens_in_words_are_answered_with_a_number(
+    capsys: Capture, given: str, sentence: str
+) -> None:
+    assert sentence in refused(capsys, "--tokens", given)
+    assert sentence in refused(capsys, f"--tokens={given}")
+
+
+def test_two_lengths_of_a_run_exclude_each_other(capsys: Capture) -> None:
+    error = refused(capsys, "--tokens", "1e9", "--train.max-steps", "10")
+    assert "--tokens and --train.max-steps 10 exclude each other" in error
+
+
+def test_a_missing_text_is_refused_as_in_training(capsys: Capture) -> None:
+    assert "nowhere.txt does not exist" in refused(capsys, "--data.path", "nowhere.txt")
+
+
+def test_an_assumed_speed_is_called_a_guess(capsys: Capture) -> None:
+    assert main.main(["plan", "--preset", "gpt2", "--gpus", "8"]) == 0
+    output = capsys.readouterr().out
+    assert "tokens/s, a guess" in output and "a guess." in output
+    flags = ["plan", "--preset", "gpt2", "--gpus", "8", "--tokens-per-second", "1e5"]
+    assert main.main(flags) == 0
+    assert "a guess" not in capsys.readouterr().out
