@@ -1,6 +1,6 @@
 """This machine: its description, which every measurement needs, and how much memory is free.
 
-Previous: progress.py.  Next: memory.py.
+Previous: tensorboard_log.py.  Next: memory.py.
 """
 
 import os
@@ -57,7 +57,8 @@ class Machine:
             f"machine   {self.cpu}, {self.cores} cores ({', '.join(self.instructions)}), {memory}"
             + (f"; {self.gpu}" if self.gpu else "; no GPU"),
             f"software  {self.system}, Python {self.python}, torch {self.torch} "
-            f"with {self.threads} threads" + (f"; {tuned}" if tuned else ""),
+            f"with {self.threads} thread{'' if self.threads == 1 else 's'}"
+            + (f"; {tuned}" if tuned else ""),
             f"date      {self.date}",
         ]
 

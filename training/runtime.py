@@ -183,7 +183,9 @@ class Runtime:
 
     def describe(self) -> str:
         """Returns a line about the device, the precision and how the blocks run."""
-        names = {"cpu": f"cpu with {torch.get_num_threads()} threads", "mps": "Apple GPU (mps)"}
+        n_threads = torch.get_num_threads()
+        cpu = f"cpu with {n_threads} thread{'' if n_threads == 1 else 's'}"
+        names = {"cpu": cpu, "mps": "Apple GPU (mps)"}
         if self.device.type == "cuda":
             names["cuda"] = torch.cuda.get_device_name(self.device)
         matmuls = "bf16 matmuls" if self.precision == torch.bfloat16 else "fp32"

@@ -50,8 +50,16 @@ def language_of(environment: Mapping[str, str]) -> Language:
 def sentences(diagnosis: Diagnosis, language: Language) -> dict[str, str]:
     """Returns the observation, its usual cause, and what to try, in a language."""
     texts = TABLES[language].TEXTS[diagnosis.name]
-    filled = [text.format(**diagnosis.values) for text in texts]
+    values = {name: in_language(value, language) for name, value in diagnosis.values.items()}
+    filled = [text.format(**values) for text in texts]
     return dict(zip(("seen", "means", "try"), filled, strict=True))
+
+
+def in_language(fact: str, language: Language) -> str:
+    """Returns a fact or a figure with the units and the words of a language."""
+    for english_word, word in TABLES[language].WORDS.items():
+        fact = fact.replace(english_word, word)
+    return fact
 
 
 def show(
@@ -66,7 +74,7 @@ def show(
     width = max(len(labels[name]) for name in machine.facts)
     console.print(labels["machine"])
     for name, fact in machine.facts.items():
-        console.print(f"  {labels[name].ljust(width)}  {fact}")
+        console.print(f"  {labels[name].ljust(width)}  {in_language(fact, language)}")
     show_diagnoses(console, language, machine.diagnoses)
     if run:
         console.print(f"\n{labels['run']}: {run.path}")

@@ -34,15 +34,14 @@ def examine_machine(data: DataConfig, folder: Path) -> MachineReport:
 
     data: the text that is going to be read; folder: the one that runs are going to be written to.
     """
-    machine, runtime = describe_machine(), choose_runtime(TrainConfig())
+    machine, device = describe_machine(), choose_runtime(TrainConfig()).device.type
     memory, disk = available_memory() or 0, shutil.disk_usage(folder).free
     pages = PAGES.read_text(encoding="utf-8").strip() if PAGES.is_file() else "-"
-    device = runtime.device.type
     missing = missing_compiler(device)
     facts = {
-        "torch": f"{machine.torch}, Python {machine.python}, {machine.system}",
+        "torch": f"torch {machine.torch}, Python {machine.python}, {machine.system}",
         "processor": f"{machine.cpu} ({', '.join(machine.instructions)})",
-        "device": runtime.describe().split(",")[0] + (f", {machine.gpu}" if machine.gpu else ""),
+        "device": device + (f", {machine.gpu}" if machine.gpu else ""),
         "bf16": "+" if is_faster_in_bf16(device) else "-",
         "compiler": f"- ({missing})" if missing else "+",
         "threads": f"{machine.threads} / {machine.cores}",

@@ -308,6 +308,21 @@ def test_a_full_disk_and_a_missing_compiler_are_diagnosed(
             assert all(sentences(diagnosis, language).values())
 
 
+def test_the_russian_facts_have_russian_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(machine, "missing_compiler", lambda device: "a C++ compiler")
+    main.main(["doctor", "--language", "ru"])
+    facts = dict(
+        line.strip().split("  ", 1) for line in capsys.readouterr().out.splitlines() if "  " in line
+    )
+    assert facts["программы"].strip().startswith("torch 2.")
+    assert facts["устройство"].strip().split(",")[0] in ("cpu", "cuda", "mps")
+    assert facts["диск, свободно"].endswith(" ГБ")
+    assert facts["компилятор"].strip() == "- (компилятор C++)"
+    assert all(" GB" not in fact and "thread" not in fact for fact in facts.values())
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
