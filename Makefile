@@ -1,17 +1,21 @@
 # `make run` and `make test` start from a bare checkout: Linux or macOS, Python 3.11 to 3.14.
-# On Windows three commands do the same; README.md has them.
+# On Windows make.ps1 does the same.
 
 PYTHON    := .venv/bin/python
 PIP       := $(PYTHON) -m pip --disable-pip-version-check
 CPU_INDEX := https://download.pytorch.org/whl/cpu
+# `make wheels` fills the folder wheels/; where it lies, everything is installed from it alone.
+WHEELS    := $(if $(wildcard wheels/*.whl),--no-index --find-links wheels)
+NO_WHEELS := pip could not get the packages; on a machine without a network, install them from a folder of wheels, as docs/classroom.md says
 
-.PHONY: help run test slow lint
+.PHONY: help run test slow lint wheels
 
 help:
 	@echo "make run    set up .venv and run main.py; arguments: make run ARGS=\"--help\""
 	@echo "make test   set up .venv and run lint and tests; one test: make test ARGS=\"-k cache\""
 	@echo "make slow   the minutes-long proofs that make test leaves out"
 	@echo "make lint   style and formatting (ruff) and types (pyright) alone"
+	@echo "make wheels download what make run installs into wheels/, for machines without a network"
 
 run: .venv/run-ready
 	$(PYTHON) main.py $(ARGS)
@@ -26,6 +30,14 @@ lint: .venv/test-ready
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m pyright --pythonpath $(PYTHON)
+
+# Linux without an NVIDIA driver takes PyTorch's CPU build: 190 MB instead of several GB.
+wheels: $(PYTHON)
+	@if [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null; then \
+	    torch=$$(grep '^torch==' constraints.txt)+cpu; \
+	    $(PIP) download --no-deps -d wheels --extra-index-url $(CPU_INDEX) $$torch; \
+	fi
+	$(PIP) download -d wheels --find-links wheels -c constraints.txt . "setuptools>=77"
 
 # --- the environment --------------------------------------------------------------------------------------------------
 # .venv/unfinished stands from the first step of an installation to its last. Where an earlier call
@@ -47,20 +59,19 @@ $(PYTHON):
 	fi; \
 	set -ex; rm -rf .venv/bin .venv; mkdir .venv; touch .venv/unfinished; $$python -m venv .venv
 
-# Linux without an NVIDIA driver takes PyTorch's CPU build: 190 MB instead of several GB.
 .venv/run-ready: $(PYTHON) pyproject.toml constraints.txt
 	@touch .venv/unfinished; rm -f .venv/*-ready
 	@$(PIP) --version >/dev/null 2>&1 || $(PYTHON) -m ensurepip
-	@if [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null; then \
+	@if [ -z "$(WHEELS)" ] && [ "$$(uname -s)" = Linux ] && ! command -v nvidia-smi >/dev/null; then \
 	    torch=$$(grep '^torch==' constraints.txt)+cpu; \
 	    echo "pip install $$torch"; \
 	    $(PIP) install --no-deps --retries 0 --timeout 15 --extra-index-url $(CPU_INDEX) $$torch 2>/dev/null || \
 	    echo "No CPU build of PyTorch to be had from $(CPU_INDEX): going on with the default build, several GB."; \
 	fi
-	$(PIP) install -c constraints.txt -e .
+	$(PIP) install $(WHEELS) -c constraints.txt -e . || { echo "$(NO_WHEELS)" >&2; exit 1; }
 	@rm .venv/unfinished; touch $@
 
 .venv/test-ready: .venv/run-ready
 	@touch .venv/unfinished
-	$(PIP) install -c constraints.txt -e ".[test]"
+	$(PIP) install $(WHEELS) -c constraints.txt -e ".[test]" || { echo "$(NO_WHEELS)" >&2; exit 1; }
 	@rm .venv/unfinished; touch $@
