@@ -134,6 +134,7 @@ class TrainConfig:
     eval_every: int = 250
     """steps between evaluations, each over the whole validation split; then the run is saved."""
     keep_checkpoints: int = 2  # the last ones that are kept, and the best one with them
+    tensorboard: bool = False  # write each metric for TensorBoard as well; needs its package
     max_bad_steps: int = 5
     """steps in a row, without a finite loss and gradient, after which the run goes back to its
     last good checkpoint and on with other text; a step like that is never taken."""

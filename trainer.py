@@ -186,7 +186,7 @@ class Trainer:
 
     def report(self, bar: Bar, metrics: Metrics) -> None:
         """Writes metrics to metrics.jsonl, to the bar and, after an evaluation, to the screen."""
-        self.state.log.append(metrics)
+        self.state.record_metrics(metrics)
         step = f"step {self.state.step:>5}"
         if "skipped" in metrics or "spike" in metrics:
             self.console.print(f"{step}  {describe_flags(metrics)}")
@@ -196,6 +196,8 @@ class Trainer:
             bar.move(self.state.step, f"loss {metrics['train_loss']:.3f} ({bits})  {speed}")
         if "val_loss" in metrics:
             self.console.print(f"{step}  {describe_evaluation(metrics)}")
+            if self.state.curve.overfits_since == self.state.step:
+                self.console.print(f"{step}  {self.state.curve.warning()}")
 
 
 def describe_evaluation(metrics: Metrics) -> str:

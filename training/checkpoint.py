@@ -209,21 +209,30 @@ class Checkpoints:
 
     def paths(self) -> list[Path]:
         """Returns the folders of the checkpoints, the newest first."""
-        paths = [path for path in self.folder.glob("step-*") if path.is_dir()]
-        return sorted(paths, key=step_of, reverse=True)
+        return paths_in(self.folder)
 
     def prune(self) -> None:
         """Removes all but the newest checkpoints, the newest good ones and the best."""
         paths = self.paths()
         records = {path: record for path in paths if (record := read_record(path))}
         good = [path for path, record in records.items() if record.guard.n_bad == 0]
-        losses = {p: r.val_loss for p, r in records.items() if r.val_loss is not None}
-        best = min(losses, key=lambda path: losses[path], default=None)
-        kept = {*paths[:1], *good[: self.keep], best}
+        kept = {*paths[:1], *good[: self.keep], best_of(records)}
         for path in set(paths) - kept:
             shutil.rmtree(path)
         for unfinished in self.folder.glob(".step-*"):  # of a run that was killed in a save
             shutil.rmtree(unfinished)
+
+
+def paths_in(folder: Path) -> list[Path]:
+    """Returns the checkpoints of a run's folder of them, the newest first."""
+    paths = [path for path in folder.glob("step-*") if path.is_dir()]
+    return sorted(paths, key=step_of, reverse=True)
+
+
+def best_of(records: Mapping[Path, Record]) -> Path | None:
+    """Returns the checkpoint with the lowest validation loss; None where none was evaluated."""
+    losses = {path: r.val_loss for path, r in records.items() if r.val_loss is not None}
+    return min(losses, key=lambda path: losses[path], default=None)
 
 
 def has_checkpoint(run_dir: Path) -> bool:
@@ -282,12 +291,16 @@ def write_checkpoint(folder: Path, tensors: dict[str, Tensor]) -> None:
     write_tensors(folder / TENSORS_FILE, tensors)
 
 
-def read_checkpoint(folder: Path) -> dict[str, Tensor]:
-    """Reads what `write_checkpoint` wrote. Raises ValueError where it cannot be read."""
+def read_checkpoint(folder: Path, prefix: str = "") -> dict[str, Tensor]:
+    """Reads what `write_checkpoint` wrote, or the tensors whose names begin with a prefix.
+
+    Raises ValueError where it cannot be read.
+    """
     file = folder / TENSORS_FILE
     try:
         with safe_open(file, framework="pt") as opened:
-            return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            names = [name for name in opened.keys() if name.startswith(prefix)]  # noqa: SIM118
+            return {name: opened.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{file} cannot be read: {' '.join(str(error).split())}") from None
 

@@ -1,6 +1,6 @@
 """What a person sees of a command: a progress bar, tables, metrics.jsonl and loss.png.
 
-Previous: stop_signal.py.  Next: machine.py.
+Previous: stop_signal.py.  Next: validation_curve.py.
 """
 
 import json
@@ -171,7 +171,8 @@ class MetricsLog:
 def draw_losses(run_dir: Path, title: str) -> Path:
     """Draws loss.png from metrics.jsonl and returns its path.
 
-    It has the training and the validation curve in bits per byte, and the floor where it is known.
+    It has the training and the validation curve in bits per byte, a ring around the best
+    validation loss where that is not the last one, and the floor where it is known.
     """
     # imported here, which saves commands that draw nothing the time; without pyplot, which is for
     # one thread only
@@ -190,6 +191,11 @@ def draw_losses(run_dir: Path, title: str) -> Path:
         last = validation[-1][1]
         label = f"validation, {last:.4f} at the end"
         axes.plot(*zip(*validation, strict=True), "o:", color="#1f4e8c", markersize=5, label=label)
+        step, best = min(validation, key=lambda point: point[1])
+        if best < last:
+            label = f"best validation, {best:.4f} at step {step:.0f}"
+            axes.plot(step, best, "o", color="#2e7d32", markersize=12, fillstyle="none",
+                      markeredgewidth=2, label=label)  # fmt: skip
     if floor is not None:
         label = f"floor, {floor:.4f}: no model can do better"
         axes.axhline(floor, color="#c0392b", linestyle="--", label=label)

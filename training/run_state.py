@@ -29,8 +29,10 @@ from training.checkpoint import (
 from training.guard import Guard
 from training.micro_batch import MicroBatches
 from training.optimizer import Optimizers
-from training.progress import MetricsLog, draw_losses
+from training.progress import Metrics, MetricsLog, draw_losses
 from training.runtime import Runtime
+from training.tensorboard_log import TensorBoardLog
+from training.validation_curve import ValidationCurve
 
 Publish = Callable[[dict[str, Tensor]], Mapping[str, Tensor]]
 
@@ -72,6 +74,16 @@ class RunState:
         self.checkpoints = Checkpoints(self.run_dir, train.keep_checkpoints, self.console.print)
         self.background = Background()  # writes checkpoints
         self.log = MetricsLog(self.run_dir, writes=self.runtime.is_rank_zero)
+        self.curve = ValidationCurve()
+        has_scalars = train.tensorboard and self.runtime.is_rank_zero
+        self.scalars = TensorBoardLog(self.run_dir) if has_scalars else None
+
+    def record_metrics(self, metrics: Metrics) -> None:
+        """Adds the metrics of a step to metrics.jsonl, to the curve and to TensorBoard."""
+        self.log.append(metrics)
+        self.curve.add(metrics)
+        if self.scalars:
+            self.scalars.append(metrics)
 
     def advance(self, n_windows: int) -> None:
         """Counts one optimizer step, for which n_windows were read."""
@@ -89,6 +101,8 @@ class RunState:
 
         Tensors are copied to main memory; a thread writes them while training goes on.
         """
+        if self.scalars:
+            self.scalars.flush()
         record = self.record()
         tensors = self.runtime.copy_to_cpu(tensors_of(self.model, self.optimizers))
         parameters = self.runtime.gather_full(strip_prefix("model/", tensors))
@@ -174,3 +188,6 @@ class RunState:
         if record.micro_batch_asked == self.config.train.micro_batch:
             self.micro_batches.resize(record.micro_batch)
         self.log.keep_until(self.step)
+        self.curve = ValidationCurve(self.log.read())
+        if self.scalars:
+            self.scalars.close()

@@ -5,7 +5,7 @@
 torch.distributed.checkpoint decides which process writes what, and another number of processes
 can read what these have written. Its safetensors storage records in the header of a file which
 part of a tensor it holds; the pickle of its usual storage is never written, and never read.
-Previous: checkpoint.py.  Next: background.py.
+Previous: checkpoint.py.  Next: best_checkpoint.py.
 """
 
 import time
@@ -61,8 +61,8 @@ def rank_of(file: Path) -> int:
     return int(file.name.split("-")[1]) - 1
 
 
-def read_shards(folder: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Returns all tensors of a folder, however many processes wrote it.
+def read_shards(folder: Path, like: Mapping[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
+    """Returns the tensors of a folder whose names begin with a prefix, however many wrote it.
 
     Where like[NAME] is a DTensor, this process reads its own part of tensors named kind/NAME/...
     Raises ValueError where a file cannot be read.
@@ -70,6 +70,8 @@ def read_shards(folder: Path, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
     reader = HuggingFaceStorageReader(str(folder))
     tensors: dict[str, Tensor] = {}
     for name, saved in reader.read_metadata().state_dict_metadata.items():
+        if not name.startswith(prefix):
+            continue
         assert isinstance(saved, TensorStorageMetadata)  # a safetensors file has nothing else
         model = like.get(name.partition("/")[2].partition("/")[0])
         if isinstance(model, DTensor) and model.shape == saved.size:

@@ -17,6 +17,7 @@ from load_data import load_corpus
 from run_directory.config_file import read_config
 from training.guard import Guard
 from training.progress import METRICS_FILE, Metrics, MetricsLog
+from training.validation_curve import MIN_RISE
 
 # Fresh weights of N(0, 0.02) guess evenly: ln V, and up to 0.3 more where the model is wide.
 MAX_INITIAL_EXCESS = 1.0  # nats per token
@@ -28,7 +29,6 @@ MIN_FALL = 0.05  # of the first loss
 # From the next to last fifth to the last one. A curve at its plateau falls by less, and with a
 # falling learning rate the end of any good run gains a few percent.
 STILL_FALLING = 0.08  # of the loss
-MAX_OVERFITTING = 0.05  # nats per token of the last evaluation above the best one
 # A token's loss has a standard deviation of some 3 nats, so the mean of 1,000 is known to 0.1.
 MIN_VALIDATION_TOKENS = 1_000
 EXPLODING = 100.0  # times the median gradient norm: a batch like that undoes many steps
@@ -174,7 +174,7 @@ def overfitting(run: Run) -> Diagnosis | None:
     best = min(run.evaluations, key=lambda m: m["val_loss"])
     last = run.evaluations[-1]
     excess = last["val_loss"] - best["val_loss"]
-    if excess <= MAX_OVERFITTING or run.tenths[-1] >= last["val_loss"]:
+    if excess <= MIN_RISE or run.tenths[-1] >= last["val_loss"]:
         return None
     dropout = run.config.model.dropout
     values = {

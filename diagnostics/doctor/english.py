@@ -29,6 +29,8 @@ LABELS = {
     "n_wrong": "{n} wrong.",
 }
 
+WORDS: dict[str, str] = {}  # of facts and figures, as this language writes them
+
 TEXTS = {
     "initial_loss": (
         "Before its first step the model's loss is {loss} nats per token; a uniform guess has "
@@ -83,7 +85,8 @@ TEXTS = {
         "The validation loss was lowest in step {step}, {best} nats per token, and ended at "
         "{last}; the training loss is {train}.",
         "Overfitting: the model memorizes the training text.",
-        "more text, or --train.max-steps {step}, or --model.dropout {dropout}.",
+        "more text, or --train.max-steps {step}, or --model.dropout {dropout}; generate --best "
+        "takes the best weights that were saved.",
     ),
     "validation_tiny": (
         "The validation split has {n} tokens.",

@@ -1,0 +1,67 @@
+"""The best weights of a run: those of the checkpoint with the lowest validation loss.
+
+model.safetensors holds the newest weights. Training keeps the best checkpoint beside the newest
+ones, so the best weights are still there where a run has gone on for too long.
+Previous: sharded_checkpoint.py.  Next: background.py.
+"""
+
+from pathlib import Path
+
+from gpt2 import GPT2Model
+from run_directory.config_file import read_config
+from run_directory.weights import assign_weights, on_meta_device
+from training.checkpoint import (
+    FOLDER,
+    TENSORS_FILE,
+    Record,
+    best_of,
+    paths_in,
+    read_checkpoint,
+    read_record,
+    strip_prefix,
+    verified,
+)
+
+
+def load_best(run_dir: Path) -> tuple[GPT2Model, Record]:
+    """Returns a model with the best weights, fp32, CPU, dropout off, and its checkpoint's record.
+
+    Raises FileNotFoundError where the run has no such checkpoint, ValueError where it is damaged.
+    """
+    path, record = best_checkpoint(run_dir)
+    if (path / TENSORS_FILE).exists():
+        tensors = read_checkpoint(path, "model/")
+    else:  # written by several processes
+        from training.sharded_checkpoint import read_shards  # a second, for one process's run
+
+        tensors = read_shards(path, {}, "model/")
+    with on_meta_device():
+        model = GPT2Model(record.identity.model)
+    assign_weights(model, strip_prefix("model/", tensors))
+    return model.float().eval(), record
+
+
+def best_checkpoint(run_dir: Path) -> tuple[Path, Record]:
+    """Returns the folder and the record of the best checkpoint, whose files are whole.
+
+    Raises as load_best does.
+    """
+    read_config(run_dir)  # the right error for a folder that is no run
+    records = {path: read_record(path) for path in paths_in(run_dir / FOLDER)}
+    best = best_of({path: record for path, record in records.items() if record})
+    if best is None:
+        raise FileNotFoundError(
+            f"--best: {run_dir} has no checkpoint with a validation loss, as a run has after its "
+            "first evaluation and an imported model never has; leave out --best"
+        )
+    try:
+        return best, verified(best)
+    except ValueError as error:
+        raise ValueError(
+            f"--best: {best} is damaged ({error}); leave out --best for the newest weights"
+        ) from None
+
+
+def describe_best(record: Record) -> str:
+    """Returns a line about the checkpoint that --best has taken."""
+    return f"weights of step {record.step}, validation loss {record.val_loss:.4f} nats per token"
