@@ -7,6 +7,7 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
@@ -20,6 +21,7 @@ from decoding.settings import SamplingConfig
 from decoding.speculative import DraftModel, PromptLookup, Speculation
 from gpt2 import GPT2Model
 from tokenizer import TOKENIZER_FILE, Tokenizer, UnseenCharacter
+from training.best_checkpoint import load_newest_or_best
 from training.choose_runtime import choose_runtime, is_large
 from training.kernels import choose_kernels, use_kernels
 from training.memory import keep_memory
@@ -30,7 +32,9 @@ def generate(command: GenerateCommand) -> int:
     """`python main.py generate RUN`: continues prompts, and says how fast that was."""
     tokenizer = Tokenizer.load(command.run)
     device = choose_runtime(TrainConfig()).device
-    model = to_precision(GPT2Model.load(command.run).to(device), command.precision)
+    say = partial(print, file=sys.stderr)
+    model, _ = load_newest_or_best(command.run, best=command.best, report=say)
+    model = to_precision(model.to(device), command.precision)
     use_kernels(model, choose_kernels(model.device, model.dtype))
     use_native(model, command.native)
     keep_memory()  # after loading, so that the weights' own copies are returned

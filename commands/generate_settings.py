@@ -19,6 +19,7 @@ class GenerateCommand:
     """Let a trained model continue a prompt, token by token."""
 
     run: tyro.conf.Positional[Path]  # a run directory, such as runs/tiny
+    best: bool = False  # the weights with the lowest validation loss, not the newest
     prompt: Repeated[tuple[str, ...]] = ()
     """the text to continue; empty: a new document; -: standard input; may be given again"""
     prompt_file: Repeated[tuple[Path, ...]] = ()  # a file with a prompt; may be given again

@@ -2,7 +2,7 @@
 
 Optimizer, schedule, step count and data are the new run's own, as with nanoGPT's init_from. The
 context may be shorter than RUN's, not longer: there is no trained embedding for later positions.
-Previous: train_settings.py.  Next: train.py.
+Previous: train_settings.py.  Next: resume.py.
 """
 
 from dataclasses import replace
@@ -65,3 +65,14 @@ def initial_model(config: GPT2Config, run: str) -> GPT2Model:
         model = GPT2Model(replace(config, vocab_size=base.config.vocab_size))
     assign_weights(model, weights)
     return model
+
+
+def weights_left_out(config: Path) -> str | None:
+    """Returns a line where --config names a run, of which it takes the settings only."""
+    run = config if config.is_dir() else config.parent
+    if not (run / WEIGHTS_FILE).is_file():
+        return None
+    return (
+        f"weights   random: --config takes the settings of {run} and not its weights; "
+        f"--init-from {run} begins with them"
+    )

@@ -1,6 +1,6 @@
 """`python main.py train`: a corpus, a model, the loop, and a look at the result.
 
-Previous: init_from.py.  Next: generate_settings.py.
+Previous: resume.py.  Next: generate_settings.py.
 """
 
 import os
@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from rich.console import Console
 
@@ -21,9 +22,12 @@ from commands.init_from import (
     origin_of,
     require_tokenizer_of,
     require_unchanged,
+    weights_left_out,
 )
+from commands.resume import SAMPLES_FILE, finished_step
 from commands.train_settings import TrainCommand
 from data.shards import is_prepared
+from data.stream import SCAN_TOKENS
 from data.tiny_world.stories import LANGUAGES, read_story
 from generation import SamplingConfig, generate
 from gpt2 import GPT2Model
@@ -40,12 +44,20 @@ from training.progress import Bar, new_console
 from training.runtime import Ranks, Runtime
 
 N_SAMPLES = 10
+MANY_DOCUMENTS = 20  # in the training text, from which a model learns how they begin
 
 
 def train(command: TrainCommand) -> int:
     """`python main.py train`: a corpus, a model, the loop, and a look at what came out."""
+    ranks = Ranks.read(os.environ)
+    if command.resume and (step := finished_step(command)):
+        new_console(quiet=ranks.rank > 0).print(
+            f"{command.resume} is finished: step {step} of {command.train.max_steps}. Nothing was "
+            f"done; to train on, give it more steps, such as --train.max-steps {2 * step}"
+        )
+        return 0
     command = with_tokenizer_of_shards(command)
-    runtime = choose_runtime(command.train, command.model, Ranks.read(os.environ))
+    runtime = choose_runtime(command.train, command.model, ranks)
     console = new_console(quiet=not runtime.is_rank_zero)
     console.print(f"device    {runtime.describe()}")
     with runtime.process_group():
@@ -56,12 +68,17 @@ def train(command: TrainCommand) -> int:
             f"Stopped after step {trainer.state.step} and saved. "
             f"Go on with: python main.py train --resume {run_dir}",
         )
+        if hint := trainer.state.curve.hint():
+            console.print(hint)
         return 128 + trainer.stopped_by
     if runtime.is_rank_zero:
         show_samples(console, corpus, config, run_dir, runtime)
+        hint = trainer.state.curve.hint()
+        console.print(f"\n{hint}" if hint else "")
+        best = " --best" if hint and trainer.state.curve.overfits() else ""
         console.print(
-            f"\nThe curve is in {run_dir / 'loss.png'}. Next, let it write:\n"
-            f'  python main.py generate {run_dir} --prompt "{suggest_prompt(corpus)}"',
+            f"The curve is in {run_dir / 'loss.png'}. Next, let it write:\n"
+            f'  python main.py generate {run_dir}{best} --prompt "{suggest_prompt(corpus)}"',
         )
     return 0
 
@@ -103,6 +120,8 @@ def new_model(
         train=command.train,
         init_from=origin,
     )
+    if command.config and (note := weights_left_out(command.config)):
+        console.print(note)
     if origin is None or (command.resume and has_checkpoint(command.resume)):
         return config, GPT2Model(config.model)
     if command.resume:
@@ -177,7 +196,7 @@ def describe(console: Console, config: RunConfig, trainer: Trainer, run_dir: Pat
     """What is going to be trained, on what, and where it goes."""
     sizes, steps, corpus = config.model, config.train, trainer.corpus
     n_tokens, n_bytes = len(corpus.train.tokens), corpus.train.n_bytes
-    floor = corpus.floor_bits_per_byte
+    floor, done = corpus.floor_bits_per_byte, trainer.state.step
     epochs = trainer.windows.epochs(steps.max_steps * steps.batch_size)
     for line in (
         f"data      {', '.join(config.data.path)}: {n_tokens:,} tokens of {n_bytes / n_tokens:.1f} "
@@ -189,6 +208,7 @@ def describe(console: Console, config: RunConfig, trainer: Trainer, run_dir: Pat
         f"training  {steps.max_steps:,} steps of {steps.batch_size} windows by {steps.optimizer}, "
         f"{' and '.join(f'{times:.1f}' for times in epochs)} times through the text",
         *([f"weights   from {config.init_from.run}"] if config.init_from else []),
+        *([f"resumed   from step {done:,} of {steps.max_steps:,}"] if done else []),
         f"run       {run_dir}",
     ):
         console.print(line)
@@ -198,7 +218,7 @@ def show_samples(
     console: Console, corpus: Corpus, config: RunConfig, run_dir: Path, runtime: Runtime
 ) -> None:
     """Writes samples.txt, prints three of them, and lets the world judge its own stories."""
-    end = corpus.tokenizer.end_of_text
+    end, lead = corpus.tokenizer.end_of_text, lead_in(corpus)
     sampling = SamplingConfig(
         max_new_tokens=config.model.context_length,
         temperature=0.6,
@@ -208,12 +228,13 @@ def show_samples(
     )
     model = GPT2Model.load(run_dir).to(runtime.device)  # as it was saved, and not compiled
     use_kernels(model, choose_kernels(model.device, model.dtype))
-    rows = generate(model, [[end]] * N_SAMPLES, sampling, stop_token=end)
-    texts = [corpus.tokenizer.decode(row) for row in rows]
+    prompt = corpus.tokenizer.encode(lead) or [end]
+    rows = generate(model, [prompt] * N_SAMPLES, sampling, stop_token=end)
+    texts = [lead.lstrip() + corpus.tokenizer.decode(row) for row in rows]
     together = "\n\n".join(texts) + "\n"
-    write_whole(run_dir / "samples.txt", lambda p: p.write_text(together, encoding="utf-8"))
+    write_whole(run_dir / SAMPLES_FILE, lambda p: p.write_text(together, encoding="utf-8"))
     console.print(
-        f"\nThree of {N_SAMPLES} samples in {run_dir / 'samples.txt'}, "
+        f"\nThree of {N_SAMPLES} samples in {run_dir / SAMPLES_FILE}, "
         f"temperature {sampling.temperature}, top-p {sampling.top_p}:"
     )
     for text in texts[:3]:
@@ -230,6 +251,18 @@ def show_samples(
             f"\n{N_SAMPLES - len(wrong)} of {N_SAMPLES} stories are possible in {world.name}"
             + (f"; the first misfit: {wrong[0]}" if wrong else ""),
         )
+
+
+def lead_in(corpus: Corpus) -> str:
+    """Returns the text that samples begin after: none where the text has many documents.
+
+    The beginning of a document is seldom seen in a text of few; that of a line or a word is.
+    """
+    tokens = corpus.train.tokens[:SCAN_TOKENS]
+    if np.count_nonzero(tokens == corpus.tokenizer.end_of_text) >= MANY_DOCUMENTS:
+        return ""
+    has_lines = "\n" in corpus.tokenizer.decode(tokens[1:10_000].tolist())
+    return "\n" if has_lines else suggest_prompt(corpus)
 
 
 def suggest_prompt(corpus: Corpus) -> str:

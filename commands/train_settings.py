@@ -21,6 +21,7 @@ from cfg_gpt2 import (
 from commands.flags import first_value, parse_flags
 from commands.nanogpt import hint_for_init_from
 from run_directory.config_file import read_config
+from training.tensorboard_log import require_tensorboard
 
 TRAINING = TrainConfig(  # weights that are good already want small steps
     max_steps=500,
@@ -64,6 +65,8 @@ def read_train_command(arguments: list[str]) -> TrainCommand:
         base = settings_from(Path(init_from))
     default = TrainCommand(model=base.model, data=base.data, train=base.train)
     command = parse_flags(TrainCommand, "train", arguments, default)
+    if command.train.tensorboard:
+        require_tensorboard()
     if resumed:
         require(command.out is None, "--out and --resume exclude each other; choose one")
         unchanged = (command.model, command.data) == (base.model, base.data)

@@ -24,6 +24,7 @@ def evaluate(command: EvaluateCommand) -> int:
         console=new_console(),
         precision=command.precision,
         batch_size=command.batch_size,
+        best=command.best,
     )
     session.console.print(f"device    {session.runtime.describe()}")
     results = measure(command, session)

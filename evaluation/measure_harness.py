@@ -39,13 +39,13 @@ def measure_harness(
         '--harness needs the package lm-eval; install it by pip install -e ".[eval]"',
     )
     started = time.monotonic()
-    run = Run.open(folder, session.runtime)
+    run = Run.open(folder, session)
     session.console.print(f"model     {run.describe()}")
     figures = run_tasks(run, tasks, task_folder, limit, session)
     result = Result(
         command=session.command,
         measure=Measure(
-            what="harness", name="harness-" + "-".join(tasks).replace("/", "-"),
+            what="harness", name=run.result_name("harness-" + "-".join(tasks).replace("/", "-")),
             about=f"{', '.join(tasks)} by lm-evaluation-harness {version(PACKAGE)}", paths=tasks,
             sha256=None, limit=limit,
         ),

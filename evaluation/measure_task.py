@@ -5,7 +5,7 @@ Previous: score.py.  Next: items.py.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -74,17 +74,18 @@ def measure_task(
     results = []
     for folder in runs:
         started = time.monotonic()
-        run = Run.open(folder, session.runtime)
+        run = Run.open(folder, session)
         session.console.print(f"model     {run.describe()}")
         scored_items = score_items(run, items, file, session)
         result = Result(
             command=session.command,
-            measure=measure,
+            measure=replace(measure, name=run.result_name(name)),
             origin=Origin.of(run, session),
             figures=TASKS[name].figures(scored_items),
             seconds=round(time.monotonic() - started, 3),
         )
-        write_rows(folder, name, [to_row(scored, TASKS[name]) for scored in scored_items])
+        rows = [to_row(scored, TASKS[name]) for scored in scored_items]
+        write_rows(folder, result.measure.name, rows)
         report_result(session.console, result, folder)
         results.append(result)
     return results

@@ -36,13 +36,13 @@ def measure_text(
     results = []
     for folder, stride in zip(runs, strides, strict=True):
         started = time.monotonic()
-        run = Run.open(folder, session.runtime)
+        run = Run.open(folder, session)
         session.console.print(f"model     {run.describe()}; stride {stride}")
         score = score_run(run, text, stride, session)
         result = Result(
             command=session.command,
             measure=Measure(
-                what="text", name=f"{text.name}-stride-{stride}", about=text.about,
+                what="text", name=run.result_name(f"{text.name}-stride-{stride}"), about=text.about,
                 paths=text.paths, sha256=sha256, stride=stride,
             ),
             origin=Origin.of(run, session),

@@ -17,6 +17,8 @@ from evaluation.session import Run, Session
 from run_directory.files import sha256, write_whole
 from run_directory.weights import WEIGHTS_FILE
 from tokenizer import TOKENIZER_FILE
+from training.best_checkpoint import best_checkpoint
+from training.checkpoint import RECORD_FILE
 
 RESULTS_FOLDER = "evaluation"  # in the run directory
 FORMAT_VERSION = 1
@@ -45,6 +47,7 @@ class Origin:
     context_length: int
     vocab_size: int
     weights_sha256: str
+    step: int | None  # of the weights, where they are the best ones and not the newest
     tokenizer_sha256: str
     device: str
     precision: str
@@ -62,7 +65,8 @@ class Origin:
             parameters=run.model.n_parameters(),
             context_length=sizes.context_length,
             vocab_size=sizes.vocab_size,
-            weights_sha256=sha256(run.folder / WEIGHTS_FILE),
+            weights_sha256=sha256(weights_of(run)),
+            step=run.step,
             tokenizer_sha256=sha256(run.folder / TOKENIZER_FILE),
             device=session.runtime.describe(),
             precision=session.precision,
@@ -71,6 +75,13 @@ class Origin:
             python=platform.python_version(),
             date=datetime.now().astimezone().isoformat(timespec="seconds"),
         )
+
+
+def weights_of(run: Run) -> Path:
+    """Returns the file that identifies the weights: a checkpoint's record has all SHA-256 sums."""
+    if run.step is None:
+        return run.folder / WEIGHTS_FILE
+    return best_checkpoint(run.folder)[0] / RECORD_FILE
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from rich.console import Console
 from gpt2 import GPT2Model
 from run_directory.open_run import open_run
 from tokenizer import Tokenizer
+from training.best_checkpoint import load_best
 from training.runtime import Runtime
 
 
@@ -23,6 +24,7 @@ class Session:
     console: Console
     precision: str  # fp32 or bf16
     batch_size: int | None = None  # rows computed together; None: by the device
+    best: bool = False  # whether the best weights of each run are measured, not the newest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +34,21 @@ class Run:
     folder: Path
     model: GPT2Model
     tokenizer: Tokenizer
+    step: int | None = None  # of the weights, where they are the best ones and not the newest
 
     @classmethod
-    def open(cls, folder: Path, runtime: Runtime) -> "Run":
+    def open(cls, folder: Path, session: Session) -> "Run":
         """Opens a run directory. Raises FileNotFoundError or ValueError where it is no run."""
-        model, tokenizer = open_run(folder)
-        return cls(folder=folder, model=runtime.prepare(model), tokenizer=tokenizer)
+        (model, tokenizer), step = open_run(folder), None
+        if session.best:
+            model, record = load_best(folder)
+            step = record.step
+        model = session.runtime.prepare(model)
+        return cls(folder=folder, model=model, tokenizer=tokenizer, step=step)
+
+    def result_name(self, measure: str) -> str:
+        """Returns the name of a result file, which tells the best weights from the newest."""
+        return measure if self.step is None else f"{measure}-best"
 
     def describe(self) -> str:
         """Returns the name and the sizes of the model as one phrase."""
@@ -45,4 +56,5 @@ class Run:
         return (
             f"{self.folder}: {self.model.n_parameters():,} parameters, "
             f"context {sizes.context_length}, {sizes.vocab_size:,} tokens"
+            + ("" if self.step is None else f"; weights of step {self.step}, the best")
         )

@@ -28,6 +28,7 @@ class EvaluateCommand:
     """Measure a model: on a text by a sliding window, or on a task."""
 
     run: tyro.conf.Positional[Path | None] = None  # a run directory, such as runs/tiny
+    best: bool = False  # the weights with the lowest validation loss, not the newest
     compare: tuple[Path, ...] | None = None  # more runs: one table and one picture for all
     data: TextFlags = field(default_factory=TextFlags)
     stride: int | None = None

@@ -23,7 +23,7 @@ from data.text_files import Span, file_sizes
 from data.tiny_world.stories import LANGUAGES
 from data.token_files import Report, write_tokens
 from load_data import Split
-from run_directory.config_file import read_config
+from run_directory.config_file import own_data
 from tokenizer import Tokenizer
 
 HELD_OUT, VALIDATION = "held-out", "validation"  # the names of the splits
@@ -114,9 +114,9 @@ def open_text(paths: tuple[str, ...] | None, run: Path) -> Text:
 def validation_text_of(run: Path) -> Text:
     """Returns the validation split of the run's own data.
 
-    Raises FileNotFoundError where that data is missing.
+    Raises FileNotFoundError where that data is missing, ValueError for an imported model.
     """
-    data = read_config(run).data
+    data = own_data(run)
     try:
         return validation_text(data)
     except FileNotFoundError:

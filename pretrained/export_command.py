@@ -15,6 +15,7 @@ from pretrained.hugging_face import write_folder, write_text
 from pretrained.model_card import model_card
 from run_directory.config_file import CONFIG_FILE, read_config
 from tokenizer import Tokenizer
+from training.best_checkpoint import load_newest_or_best
 from training.progress import Bar, new_console
 
 MODEL_CARD_FILE = "README.md"
@@ -28,22 +29,30 @@ def export(command: ExportCommand) -> int:
     require(
         not target.exists(), f"--out {command.out} already holds {target.name}; name another one"
     )
-    model, tokenizer = GPT2Model.load(command.run), Tokenizer.load(command.run)
+    tokenizer = Tokenizer.load(command.run)
+    model, record = load_newest_or_best(command.run, best=command.best, report=console.print)
     if command.format == "gguf":
         export_gguf(command, target, model, tokenizer, console)
     else:
-        export_folder(command, model, tokenizer, console)
+        export_folder(command, model, tokenizer, console, record and record.step)
     return 0
 
 
 def export_folder(
-    command: ExportCommand, model: GPT2Model, tokenizer: Tokenizer, console: Console
+    command: ExportCommand,
+    model: GPT2Model,
+    tokenizer: Tokenizer,
+    console: Console,
+    step: int | None = None,
 ) -> None:
-    """Writes a folder for transformers with a model card, and prints how to load it."""
+    """Writes a folder for transformers with a model card, and prints how to load it.
+
+    step: of the weights; None: the newest.
+    """
     if command.precision == "q8_0":
         raise ValueError("--precision q8_0 is for --format gguf; take fp16 or bf16 for hf")
     name = command.out.resolve().name
-    card = model_card(name, read_config(command.run), command.run, model.n_parameters())
+    card = model_card(name, read_config(command.run), command.run, model.n_parameters(), step)
     write_text(command.out / MODEL_CARD_FILE, card)
     write_folder(model, tokenizer, command.out, command.precision)
     console.print(

@@ -17,6 +17,7 @@ class ExportCommand:
     """Write a run for other programs: transformers, llama.cpp, CTranslate2."""
 
     run: tyro.conf.Positional[Path]  # a run directory, such as runs/tiny
+    best: bool = False  # the weights with the lowest validation loss, not the newest
     out: Path  # the new folder; with --format gguf also a file that ends in .gguf
     format: Literal["hf", "gguf"] = "hf"
     """hf: a folder that transformers loads; gguf: a file that llama.cpp loads."""

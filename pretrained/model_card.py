@@ -18,10 +18,16 @@ METRIC_LABELS = {  # key of metrics.jsonl -> its label in the card
 }
 
 
-def model_card(name: str, run: RunConfig, run_dir: Path, n_parameters: int) -> str:
-    """Returns the text of README.md. The Hugging Face hub reads the lines between ---."""
+def model_card(
+    name: str, run: RunConfig, run_dir: Path, n_parameters: int, step: int | None = None
+) -> str:
+    """Returns the text of README.md. The Hugging Face hub reads the lines between ---.
+
+    step: that the weights are from; None: the last one.
+    """
     sizes = run.model
-    measured = last_metrics(run_dir / METRICS_FILE)
+    measured = last_metrics(run_dir / METRICS_FILE, step)
+    when = "at the end of training" if step is None else f"after step {step}"
     rows = [f"| {METRIC_LABELS[key]} | {value:,.6g} |" for key, value in measured.items()]
     data = (
         f"`{', '.join(run.data.path)}`" if measured else "see the model that it was imported from"
@@ -42,11 +48,7 @@ def model_card(name: str, run: RunConfig, run_dir: Path, n_parameters: int) -> s
             f"{sizes.vocab_size:,} tokens.",
             "",
             f"Training text: {data}.",
-            *(
-                ["", "| measured at the end of training | |", "| --- | --- |", *rows]
-                if rows
-                else []
-            ),
+            *(["", f"| measured {when} | |", "| --- | --- |", *rows] if rows else []),
             "",
             "```python",
             "from transformers import AutoModelForCausalLM, AutoTokenizer",
@@ -59,14 +61,19 @@ def model_card(name: str, run: RunConfig, run_dir: Path, n_parameters: int) -> s
     )
 
 
-def last_metrics(file: Path) -> dict[str, float]:
-    """Returns the latest value of each labelled metric in a metrics.jsonl; {} without a file."""
+def last_metrics(file: Path, step: int | None = None) -> dict[str, float]:
+    """Returns the latest value of each labelled metric in a metrics.jsonl; {} without a file.
+
+    step: after which the lines do not count.
+    """
     if not file.is_file():
         return {}
     metrics: dict[str, float] = {}
     for line in file.read_text(encoding="utf-8").splitlines():
         try:
-            metrics |= json.loads(line)
+            values = json.loads(line)
         except ValueError:  # an interrupted run may leave a part of a line
             continue
+        if step is None or values["step"] <= step:
+            metrics |= values
     return {key: metrics[key] for key in METRIC_LABELS if key in metrics}

@@ -20,7 +20,7 @@ from load_data import Split, evaluation_batches, load_corpus
 from loss import IGNORE_INDEX, bits_per_byte, next_token_loss
 from quantization.int8 import quantize
 from quantization.settings import QuantizeCommand
-from run_directory.config_file import read_config
+from run_directory.config_file import own_data, read_config
 from run_directory.open_run import open_run
 from tokenizer import Tokenizer
 from training.choose_runtime import choose_runtime
@@ -49,7 +49,8 @@ def compare(command: QuantizeCommand) -> int:
 
 def read_split(command: QuantizeCommand, tokenizer: Tokenizer) -> Split:
     """Returns the first tokens of the validation split, with the bytes of their text."""
-    data = replace(read_config(command.run).data, tokenizer=str(command.run), vocab_size=None)
+    data = own_data(command.run) if command.data.path is None else read_config(command.run).data
+    data = replace(data, tokenizer=str(command.run), vocab_size=None)
     if command.data.path is not None:
         data = replace(data, path=command.data.path, stories=None)
     tokens = load_corpus(data).validation.tokens[: command.tokens + 1]

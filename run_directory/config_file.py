@@ -8,10 +8,11 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from cfg_gpt2 import RunConfig
+from cfg_gpt2 import DataConfig, RunConfig, require
 from run_directory.files import write_whole
 
 CONFIG_FILE = "config.json"
+METRICS_FILE = "metrics.jsonl"  # which a run has as soon as it is trained
 FORMAT_VERSION = 1
 
 
@@ -45,3 +46,18 @@ def read_config(path: Path) -> RunConfig:
         raise ValueError(f"{file} cannot be used: {where}: {reason}") from None
     except ValueError as error:
         raise ValueError(f"{file} cannot be used: {error}") from None
+
+
+def own_data(run_dir: Path) -> DataConfig:
+    """Returns the settings of the text that a run has learned from.
+
+    Raises ValueError for an imported model, whose text is elsewhere, and as read_config does.
+    """
+    data = read_config(run_dir).data
+    is_trained = data.tokenizer in ("bpe", "char") or (run_dir / METRICS_FILE).exists()
+    require(
+        is_trained,
+        f"{run_dir} was imported, and the text that it learned from is not here; name a text by "
+        "--data.path",
+    )
+    return data

@@ -5,7 +5,10 @@ ones, so the best weights are still there where a run has gone on for too long.
 Previous: sharded_checkpoint.py.  Next: background.py.
 """
 
+from collections.abc import Callable
 from pathlib import Path
+
+from torch import Tensor
 
 from gpt2 import GPT2Model
 from run_directory.config_file import read_config
@@ -23,22 +26,43 @@ from training.checkpoint import (
 )
 
 
+def load_newest_or_best(
+    run_dir: Path, *, best: bool, report: Callable[[str], object]
+) -> tuple[GPT2Model, Record | None]:
+    """Returns a run's model with the newest weights, or with the best ones and their record.
+
+    `report` gets a line about the best weights. Raises as GPT2Model.load and load_best do.
+    """
+    if not best:
+        return GPT2Model.load(run_dir), None
+    model, record = load_best(run_dir)
+    report(f"weights of step {record.step}, validation loss {record.val_loss:.4f} nats per token")
+    return model, record
+
+
 def load_best(run_dir: Path) -> tuple[GPT2Model, Record]:
     """Returns a model with the best weights, fp32, CPU, dropout off, and its checkpoint's record.
 
     Raises FileNotFoundError where the run has no such checkpoint, ValueError where it is damaged.
     """
     path, record = best_checkpoint(run_dir)
-    if (path / TENSORS_FILE).exists():
-        tensors = read_checkpoint(path, "model/")
-    else:  # written by several processes
-        from training.sharded_checkpoint import read_shards  # a second, for one process's run
-
-        tensors = read_shards(path, {}, "model/")
+    tensors = read_tensors(path, "model/")
     with on_meta_device():
         model = GPT2Model(record.identity.model)
     assign_weights(model, strip_prefix("model/", tensors))
     return model.float().eval(), record
+
+
+def read_tensors(checkpoint: Path, prefix: str) -> dict[str, Tensor]:
+    """Returns the tensors of a checkpoint whose names begin with a prefix, whoever wrote it.
+
+    Raises ValueError where they cannot be read.
+    """
+    if (checkpoint / TENSORS_FILE).exists():
+        return read_checkpoint(checkpoint, prefix)
+    from training.sharded_checkpoint import read_shards  # a second, for one process's run
+
+    return read_shards(checkpoint, {}, prefix)
 
 
 def best_checkpoint(run_dir: Path) -> tuple[Path, Record]:
@@ -60,8 +84,3 @@ def best_checkpoint(run_dir: Path) -> tuple[Path, Record]:
         raise ValueError(
             f"--best: {best} is damaged ({error}); leave out --best for the newest weights"
         ) from None
-
-
-def describe_best(record: Record) -> str:
-    """Returns a line about the checkpoint that --best has taken."""
-    return f"weights of step {record.step}, validation loss {record.val_loss:.4f} nats per token"

@@ -21,9 +21,9 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from run_directory.config_file import METRICS_FILE
 from run_directory.files import sync, write_whole
 
-METRICS_FILE = "metrics.jsonl"
 PICTURE_FILE = "loss.png"
 QUIET_SECONDS = 15.0  # without a terminal a line of progress is due at most this often
 

@@ -73,11 +73,18 @@ class ValidationCurve:
         )
 
     def warning(self) -> str:
-        """Returns a line that says that the run overfits, and what can be done about it."""
+        """Returns a line that says, in the midst of a run, that it overfits."""
         return (
-            f"overfitting: {self.describe()}, while the training loss falls; after Ctrl-C "
-            "generate --best takes the best weights that were saved"
+            f"overfitting: {self.describe()}, while the training loss falls; "
+            f"Ctrl-C ends the run, and {self.advice()}"
         )
+
+    def hint(self) -> str | None:
+        """Returns a sentence at the end of a run where an earlier step was better; else None."""
+        if not self.evaluations or self.best.val_loss >= self.last.val_loss:
+            return None
+        beginning = f"Overfitting: {self.describe()}" if self.overfits() else self.describe()
+        return f"{beginning[0].upper()}{beginning[1:]}; {self.advice()}."
 
     def describe(self) -> str:
         """Returns where the validation loss was best and what it is at the end, as a clause."""
@@ -85,3 +92,8 @@ class ValidationCurve:
             f"the validation loss was lowest at step {self.best.step}, {self.best.val_loss:.4f} "
             f"nats per token, and is {self.last.val_loss:.4f} at step {self.last.step}"
         )
+
+    def advice(self) -> str:
+        """Returns how the best weights that were saved are used, as a clause."""
+        saved = min((e for e in self.evaluations if e.step > 0), key=lambda e: e.val_loss)
+        return f"generate --best takes the weights of step {saved.step}, which are kept"

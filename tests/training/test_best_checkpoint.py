@@ -32,7 +32,7 @@ def overfitted(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path
     write_config(run_dir, RunConfig(model=trainer.model_config, train=TRAIN))
     for step, val_loss in ((3, 2.0), (6, 1.5), (9, 1.8), (12, 2.2)):
         while trainer.state.step < step:
-            trainer.take_step()
+            trainer.state.record_metrics(trainer.take_step())
         trainer.state.val_loss = val_loss
         trainer.state.save()
         trainer.state.background.wait()

@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from commands.train_settings import read_train_command
 from oracles.small_run import FP32, TRAIN, new_trainer, verse_corpus
 
+from commands.train_settings import read_train_command
 from training import tensorboard_log
 from training.progress import MetricsLog
 

@@ -1,0 +1,55 @@
+"""`train --resume RUN`: what is known before the data are opened: whether RUN can go on at all.
+
+Previous: init_from.py.  Next: train.py.
+"""
+
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from cfg_gpt2 import require
+from commands.train_settings import TrainCommand
+from run_directory.config_file import read_config
+from run_directory.weights import WEIGHTS_FILE
+from training.best_checkpoint import read_tensors
+from training.checkpoint import FOLDER, has_checkpoint, paths_in, read_record
+
+SAMPLES_FILE = "samples.txt"  # the last file that a finished run writes
+LAST_NORM = "final_norm.weight"  # a small tensor that every step changes
+
+
+def finished_step(command: TrainCommand) -> int | None:
+    """Returns the step at which a run to be resumed has done all that is asked; None: it goes on.
+
+    Raises ValueError for a run that cannot go on: an imported one, or one that is further already.
+    """
+    run = command.resume
+    assert run is not None
+    require(
+        has_checkpoint(run) or not (run / WEIGHTS_FILE).exists(),
+        f"{run} has weights and no checkpoint to go on from, as an imported model has; begin "
+        f"another run with these weights: train --init-from {run} --data.path TEXT",
+    )
+    newest = next(iter(paths_in(run / FOLDER)), None)
+    record = read_record(newest) if newest else None
+    asked, planned = command.train.max_steps, read_config(run).train.max_steps
+    if newest is None or record is None or record.step < asked:
+        return None
+    require(
+        asked in (planned, record.step),
+        f"--train.max-steps {asked} lies before step {record.step}, which {run} has reached; give "
+        "more steps, or leave it out",
+    )
+    is_complete = (run / SAMPLES_FILE).exists() and has_weights_of(run, newest)
+    return record.step if is_complete else None
+
+
+def has_weights_of(run: Path, checkpoint: Path) -> bool:
+    """Returns whether model.safetensors holds the weights of a checkpoint, not earlier ones."""
+    try:
+        with safe_open(run / WEIGHTS_FILE, framework="pt") as opened:
+            weight = opened.get_tensor(LAST_NORM)
+        saved = read_tensors(checkpoint, f"model/{LAST_NORM}")
+    except (SafetensorError, ValueError, OSError):
+        return False
+    return bool((weight == saved[f"model/{LAST_NORM}"]).all())
