@@ -1,6 +1,5 @@
 """training/tensorboard_log.py: TensorBoard reads the figures that metrics.jsonl has."""
 
-import importlib.util
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -12,15 +11,11 @@ from commands.train_settings import read_train_command
 from training import tensorboard_log
 from training.progress import MetricsLog
 
-has_tensorboard = importlib.util.find_spec("tensorboard") is not None
-needs_tensorboard = pytest.mark.skipif(not has_tensorboard, reason="tensorboard is an extra")
-
 
 def scalars(run_dir: Path) -> dict[str, dict[int, float]]:
     """The scalars as TensorBoard shows them, by name and step."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(run_dir / "tensorboard"))
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    events = accumulator.EventAccumulator(str(run_dir / "tensorboard"))
     events.Reload()
     found: dict[str, dict[int, float]] = defaultdict(dict)
     for name in events.Tags()["scalars"]:
@@ -39,8 +34,8 @@ def logged(run_dir: Path) -> dict[str, dict[int, float]]:
     return found
 
 
-@needs_tensorboard
 def test_every_metric_of_a_run_is_a_scalar_and_a_resumed_run_goes_on(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
     corpus, run_dir = verse_corpus(tmp_path / "text"), tmp_path / "run"
     train = replace(TRAIN, tensorboard=True)
     assert new_trainer(corpus, run_dir, train).train()
@@ -53,8 +48,8 @@ def test_every_metric_of_a_run_is_a_scalar_and_a_resumed_run_goes_on(tmp_path: P
     assert sorted(found["train_loss"]) == list(range(1, 10))
 
 
-@needs_tensorboard
 def test_steps_after_the_checkpoint_that_a_run_goes_on_from_are_shown_once(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
     corpus, run_dir = verse_corpus(tmp_path / "text"), tmp_path / "run"
     killed = new_trainer(corpus, run_dir, replace(TRAIN, tensorboard=True))
     assert killed.train()
