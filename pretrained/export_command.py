@@ -29,8 +29,8 @@ def export(command: ExportCommand) -> int:
     require(
         not target.exists(), f"--out {command.out} already holds {target.name}; name another one"
     )
-    tokenizer = Tokenizer.load(command.run)
     model, record = load_newest_or_best(command.run, best=command.best, report=console.print)
+    tokenizer = Tokenizer.load(command.run)
     if command.format == "gguf":
         export_gguf(command, target, model, tokenizer, console)
     else:

@@ -114,7 +114,7 @@ WRONG = {
     "train --out --resume": "--out needs a value; if --resume is meant, write --out=--resume",
     "train --train.max-steps many": "--train.max-steps many is not a whole number; see python",
     "train --data.vocab-size 2k": "--data.vocab-size 2k is not a whole number; see python",
-    "plan --tokens 20GB": "--tokens 20GB is not a number; see python",
+    "plan --tokens 20GB": "--tokens 20GB is the size of a text; name the text by",
     "generate r --temperature warm": "--temperature warm is not a number; see python",
     "train --train.device tpu": "--train.device tpu is unknown; choose one of 'auto', 'cpu', ",
     "generate": "PATH a run directory, such as runs/tiny",

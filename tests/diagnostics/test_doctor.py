@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import string
 from collections.abc import Callable
 from dataclasses import replace
@@ -313,13 +314,12 @@ def test_the_russian_facts_have_russian_words(
 ) -> None:
     monkeypatch.setattr(machine, "missing_compiler", lambda device: "a C++ compiler")
     main.main(["doctor", "--language", "ru"])
-    facts = dict(
-        line.strip().split("  ", 1) for line in capsys.readouterr().out.splitlines() if "  " in line
-    )
-    assert facts["программы"].strip().startswith("torch 2.")
-    assert facts["устройство"].strip().split(",")[0] in ("cpu", "cuda", "mps")
+    rows = [re.split(r"  +", line.strip()) for line in capsys.readouterr().out.splitlines()]
+    facts = {row[0]: row[1] for row in rows if len(row) == 2}
+    assert facts["программы"].startswith("torch 2.")
+    assert facts["устройство"].split(",")[0] in ("cpu", "cuda", "mps")
     assert facts["диск, свободно"].endswith(" ГБ")
-    assert facts["компилятор"].strip() == "- (компилятор C++)"
+    assert facts["компилятор"] == "- (компилятор C++)"
     assert all(" GB" not in fact and "thread" not in fact for fact in facts.values())
 
 
