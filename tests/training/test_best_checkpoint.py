@@ -14,6 +14,7 @@ from cfg_gpt2 import RunConfig
 from gpt2 import GPT2Model
 from load_data import Corpus
 from run_directory.config_file import write_config
+from run_directory.files import sha256
 from training.best_checkpoint import best_checkpoint, load_best
 from training.checkpoint import RECORD_FILE, TENSORS_FILE, Record
 from training.sharded_checkpoint import read_shards
@@ -96,6 +97,17 @@ def test_the_tensors_of_a_prefix_are_read_without_the_optimizer(run: Path) -> No
     path, _ = best_checkpoint(run)
     names = set(read_shards(path, {}, "model/"))
     assert names and all(name.startswith("model/") for name in names)
+
+
+def test_the_best_checkpoint_of_several_processes_is_opened_by_one(run: Path) -> None:
+    whole, _ = load_best(run)
+    path, record = best_checkpoint(run)
+    shard = path / "shard-00001-model-00001-of-00001.safetensors"  # as several processes write it
+    (path / TENSORS_FILE).rename(shard)
+    text = replace(record, files={shard.name: sha256(shard)}, n_ranks=2).to_json()
+    (path / RECORD_FILE).write_text(text, encoding="utf-8")
+    weights = dict(load_best(run)[0].named_parameters())
+    assert all(torch.equal(p, weights[name]) for name, p in whole.named_parameters())
 
 
 def test_the_trainer_says_once_that_it_overfits(corpus: Corpus, tmp_path: Path) -> None:
