@@ -1,11 +1,12 @@
 """Training byte-level BPE with the library, in a time that does not depend on the words.
 
 The library takes a time that grows with the square of the longest word: for 10 MB of DNA, which is
-one word, half a day. So longer words are cut for the training, and only for it. A merge of two
-tokens that a cut separates is counted once less in MAX_WORD_BYTES.
+one word, half a day. So long words are cut, for the training only: a text is given in parts that
+end within them. All other words, and so the tokens of ordinary text, stay as they are.
 Previous: vocabulary.py.  Next: open_run.py.
 """
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +16,8 @@ from tokenizers import models, pre_tokenizers, trainers
 
 from run_directory.vocabulary import byte_level
 
-MAX_WORD_BYTES = 1000  # no word of a language is as long
+PART = 512  # characters; a word is cut at a multiple of PART where it fills the PART before
+SIGNS = re.compile(rf"([^\w\s]|_){{{PART}}}")  # neither letters nor numbers nor white space
 SILENT_SECONDS = 2.0  # of learning merges, before the caller is told
 
 
@@ -31,9 +33,6 @@ def train_bpe(
     after the last text was read. Ctrl-C ends the wait at once.
     """
     library = byte_level(models.BPE())
-    kept = library.pre_tokenizer
-    cut = pre_tokenizers.FixedLength(MAX_WORD_BYTES)
-    library.pre_tokenizer = pre_tokenizers.Sequence([kept, cut])
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         min_frequency=2,
@@ -41,9 +40,20 @@ def train_bpe(
         special_tokens=[end_of_text],
         show_progress=False,
     )
-    train_in_thread(library, texts, trainer, on_wait)
-    library.pre_tokenizer = kept
+    train_in_thread(library, cut_long_words(texts), trainer, on_wait)
     return library
+
+
+def cut_long_words(texts: Iterable[str]) -> Iterator[str]:
+    """Yields texts in parts, so that no word of GPT-2's pattern has 2 * PART characters."""
+    for text in texts:
+        start = 0
+        for stop in range(PART, len(text), PART):
+            part = text[stop - PART : stop]
+            if part.isalpha() or part.isnumeric() or part.isspace() or SIGNS.match(part):
+                yield text[start:stop]
+                start = stop
+        yield text[start:]
 
 
 def train_in_thread(
