@@ -559,6 +559,7 @@ def test_a_gigabyte_takes_less_than_one_of_memory_and_survives_kills(tmp_path: P
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not CORPORA.exists(), reason="the corpora lie outside the repository")
 @pytest.mark.parametrize("name", ["tinyshakespeare.txt", "dead_souls_ru.txt"])
 def test_a_book_with_the_vocabulary_of_gpt2_has_the_tokens_of_tiktoken(name: str) -> None:
     """tiktoken, built from the same vocabulary, is an encoder that others wrote."""
