@@ -5,6 +5,7 @@
 Previous: rounding.py.  Next: model_under_test.py.
 """
 
+import math
 from collections import Counter
 
 import torch
@@ -47,9 +48,15 @@ def relative_distances(first: NamedTensors, second: NamedTensors) -> dict[str, f
 
 
 def relative_distance(x: Tensor, y: Tensor) -> float:
-    """Returns |x - y| / |y|, with the Euclidean norm over all numbers of two tensors."""
+    """Returns |x - y| / |y|, with the Euclidean norm over all numbers of two tensors.
+
+    Two tensors of zeros are equal: with one key, attention has no gradient for its queries.
+    """
     x, y = to_fp64(x), to_fp64(y)
-    return float((x - y).norm() / y.norm())
+    distance, norm = float((x - y).norm()), float(y.norm())
+    if distance == 0:
+        return 0.0
+    return distance / norm if norm else math.inf
 
 
 def count_functions(output: Tensor) -> Counter[str]:

@@ -70,10 +70,11 @@ def verify(
     # a copy has no cached logits: a fault that reaches the formula itself would show
     monkeypatch.setattr("diagnostics.verify.command.small_model", lambda device: replace(small))
 
-    def run(*only: str) -> tuple[int, Rows]:
+    def run(*only: str, run: Path | None = None) -> tuple[int, Rows]:
         flags = [flag for name in only or QUICK for flag in ("--only", name)]
+        named = [] if run is None else [str(run)]
         capsys.readouterr()
-        status = main.main(["verify", "--device", "cpu", "--json", *flags])
+        status = main.main(["verify", *named, "--device", "cpu", "--json", *flags])
         rows = map(json.loads, capsys.readouterr().out.splitlines())
         return status, {row["name"]: row for row in rows}
 
@@ -123,6 +124,31 @@ def test_a_text_past_a_long_context_passes(small: ModelUnderTest) -> None:
     longer = with_text(GPT2Model(sizes), small.tokenizer, ["A b c."], small.device, "long")
     comparison = cache.past_the_context(longer)
     assert comparison.difference <= comparison.bound
+
+
+UNUSUAL = [  # n_embd, n_head, n_layer, context_length
+    (8, 8, 1, 1), (24, 2, 2, 32), (40, 5, 1, 17), (7, 7, 3, 31), (48, 12, 1, 40), (30, 5, 2, 64),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("sizes", UNUSUAL, ids=str)
+def test_a_healthy_model_of_unusual_sizes_passes(
+    verify: Verify, small: ModelUnderTest, tmp_path: Path, sizes: tuple[int, int, int, int]
+) -> None:
+    n_embd, n_head, n_layer, context_length = sizes
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=small.model.config.vocab_size, context_length=context_length,
+        n_layer=n_layer, n_head=n_head, n_embd=n_embd, dropout=0.0,
+    )  # fmt: skip
+    model = GPT2Model(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter *= 5  # so that attention is not even
+    model.save(tmp_path)
+    small.tokenizer.save(tmp_path)
+    status, rows = verify(run=tmp_path)
+    assert (status, failed(rows)) == (0, set())
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from decoding.ragged_cache import RaggedCache
 from diagnostics.verify.call_counter import count_calls
+from diagnostics.verify.check import Unavailable
 from diagnostics.verify.comparison import Comparison, compare_gradients
 from diagnostics.verify.gradients import forward_backward
 from diagnostics.verify.model_under_test import ModelUnderTest
@@ -39,6 +40,8 @@ def fused_with_cache(under_test: ModelUnderTest) -> Comparison:
     The model computes several tokens, then one, then one in rows of unequal length.
     """
     model, n_layer = under_test.model, under_test.model.config.n_layer
+    if under_test.tokens.size(1) < 2:
+        raise Unavailable(f"a context of {under_test.context_length} has no room for another token")
     with count_calls(model) as calls:
         fast = logits_with_cache(under_test, nullcontext())
     calls.require_fused_only(4 * n_layer)

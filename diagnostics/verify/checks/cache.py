@@ -51,6 +51,8 @@ def reused(under_test: ModelUnderTest) -> Comparison:
     """Compares a cache that has held another text, cleared and later truncated, with no cache."""
     model, (first, second) = under_test.model, under_test.tokens.split(1)
     n_prefix, length = max(1, first.size(1) // 2), first.size(1)
+    if length < 2:
+        raise Unavailable(f"a context of {under_test.context_length} has no room for another token")
     mixed = torch.cat([first[:, :n_prefix], second[:, n_prefix:]], dim=1)
     cache = RaggedCache(model, 1, under_test.context_length)
     with count_calls(model) as calls, explicit_attention():

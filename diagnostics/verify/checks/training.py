@@ -68,7 +68,9 @@ def padded_windows(under_test: ModelUnderTest) -> Comparison:
         difference = abs(float(count) - sum(sizes))
         return Comparison(difference, 0, "targets; padding must not count")
     why = f"nats per token; {explain_bound(FP32, times=2)}: a logit and the sum over all"
-    return Comparison(float((total - plain).abs() / count), 2 * under_test.fp32_bound, why)
+    sum_bound = SAFETY[FP32] * unit_roundoff(FP32) * float(plain / count)
+    bound = 2 * under_test.fp32_bound + sum_bound
+    return Comparison(float((total - plain).abs() / count), bound, why)
 
 
 # Optimizers ---------------------------------------------------------------------------------
