@@ -173,20 +173,26 @@ def assumptions(plan: Plan) -> list[str]:
     lines.append(
         f"{TOKENS_PER_PARAMETER} tokens per parameter is a rule of thumb (Hoffmann et al. 2022)"
     )
-    lines.extend(text_assumptions(plan.text))
+    lines.extend(text_assumptions(plan.text, command.data.tokenizer))
     return lines
 
 
-def text_assumptions(text: TextSize | None) -> list[str]:
-    """Returns a line about the bytes of a token, unless the tokens were counted."""
+def text_assumptions(text: TextSize | None, tokenizer: str) -> list[str]:
+    """Returns lines about the vocabulary and the bytes of a token; none for tokens of shards."""
     if text is None:
         return [f"a token stands for {BYTES_PER_TOKEN} bytes of English text"]
     if text.sample_bytes is None:
         return []
-    return [
+    lines = [
         f"a token stands for {text.n_bytes / text.n_tokens:.2f} bytes, as in the first "
         f"{gigabytes(text.sample_bytes)} of the text"
     ]
+    if tokenizer == "bpe":
+        lines.append(
+            f"the vocabulary of {text.vocab_size:,} tokens is learned from the text, as in "
+            "training; --data.vocab-size or --data.tokenizer give another"
+        )
+    return lines
 
 
 def in_millions(n_tokens: float) -> str:

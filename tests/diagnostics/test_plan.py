@@ -184,6 +184,8 @@ def test_a_text_is_counted_in_the_tokens_that_training_gives_it(
     assert n_tokens == pytest.approx(len(corpus.train.tokens), abs=1)
     vocab_size = corpus.tokenizer.vocab_size
     assert record["parameters"] == parameters(replace(PRESETS["tiny"], vocab_size=vocab_size))
+    learned = any("is learned from the text" in line for line in record["assumptions"])
+    assert learned == (tokenizer == "bpe")
     once = planned(capsys, *flags[:-2])
     assert once["epochs"] == 1 and once["tokens"] == pytest.approx(n_tokens)
 
