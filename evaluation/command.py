@@ -11,12 +11,16 @@ from evaluation.report import comparison_table, draw_comparison
 from evaluation.result import Result
 from evaluation.session import Session
 from evaluation.settings import EvaluateCommand
+from training.best_checkpoint import best_checkpoint
 from training.choose_runtime import choose_runtime
 from training.progress import new_console, show_table
 
 
 def evaluate(command: EvaluateCommand) -> int:
     """Measures each run, writes a result file into each, and compares several; returns 0."""
+    if command.best:
+        for run in command.runs:
+            best_checkpoint(run)  # raises before anything is measured
     settings = TrainConfig(device=command.device, precision=command.precision, compile="off")
     session = Session(
         command=command.command_line,

@@ -216,6 +216,15 @@ def test_a_run_without_checkpoints_has_no_best_weights(
     assert not (tmp_path / "nothing").exists()
 
 
+def test_no_run_is_measured_where_one_has_no_best_weights(
+    run: Path, imported: Path, made: Path, capsys: Capture
+) -> None:
+    text = ["--data.path", str(made / "verse.txt")]
+    error = failure(capsys, "evaluate", str(run), "--compare", str(imported), "--best", *text)
+    assert f"--best: {imported} has no checkpoint" in error
+    assert not (run / "evaluation").exists()
+
+
 def test_a_run_that_overfits_ends_with_the_best_step_and_how_to_use_it(
     made: Path, tmp_path: Path, capsys: Capture
 ) -> None:
