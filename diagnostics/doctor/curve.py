@@ -239,8 +239,8 @@ def stopped_early(run: Run) -> Diagnosis | None:
 
 def still_falling(run: Run) -> Diagnosis | None:
     """Returns a diagnosis where the loss still fell in the last fifth of the run."""
-    tenths = run.tenths
-    if len(tenths) < N_PARTS or stopped_early(run) or learning_rate_too_low(run):
+    tenths, others = run.tenths, (stopped_early, learning_rate_too_low, overfitting)
+    if len(tenths) < N_PARTS or any(check(run) for check in others):
         return None
     before, last = fmean(tenths[-4:-2]), fmean(tenths[-2:])
     if before - last <= STILL_FALLING * before:

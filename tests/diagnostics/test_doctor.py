@@ -135,6 +135,7 @@ def test_many_epochs_of_a_small_text_overfit(
     steps = replace(TRAIN, max_steps=300, learning_rate=1e-2, final_learning_rate=1e-3)
     run = trained(steps, text, share=0.4)
     assert faults(run) == ["overfitting"]
+    assert "still_falling" not in {d.name for d in diagnose(run)}  # more steps would be worse
     found = next(d for d in diagnose(run) if d.name == "overfitting")
     assert int(found.values["step"]) < 300
 
