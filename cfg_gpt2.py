@@ -15,11 +15,20 @@ from typing import Annotated, Literal
 
 import tyro
 
+MAX_SIZE = 2**24  # of a width, a context, a vocabulary: a matrix's bytes fit into 64 bits
+MAX_COUNT = 10**9  # of steps, of windows: so does the product of two
+
 
 def require(fits: bool, message: str) -> None:
     """Raises ValueError(message) unless the setting fits."""
     if not fits:
         raise ValueError(message)
+
+
+def require_range(flag: str, value: float, least: float, most: float, advice: str = "") -> None:
+    """Raises ValueError unless a number lies in its range; nan lies in none."""
+    limits = f"at least {least} and at most {most}"
+    require(least <= value <= most, f"{flag} {value} must be {limits}{advice}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +48,7 @@ class GPT2Config:
     def __post_init__(self) -> None:
         for name in ("vocab_size", "context_length", "n_layer", "n_head", "n_embd"):
             value = getattr(self, name)
-            flag = "--model." + name.replace("_", "-")
-            require(value >= 1, f"{flag} {value} must be at least 1")
+            require_range("--model." + name.replace("_", "-"), value, 1, MAX_SIZE)
         require(
             self.n_embd % self.n_head == 0,
             f"--model.n-embd {self.n_embd} must be a multiple of --model.n-head {self.n_head}; "
@@ -96,18 +104,16 @@ class DataConfig:
             f"leave it out, --data.tokenizer {self.tokenizer} has the size it has",
         )
         require(
-            self.vocab_size is None or self.vocab_size >= 257,
-            f"--data.vocab-size {self.vocab_size} must be at least 257: "
-            "256 bytes and the end-of-text token; try 2048",
+            self.vocab_size is None or 257 <= self.vocab_size <= MAX_SIZE,
+            f"--data.vocab-size {self.vocab_size} must be at least 257: 256 bytes and the "
+            f"end-of-text token, and at most {MAX_SIZE}; try 2048",
         )
         require(
             self.validation_share is None or 0 < self.validation_share < 1,
             f"--data.validation-share {self.validation_share} must lie between 0 and 1; try 0.1",
         )
-        require(
-            self.stories is None or self.stories >= 100,
-            f"--data.stories {self.stories} must be at least 100; try 40000",
-        )
+        if self.stories is not None:
+            require_range("--data.stories", self.stories, 100, 10**7, "; try 40000")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,38 +165,45 @@ class TrainConfig:
     def __post_init__(self) -> None:
         counts = ("max_steps", "batch_size", "eval_every", "keep_checkpoints", "max_bad_steps")
         for name in counts:
-            value = getattr(self, name)
             flag = "--train." + name.replace("_", "-")
             advice = "; main.py evaluate RUN measures without training" * (name == "max_steps")
-            require(value >= 1, f"{flag} {value} must be at least 1{advice}")
+            require_range(flag, getattr(self, name), 1, MAX_COUNT, advice)
+        require_range("--train.warmup-steps", self.warmup_steps, 0, MAX_COUNT)
+        require_range("--train.seed", self.seed, -(2**63), 2**63 - 1, ", a number of 64 bits")
         require(
             self.micro_batch in (None, "auto") or 1 <= int(self.micro_batch) <= self.batch_size,
             f"--train.micro-batch {self.micro_batch} must lie from 1 to "
             f"--train.batch-size {self.batch_size}",
         )
+        self.require_optimization()
+
+    def require_optimization(self) -> None:
+        """Raises ValueError for a rate, decay or limit of the optimizer that cannot be meant."""
+        peak, last = self.learning_rate, self.final_learning_rate
         require(
-            self.learning_rate > 0,
-            f"--train.learning-rate {self.learning_rate} must be positive; try 6e-4",
+            0 < peak <= 1000,
+            f"--train.learning-rate {peak} must be positive and at most 1000; try 6e-4",
         )
         require(
-            0 < self.final_learning_rate <= self.learning_rate,
-            f"--train.final-learning-rate {self.final_learning_rate} must be positive and at most "
-            f"--train.learning-rate {self.learning_rate}; "
-            f"try --train.final-learning-rate {self.learning_rate / 10:g}",
+            0 < last <= peak,
+            f"--train.final-learning-rate {last} must be positive and at most "
+            f"--train.learning-rate {peak}; try --train.final-learning-rate {peak / 10:g}",
         )
         require(
-            self.warmup_steps >= 0, f"--train.warmup-steps {self.warmup_steps} must not be negative"
-        )
-        require(
-            self.weight_decay >= 0, f"--train.weight-decay {self.weight_decay} must not be negative"
+            0 <= self.weight_decay * peak <= 1,
+            f"--train.weight-decay {self.weight_decay} must be at least 0, and at most 1 when "
+            f"multiplied by --train.learning-rate {peak}, or each step reverses the weights",
         )
         for name in ("beta1", "beta2"):
             value = getattr(self, name)
             require(0 <= value < 1, f"--train.{name} {value} must be at least 0 and below 1")
-        require(self.grad_clip >= 0, f"--train.grad-clip {self.grad_clip} must not be negative")
         require(
-            self.skip_spikes is None or self.skip_spikes > 0,
-            f"--train.skip-spikes {self.skip_spikes} must be above 0; try 6",
+            0 <= self.grad_clip < float("inf"),
+            f"--train.grad-clip {self.grad_clip} must be a number from 0 on; try 1, or 0 for none",
+        )
+        require(
+            self.skip_spikes is None or 0 < self.skip_spikes < float("inf"),
+            f"--train.skip-spikes {self.skip_spikes} must be a number above 0; try 6",
         )
 
 

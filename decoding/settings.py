@@ -12,6 +12,7 @@ from cfg_gpt2 import require
 
 MIN_TEMPERATURE = 1e-6  # below it is 0 to fp32, and logits divided by much less are infinite
 MAX_PENALTY = 1e6  # of penalties and biases, so that fp32 holds what becomes of a logit
+MAX_BEAMS = 10_000  # each step sorts so many times the vocabulary
 MAX_LENGTH_PENALTY = 10  # exponent of a length; higher ones overflow for long texts
 T = TypeVar("T")
 Repeated = Annotated[T, tyro.conf.UseAppendAction]  # --stop A --stop B, not --stop A B
@@ -74,6 +75,7 @@ class SamplingConfig:
             f"--no-repeat-ngram {self.no_repeat_ngram} must be 1 or more; try 3",
         )
         require(self.beams >= 1, f"--beams {self.beams} must be 1 or more; try 4")
+        require(self.beams <= MAX_BEAMS, f"--beams {self.beams} must be at most {MAX_BEAMS}; try 4")
         require(-(2**63) <= self.seed < 2**63, f"--seed {self.seed} has more than 64 bits; try 1")
 
     def require_probabilities(self) -> None:
