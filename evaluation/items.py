@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from cfg_gpt2 import require
 from evaluation.continuations import Likelihood, Request, encode_pairs
+from run_directory.json_file import MAX_BYTES, first_error
 from tokenizer import Tokenizer, UnseenCharacter
 
 Row = TypeVar("Row")
@@ -53,7 +54,7 @@ def read_items(
         raise FileNotFoundError(f"{file} does not exist; name the task's JSONL file")
     adapter, items = TypeAdapter(row), []
     with file.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
+        for number, line in enumerate(iter(lambda: lines.readline(MAX_BYTES), b""), start=1):
             if limit is not None and len(items) == limit:
                 break
             if not line.strip():
@@ -67,13 +68,6 @@ def read_items(
                 raise ValueError(f"{file}, line {number}: {error}") from None
     require(len(items) > 0, f"{file} has no items; name the task's JSONL file")
     return items
-
-
-def first_error(error: ValidationError) -> str:
-    """Returns the first error of a validation, with the name of its field."""
-    first = error.errors()[0]
-    where = ".".join(map(str, first["loc"]))
-    return f"{where}: {first['msg']}" if where else first["msg"]
 
 
 def encode_items(items: list[Item], tokenizer: Tokenizer, file: Path) -> list[Request]:

@@ -1,15 +1,16 @@
 """config.json: all settings of a run, as they took effect.
 
-Previous: files.py.  Next: weights.py.
+Previous: json_file.py.  Next: weights.py.
 """
 
 import json
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from cfg_gpt2 import DataConfig, RunConfig, require
 from run_directory.files import write_whole
+from run_directory.json_file import read_json_object, shortened, validate
 
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"  # which a run has as soon as it is trained
@@ -33,17 +34,19 @@ def read_config(path: Path) -> RunConfig:
     file = path / CONFIG_FILE if path.is_dir() else path
     if not file.is_file():
         raise FileNotFoundError(f"{file} does not exist; name a run directory, such as runs/tiny")
+    settings = read_json_object(file)
+    require(
+        "model_type" not in settings,
+        f"{file} describes a model of transformers; make a run of it: python main.py import "
+        f"{file.parent}",
+    )
+    version = settings.pop("format_version", None)
     try:
-        settings = json.loads(file.read_text(encoding="utf-8"))
-        version = settings.pop("format_version", None) if isinstance(settings, dict) else None
-        if version != FORMAT_VERSION:
-            raise ValueError(f"its format_version is {version}, this code reads {FORMAT_VERSION}")
-        return TypeAdapter(RunConfig).validate_json(json.dumps(settings), strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        reason = first["msg"].removeprefix("Value error, ")
-        raise ValueError(f"{file} cannot be used: {where}: {reason}") from None
+        require(
+            version == FORMAT_VERSION,
+            f"its format_version is {shortened(str(version))}, this code reads {FORMAT_VERSION}",
+        )
+        return validate(RunConfig, settings)
     except ValueError as error:
         raise ValueError(f"{file} cannot be used: {error}") from None
 

@@ -27,7 +27,8 @@ import main
 from commands.engines import ENGINES
 
 THIRD_PARTY = {
-    "torch", "numpy", "tokenizers", "safetensors", "tyro", "pydantic", "rich", "matplotlib",
+    "torch", "numpy", "tokenizers", "safetensors", "tyro", "pydantic", "pydantic_core", "rich",
+    "matplotlib",
 }  # fmt: skip
 CELLARS_OF = {  # the cellars that each root file stands on
     "gpt2": {"run_directory"},
