@@ -12,7 +12,6 @@ Previous: tokenizer.py.  Next: generation.py.
 """
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -28,7 +27,7 @@ from data.prepared import open_prepared
 from data.shards import is_prepared
 from data.sources import open_source
 from data.stream import SCAN_TOKENS, TokenStream, document_boundaries, slice_stream
-from data.token_files import META_FILE, Report, cache_key, make_token_files
+from data.token_files import META_FILE, Report, cache_key, make_token_files, read_meta
 from data.windows import FullWindows, MixedWindows, Window, WindowOrder, require_window
 from loss import IGNORE_INDEX
 from tokenizer import Tokenizer
@@ -106,22 +105,24 @@ def load_corpus(config: DataConfig, report: Report | None = None) -> Corpus:
     folder = Path(config.cache_dir).expanduser() / cache_key(config, source)
     if not (folder / META_FILE).is_file():
         make_token_files(folder, source, config, report)
-    meta = json.loads((folder / META_FILE).read_text(encoding="utf-8"))
+    meta = read_meta(folder)
     tokenizer = Tokenizer.load(folder)
-    tokens = {split: np.memmap(folder / f"{split}.bin", meta["dtype"], "r") for split in SPLITS}
+    tokens = {split: np.memmap(folder / f"{split}.bin", meta.dtype, "r") for split in SPLITS}
     starts = source.text_starts(tokens["train"], tokenizer.end_of_text) if config.mix else (0,)
-    train = Split(tokens["train"], meta["n_bytes"]["train"], starts)
-    validation = Split(tokens["validation"], meta["n_bytes"]["validation"])
-    return Corpus(tokenizer, train, validation, meta["floor_bits_per_byte"], config.mix)
+    train = Split(tokens["train"], meta.n_bytes["train"], starts)
+    validation = Split(tokens["validation"], meta.n_bytes["validation"])
+    return Corpus(tokenizer, train, validation, meta.floor_bits_per_byte, config.mix)
 
 
 def load_prepared(config: DataConfig) -> Corpus:
     """Opens the shards of one or several folders that `prepare` wrote, as one text."""
     text = open_prepared(config)
+    tokenizer = Tokenizer.load(text.folder)
+    for stream in text.streams.values():
+        stream.n_ids = tokenizer.vocab_size
     starts = text.text_starts if config.mix else (0,)
     train = Split(text.streams["train"], text.n_bytes["train"], starts)
     validation = Split(text.streams["validation"], text.n_bytes["validation"])
-    tokenizer = Tokenizer.load(text.folder)
     return Corpus(tokenizer, train, validation, None, config.mix, shards_sha256=text.sha256)
 
 

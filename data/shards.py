@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from cfg_gpt2 import require
 from data import SPLITS
 from run_directory.files import sha256
+from run_directory.json_file import is_file_name, read_json_as, shortened
 from tokenizer import TOKENIZER_FILE
 
 INDEX_FILE = "index.json"
@@ -39,6 +40,18 @@ class Shard:
     bytes: int  # of their text in UTF-8
     sha256: str
     ends_sha256: str  # of its first and last END_BYTES bytes
+
+    def __post_init__(self) -> None:
+        file = shortened(self.file)
+        require(is_file_name(self.file), f"{file} is no name of a file in the same folder")
+        require(self.tokens >= 1, f"{file} is said to have {self.tokens} tokens")
+        # every token stands for a byte at least, but for the one before a document and the last
+        least = max(0, self.tokens - self.documents - 1)
+        require(
+            0 <= self.documents <= self.tokens and least <= self.bytes,
+            f"{file} is said to have {self.tokens} tokens of {self.documents} documents and "
+            f"{self.bytes} bytes, which cannot be",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +77,10 @@ class Index:
 def is_prepared(path: str) -> bool:
     """Returns whether a path of the command line names a folder that `prepare` wrote."""
     file = Path(path).expanduser() / INDEX_FILE
-    return file.is_file() and FORMAT.rpartition(" ")[0] in file.read_text(encoding="utf-8")
+    if not file.is_file():
+        return False
+    with file.open("rb") as index:
+        return FORMAT.rpartition(" ")[0].encode() in index.read(END_BYTES)
 
 
 def read_index(folder: Path) -> Index:
@@ -76,11 +92,9 @@ def read_index(folder: Path) -> Index:
     if not file.is_file():
         raise FileNotFoundError(f"{file} does not exist; name a folder that main.py prepare wrote")
     try:
-        return TypeAdapter(Index).validate_json(file.read_bytes(), strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"{file} cannot be used: {field}: {first['msg']}; {AGAIN}") from None
+        return read_json_as(Index, file)
+    except ValueError as error:
+        raise ValueError(f"{error}; {AGAIN}") from None
 
 
 def open_shards(folder: Path) -> tuple[Index, dict[str, list[np.ndarray]]]:
@@ -99,7 +113,13 @@ def open_shards(folder: Path) -> tuple[Index, dict[str, list[np.ndarray]]]:
     dtype = np.dtype(index.dtype).newbyteorder("<")
     mapped: dict[str, list[np.ndarray]] = {}
     for split in SPLITS:
-        require(len(index.shards(split)) > 0, f"{folder} has no {split} shard; {AGAIN}")
+        n_bytes, n_tokens = index.n_bytes(split), sum(s.tokens for s in index.shards(split))
+        require(n_tokens > 0, f"{folder} has no {split} shard; {AGAIN}")
+        require(
+            0 < n_bytes <= n_tokens * tokenizer.stat().st_size,  # longer than any token
+            f"{folder / INDEX_FILE} says that the {n_tokens} tokens of the {split} text are "
+            f"{n_bytes} bytes, which cannot be; {AGAIN}",
+        )
         mapped[split] = [open_shard(folder, shard, dtype) for shard in index.shards(split)]
     return index, mapped
 

@@ -14,9 +14,11 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -25,6 +27,7 @@ from data import SPLITS
 from data.sources import SAMPLE_BYTES, ChunkedText, TextChunk, TextSource
 from data.stream import token_dtype
 from data.text_files import fingerprint
+from run_directory.json_file import read_json_as
 from run_directory.vocabulary import end_tokens, vocabulary_files
 from tokenizer import END_OF_TEXT, Tokenizer, UnseenCharacter
 
@@ -35,6 +38,29 @@ FORMAT = 1  # of the token files; raised when the same text would give other fil
 META_FILE = "meta.json"
 VOCAB_SIZE = 2048  # of a trained BPE, where no other is asked for
 BATCH_CHARACTERS = 1 << 21  # characters that are encoded at a time, on all cores
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenFiles:
+    """The contents of meta.json."""
+
+    dtype: Literal["uint16", "uint32"]
+    n_bytes: dict[str, int]  # UTF-8 bytes of each split's text
+    floor_bits_per_byte: float | None
+    source: list  # the identity of the text, for people
+
+    def __post_init__(self) -> None:
+        floor = self.floor_bits_per_byte
+        possible = all(self.n_bytes.get(split, 0) > 0 for split in SPLITS)
+        require(possible and (floor is None or 0 < floor < 8), "it has numbers that cannot be")
+
+
+def read_meta(folder: Path) -> TokenFiles:
+    """Returns the meta.json of a folder of the cache. Raises ValueError where it is damaged."""
+    try:
+        return read_json_as(TokenFiles, folder / META_FILE)
+    except ValueError as error:
+        raise ValueError(f"{error}; remove {folder}, and its files are made again") from None
 
 
 def cache_key(config: DataConfig, source: TextSource) -> str:

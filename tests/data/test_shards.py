@@ -30,7 +30,7 @@ def make_shards(folder: Path, seed: int = 0, sizes: tuple[int, ...] = (3000, 200
     for split, counts in (("train", sizes), ("validation", (500,))):
         for number, count in enumerate(counts):
             file = folder / f"{split}-{number:05d}.bin"
-            tokens.integers(0, 300, size=count).astype("<u2").tofile(file)
+            tokens.integers(0, 290, size=count).astype("<u2").tofile(file)
             shards[split].append(
                 Shard(
                     file=file.name,
@@ -140,6 +140,18 @@ def broken(folder: Path, how: str) -> Path:
         del index["train"][0]["tokens"]
     if how == "no validation":
         index["validation"] = []
+    values = {
+        "no bytes": {"bytes": 0},
+        "negative bytes": {"bytes": -100},
+        "more tokens than bytes": {"bytes": 2_000},
+        "bytes without end": {"bytes": 10**18},
+        "negative documents": {"documents": -1},
+        "a file outside": {"file": "../other/train-00000.bin"},
+        "a file of the system": {"file": "/etc/passwd"},
+        "tokens without end": {"tokens": 10**18, "bytes": 10**18},
+        "half a token": {"tokens": 2.5},
+    }
+    index["train"][0].update(values.get(how, {}))
     (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
     return folder
 
@@ -155,6 +167,15 @@ def broken(folder: Path, how: str) -> Path:
         ("no tokenizer", r"tokenizer.json is missing"),
         ("half an index", r"index.json cannot be used: train.0.tokens: Field required"),
         ("no validation", r"has no validation shard"),
+        ("no bytes", r"cannot be used: train.0: train-00000.bin is said to have 3000 tokens of 1"),
+        ("negative bytes", r"documents and -100 bytes, which cannot be; prepare it again"),
+        ("more tokens than bytes", r"1 documents and 2000 bytes, which cannot be"),
+        ("bytes without end", r"the 5000 tokens of the train text are 1000000000000004000 bytes"),
+        ("negative documents", r"3000 tokens of -1 documents"),
+        ("a file outside", r"../other/train-00000.bin is no name of a file in the same folder"),
+        ("a file of the system", r"/etc/passwd is no name of a file in the same folder"),
+        ("tokens without end", r"train-00000.bin has 6,000 bytes, but index.json says 2,000,000,"),
+        ("half a token", r"cannot be used: train.0.tokens: Input should be a valid integer"),
     ],
 )
 def test_shards_that_do_not_belong_together_are_refused(
@@ -201,6 +222,17 @@ def test_a_flipped_bit_in_the_middle_is_found_by_the_check(tmp_path: Path) -> No
     load(folder)  # opening looks at the ends only
     with pytest.raises(ValueError, match=r"train-00000.bin is damaged: its SHA-256"):
         check_shards(folder, lambda done, total, what: None)
+
+
+def test_an_id_that_the_tokenizer_does_not_have_is_named(tmp_path: Path) -> None:
+    folder = make_shards(tmp_path / "shards", sizes=(20_000,))
+    file = folder / "train-00000.bin"
+    data = bytearray(file.read_bytes())
+    data[20_000:20_002] = b"\xff\xff"
+    file.write_bytes(data)
+    windows = load(folder).windows(16, seed=1)
+    with pytest.raises(ValueError, match=r"token id 65535, and its tokenizer \d+ ids: it is dam"):
+        windows.batch(0, 1250)
 
 
 @pytest.mark.parametrize(
