@@ -3,11 +3,11 @@
 Previous: gguf.py.  Next: export_settings.py.
 """
 
-import json
+from contextlib import suppress
 from pathlib import Path
 
 from cfg_gpt2 import RunConfig
-from training.progress import METRICS_FILE
+from training.progress import METRICS_FILE, parse_metrics
 
 METRIC_LABELS = {  # key of metrics.jsonl -> its label in the card
     "val_loss": "validation loss, nats per token",
@@ -69,11 +69,9 @@ def last_metrics(file: Path, step: int | None = None) -> dict[str, float]:
     if not file.is_file():
         return {}
     metrics: dict[str, float] = {}
-    for line in file.read_text(encoding="utf-8").splitlines():
-        try:
-            values = json.loads(line)
-        except ValueError:  # an interrupted run may leave a part of a line
-            continue
-        if step is None or values["step"] <= step:
-            metrics |= values
+    for line in file.read_bytes().splitlines():
+        with suppress(ValueError):  # an interrupted run may leave a part of a line
+            values = parse_metrics(line, str(file))
+            if step is None or values["step"] <= step:
+                metrics |= values
     return {key: metrics[key] for key in METRIC_LABELS if key in metrics}

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -25,6 +25,13 @@ from cfg_gpt2 import GPT2Config, require
 from gpt2 import GPT2Model
 from load_data import Corpus
 from run_directory.files import sha256, sync
+from run_directory.json_file import (
+    is_file_name,
+    parse_json,
+    read_limited,
+    shortened,
+    validate,
+)
 from run_directory.weights import write_tensors
 from training.guard import GuardState
 from training.optimizer import Optimizers
@@ -123,15 +130,24 @@ class Record:
         return json.dumps(values | {"checksum": checksum_of(values)}, indent=2) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> "Record":
+    def from_json(cls, text: str | bytes) -> "Record":
         """Reads what `to_json` returned. Raises ValueError for any other text."""
-        values = json.loads(text)
-        require(isinstance(values, dict), "it is no record of a checkpoint")
+        values = parse_json(text.encode() if isinstance(text, str) else text, "it")
+        if not isinstance(values, dict):
+            raise ValueError("it is no record of a checkpoint")
         version = values.get("format_version")
-        require(version == FORMAT, f"its format_version is {version}, this code reads {FORMAT}")
+        wrong = f"its format_version is {shortened(str(version))}, this code reads {FORMAT}"
+        require(version == FORMAT, wrong)
         stated = values.pop("checksum", None)
         require(checksum_of(values) == stated, "its checksum is another one")
-        return TypeAdapter(Record).validate_json(json.dumps(values), strict=True)
+        return validate(Record, values)
+
+    def __post_init__(self) -> None:
+        counts = (self.step, self.windows, self.tokens, self.seconds, self.guard.variance)
+        sizes = (self.micro_batch, self.n_ranks)
+        possible = all(0 <= n < 2**63 for n in counts) and all(1 <= n < 2**63 for n in sizes)
+        require(possible, "it has numbers that cannot be")
+        require(all(map(is_file_name, self.files)), "it names files of other folders")
 
 
 def checksum_of(values: dict) -> str:
@@ -189,8 +205,8 @@ class Checkpoints:
             try:
                 record = verified(path)
             except (ValueError, OSError) as error:
-                reason = str(error) if not isinstance(error, ValidationError) else "not readable"
-                self.report(f"{path} is damaged ({' '.join(reason.split())}): passing it over")
+                reason = " ".join(str(error).split())
+                self.report(f"{path} is damaged ({reason}): passing it over")
                 continue
             if record.guard.n_bad == 0 or not good:
                 return path, record
@@ -249,14 +265,14 @@ def step_of(path: Path) -> int:
 def read_record(path: Path) -> Record | None:
     """Returns a checkpoint's record without reading its files; None where it is damaged."""
     try:
-        return Record.from_json((path / RECORD_FILE).read_text(encoding="utf-8"))
+        return Record.from_json(read_limited(path / RECORD_FILE))
     except (ValueError, OSError):
         return None
 
 
 def verified(path: Path) -> Record:
     """Returns a checkpoint's record. Raises ValueError where a checksum is not as recorded."""
-    record = Record.from_json((path / RECORD_FILE).read_text(encoding="utf-8"))
+    record = Record.from_json(read_limited(path / RECORD_FILE))
     for name, stated in record.files.items():
         require((path / name).is_file(), f"{name} is missing")
         require(sha256(path / name) == stated, f"{name} has another checksum than recorded")

@@ -21,10 +21,13 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from cfg_gpt2 import require
 from run_directory.config_file import METRICS_FILE
 from run_directory.files import sync, write_whole
+from run_directory.json_file import parse_json, shortened
 
 PICTURE_FILE = "loss.png"
+MAX_METRIC = 1e100  # fp32 ends at 3e38
 QUIET_SECONDS = 15.0  # without a terminal a line of progress is due at most this often
 
 Metrics = dict[str, float]
@@ -153,19 +156,45 @@ class MetricsLog:
             sync(self.path)
 
     def read(self) -> list[Metrics]:
-        """Returns the metrics of all lines, without a last one that a crash cut short."""
+        """Returns the metrics of all lines, without a last one that a crash cut short.
+
+        Raises ValueError, with the number of the line, for one that holds no metrics.
+        """
         if not self.path.exists():
             return []
-        lines = self.path.read_text(encoding="utf-8").split("\n")
-        return [json.loads(line) for line in lines[:-1] if line]
+        lines = self.path.read_bytes().split(b"\n")[:-1]
+        return [
+            parse_metrics(line, f"{self.path}, line {number},")
+            for number, line in enumerate(lines, start=1)
+            if line.strip()
+        ]
 
     def keep_until(self, step: int) -> None:
         """Removes the lines after `step`, which a resumed run is going to write again."""
         if not self.writes:
             return
         kept = "".join(json.dumps(line) + "\n" for line in self.read() if line["step"] <= step)
-        if not self.path.exists() or self.path.read_text(encoding="utf-8") != kept:
-            write_whole(self.path, lambda part: part.write_text(kept, encoding="utf-8"))
+        if not self.path.exists() or self.path.read_bytes() != kept.encode():
+            write_whole(self.path, lambda part: part.write_bytes(kept.encode()))
+
+
+def parse_metrics(line: bytes, where: str) -> Metrics:
+    """Returns the metrics of a line; `where` names it in errors.
+
+    Raises ValueError unless it has a step, a whole number, and nothing but numbers.
+    """
+    try:
+        metrics = parse_json(line, where)
+        if not isinstance(metrics, dict):
+            raise ValueError(f"{where} is not a JSON object")
+        for name, value in metrics.items():
+            is_number = isinstance(value, int | float) and abs(value) <= MAX_METRIC
+            require(is_number, f"{where} has no number for {shortened(name)}")
+        step = metrics.get("step")
+        require(type(step) is int and step >= 0, f"{where} has no step, a whole number")
+    except ValueError as error:
+        raise ValueError(f"{error}; remove that line, or copy the file again") from None
+    return metrics
 
 
 def draw_losses(run_dir: Path, title: str) -> Path:

@@ -104,7 +104,8 @@ def curve_summary(run: Run, labels: dict[str, str]) -> str:
         train=f"{run.tenths[-1]:.4f}" if run.steps else "-",
         validation=f"{last['val_loss']:.4f}" if last else "-",
     )
-    if floor := last.get("floor_bits_per_byte"):
-        excess = f"{last['val_bits_per_byte'] / floor - 1:.1%}"
+    if run.floors:
+        bits, floor = run.floors[-1]
+        excess = f"{bits / floor - 1:.1%}"
         line += " " + labels["floor"].format(excess=excess)
     return line

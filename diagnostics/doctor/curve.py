@@ -73,6 +73,13 @@ class Run:
         """The lines with a finite validation loss."""
         return [m for m in self.lines if "val_loss" in m and math.isfinite(m["val_loss"])]
 
+    @cached_property
+    def floors(self) -> list[tuple[float, float]]:
+        """The validation loss of each evaluation beside the text's entropy, in bits per byte."""
+        names = ("val_bits_per_byte", "floor_bits_per_byte")
+        pairs = [tuple(m.get(name, 0.0) for name in names) for m in self.evaluations]
+        return [(bits, floor) for bits, floor in pairs if bits > 0 and floor > 0]
+
     @property
     def train(self) -> TrainConfig:
         """The training settings of the run."""
@@ -88,12 +95,7 @@ def read_run(path: Path) -> Run:
     file = path / METRICS_FILE
     if not file.is_file():
         raise FileNotFoundError(f"{file} does not exist; train first, or name another run")
-    try:
-        lines = MetricsLog(path).read()
-        valid = all(isinstance(m, dict) and isinstance(m.get("step"), int) for m in lines)
-    except ValueError as error:
-        raise ValueError(f"{file} cannot be read: {error}; copy it again") from None
-    require(valid, f"{file} cannot be read: a line has no step; copy it again")
+    lines = MetricsLog(path).read()
     require(len(lines) > 0, f"{file} is empty; train first, or name another run")
     return Run(path, config, lines)
 
@@ -251,11 +253,9 @@ def still_falling(run: Run) -> Diagnosis | None:
 
 def far_from_floor(run: Run) -> Diagnosis | None:
     """Returns a diagnosis where the loss is far above the entropy floor of a built-in world."""
-    evaluations = [m for m in run.evaluations if "floor_bits_per_byte" in m]
-    if not evaluations or stopped_early(run):
+    if not run.floors or stopped_early(run):
         return None
-    last = evaluations[-1]
-    bits, floor = last["val_bits_per_byte"], last["floor_bits_per_byte"]
+    bits, floor = run.floors[-1]
     if bits <= floor * (1 + FAR_FROM_FLOOR):
         return None
     values = {"bits": f"{bits:.4f}", "floor": f"{floor:.4f}", "excess": f"{bits / floor - 1:.0%}"}
