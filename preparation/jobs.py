@@ -6,15 +6,14 @@ Previous: sources.py.  Next: word_cache.py.
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from cfg_gpt2 import require
 from data.text_files import CHUNK_BYTES, Span, last_word_boundary, next_character, read_span
+from run_directory.json_file import MAX_BYTES, parse_json, shortened
 
 JOB_BYTES = 1 << 22  # of a job, about
 SEARCH_BYTES = 1 << 16  # in which a job looks for the word boundary at which it begins
@@ -82,9 +81,10 @@ class LinesJob:
         with Path(self.path).open("rb") as file:
             if self.start > 0:
                 file.seek(self.start - 1)
-                file.readline()  # the rest of a line that the job before has
+                while (part := file.readline(MAX_BYTES)) and not part.endswith(b"\n"):
+                    pass  # the rest of a line that the job before has
             place = file.tell()
-            while place < self.stop and (line := file.readline()):
+            while place < self.stop and (line := file.readline(MAX_BYTES + 1)):
                 if line.strip():
                     where = f"the line at byte {place} of {self.path}"
                     name = f"{Path(self.path).name} {place}"
@@ -139,13 +139,12 @@ def document_of_line(line: bytes, field: str, where: str) -> str:
 
     Raises ValueError where the line is not an object of JSON with a text in that field.
     """
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise ValueError(f"{where} is not JSON: {error}; give one object a line") from None
+    row = parse_json(line, where)
     fields = ", ".join(row) if isinstance(row, dict) else "no fields"
-    has_text = isinstance(row, dict) and isinstance(row.get(field), str)
-    require(has_text, f"{where} has no text in {field!r} but {fields}; name one by --text-field")
+    if not isinstance(row, dict) or not isinstance(row.get(field), str):
+        raise ValueError(
+            f"{where} has no text in {field!r} but {shortened(fields)}; name one by --text-field"
+        )
     return row[field]
 
 

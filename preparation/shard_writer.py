@@ -10,7 +10,8 @@ Previous: worker_pool.py.  Next: README.md.
 
 import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, astuple, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,9 +22,34 @@ from data import SPLITS
 from data.shards import INDEX_FILE, Index, Shard, ends_sha256, index_text
 from preparation.worker_process import Counts, EncodedJob
 from run_directory.files import sha256, write_whole
+from run_directory.json_file import read_json_as, shortened
 from tokenizer import TOKENIZER_FILE
 
 PROGRESS_FILE = "progress.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WriterState:
+    """How far a split is written: its full shards, and the counts of the open one."""
+
+    shards: list[Shard]
+    amount: Counts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """The contents of progress.json."""
+
+    made_from: list
+    position: int
+    size: int
+    train: WriterState
+    validation: WriterState
+
+    def __post_init__(self) -> None:
+        amounts = [astuple(split.amount) for split in (self.train, self.validation)]
+        numbers = [self.position, self.size, *chain(*amounts)]
+        require(all(0 <= n < 2**63 for n in numbers), "it has numbers that cannot be")
 
 
 class ShardWriter:
@@ -41,17 +67,27 @@ class ShardWriter:
         """The file of the open shard, or of the next one."""
         return self.folder / f"{self.split}-{len(self.shards):05d}.bin"
 
-    def state(self) -> dict:
+    def state(self) -> "WriterState":
         """Returns what `restore` needs, once all of it is on the disk."""
         if self.file:
             self.file.flush()
             os.fsync(self.file.fileno())
-        return {"shards": [asdict(shard) for shard in self.shards], "amount": asdict(self.counts)}
+        return WriterState(shards=list(self.shards), amount=replace(self.counts))
 
-    def restore(self, state: dict) -> None:
-        """Goes back to an earlier `state` and cuts off what was written after it."""
-        self.shards = [Shard(**shard) for shard in state["shards"]]
-        self.counts = Counts(**state["amount"])
+    def restore(self, state: "WriterState") -> None:
+        """Goes back to an earlier `state` and cuts off what was written after it.
+
+        Raises ValueError where the files are shorter than the state says.
+        """
+        self.shards, self.counts = state.shards, state.amount
+        files = {shard.file: shard.tokens for shard in self.shards}
+        if self.counts.tokens:
+            files[self.path.name] = self.counts.tokens
+        for number, (name, n_tokens) in enumerate(files.items()):
+            require(name == f"{self.split}-{number:05d}.bin", f"{shortened(name)} is no next shard")
+            file = self.folder / name
+            size = file.stat().st_size if file.is_file() else 0
+            require(size >= n_tokens * self.itemsize, f"{name} has fewer than {n_tokens} tokens")
         if self.counts.tokens:
             self.file = self.path.open("r+b")
             self.file.truncate(self.counts.tokens * self.itemsize)
@@ -114,15 +150,23 @@ class Preparation:
 
         Raises ValueError where that call had other data or other settings.
         """
-        progress = json.loads((self.folder / PROGRESS_FILE).read_text(encoding="utf-8"))
+        file = self.folder / PROGRESS_FILE
+        anew = f"remove {self.folder} to start anew"
+        try:
+            progress = read_json_as(Progress, file)
+        except ValueError as error:
+            raise ValueError(f"{error}; {anew}") from None
         require(
-            progress["made_from"] == self.identity,
+            progress.made_from == self.identity,
             f"{self.folder} was begun with other data or settings; repeat the first command to go "
-            "on, or remove that folder to start anew",
+            f"on, or {anew}",
         )
-        self.position, self.size = progress["position"], progress["size"]
-        for split, writer in self.writers.items():
-            writer.restore(progress[split])
+        self.position, self.size = progress.position, progress.size
+        try:
+            for split, state in zip(SPLITS, (progress.train, progress.validation), strict=True):
+                self.writers[split].restore(state)
+        except ValueError as error:
+            raise ValueError(f"{file} does not fit the files beside it: {error}; {anew}") from None
 
     def write(self, position: int, size: int, encoded: EncodedJob) -> None:
         """Writes the next job; position is behind it, and size is that of its source in bytes."""
@@ -132,9 +176,14 @@ class Preparation:
 
     def save(self) -> None:
         """Records in progress.json the point from which `resume` goes on."""
-        states = {split: writer.state() for split, writer in self.writers.items()}
-        progress = {"made_from": self.identity, "position": self.position, "size": self.size}
-        text = json.dumps({**progress, **states})
+        progress = Progress(
+            made_from=self.identity,
+            position=self.position,
+            size=self.size,
+            train=self.writers["train"].state(),
+            validation=self.writers["validation"].state(),
+        )
+        text = json.dumps(asdict(progress))
         write_whole(self.folder / PROGRESS_FILE, lambda p: p.write_text(text, encoding="utf-8"))
 
     def finish(self, end_of_text: int, sources: list[str]) -> Index:
