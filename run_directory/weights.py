@@ -16,9 +16,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from cfg_gpt2 import GPT2Config, RunConfig
+from cfg_gpt2 import GPT2Config, RunConfig, require
 from run_directory.config_file import CONFIG_FILE, read_config, write_config
 from run_directory.files import write_whole
+from run_directory.json_file import shortened
 
 WEIGHTS_FILE = "model.safetensors"
 
@@ -48,19 +49,32 @@ def load_model(build: Callable[[GPT2Config], Model], run_dir: Path) -> Model:
     config, file = read_config(run_dir).model, run_dir / WEIGHTS_FILE
     if not file.is_file():
         raise FileNotFoundError(f"{file} does not exist; train first, or name another run")
-    with on_meta_device():
-        model = build(config)
-    names = {name for name, _ in model.named_parameters()}
     try:
         weights = load_file(file)
+        require_tensors(weights, config, file)
+        with on_meta_device():
+            model = build(config)
         assign_weights(model, weights)
     except (SafetensorError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
+        reason = shortened(" ".join(str(error).split()), 300)
         raise ValueError(f"{file} cannot be read: {reason}; copy or train it again") from None
+    names = {name for name, _ in model.named_parameters()}
     if names != set(weights):
-        examples = ", ".join(sorted(names ^ set(weights))[:3])
+        examples = shortened(", ".join(sorted(names ^ set(weights))[:3]))
         raise ValueError(f"{file} does not fit {CONFIG_FILE}: {examples} missing or unknown")
     return model.float().eval()
+
+
+def require_tensors(weights: Mapping[str, Tensor], config: GPT2Config, file: Path) -> None:
+    """Raises ValueError for too few tensors, before a model is built, and for other numbers."""
+    require(
+        config.n_layer <= len(weights),
+        f"{file} does not fit {CONFIG_FILE}: it has {len(weights)} tensors, too few for "
+        f"{config.n_layer} blocks",
+    )
+    for name, tensor in weights.items():
+        wrong = f"{file} cannot be used: {shortened(name)} is {tensor.dtype}, not floating-point"
+        require(tensor.is_floating_point(), wrong)
 
 
 def assign_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
