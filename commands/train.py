@@ -40,6 +40,7 @@ from training.checkpoint import has_checkpoint
 from training.choose_runtime import choose_runtime
 from training.kernels import choose_kernels, use_kernels
 from training.kernels.cross_entropy import fused_language_model_loss
+from training.least_memory import require_memory
 from training.progress import Bar, new_console
 from training.runtime import Ranks, Runtime
 
@@ -58,6 +59,7 @@ def train(command: TrainCommand) -> int:
         return 0
     command = with_tokenizer_of_shards(command)
     runtime = choose_runtime(command.train, command.model, ranks)
+    require_memory(command.model, command.train, runtime)  # before the text is tokenized
     console = new_console(quiet=not runtime.is_rank_zero)
     console.print(f"device    {runtime.describe()}")
     with runtime.process_group():
@@ -122,6 +124,7 @@ def new_model(
     )
     if command.config and (note := weights_left_out(command.config)):
         console.print(note)
+    require_memory(config.model, config.train, runtime, vocab_size)
     if origin is None or (command.resume and has_checkpoint(command.resume)):
         return config, GPT2Model(config.model)
     if command.resume:

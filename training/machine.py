@@ -1,6 +1,6 @@
 """This machine: its description, which every measurement needs, and how much memory is free.
 
-Previous: tensorboard_log.py.  Next: memory.py.
+Previous: tensorboard_log.py.  Next: least_memory.py.
 """
 
 import os
@@ -127,6 +127,20 @@ def container_memory() -> int | None:
     if not (limit.exists() and used.exists()) or limit.read_text().strip() == "max":
         return None
     return int(limit.read_text()) - int(used.read_text())
+
+
+def total_memory(device: torch.device) -> int:
+    """Returns the bytes of a device's memory, used or not, of a CPU's without swap.
+
+    0 where the system does not say.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory()
+    limit, size = Path("/sys/fs/cgroup/memory.max"), memory_size()
+    text = limit.read_text().strip() if limit.is_file() else "max"
+    return min(size, int(text)) if size and text.isdecimal() else size
 
 
 def free_memory(device: torch.device) -> int | None:
