@@ -170,7 +170,7 @@ class Trainer:
             nats, n_targets = nats + loss.item(), n_targets + int(count)
         sums = torch.tensor([nats, n_targets], dtype=torch.float64)
         nats, n_targets = self.runtime.all_reduce_sum(sums).tolist()
-        self.state.val_loss = nats / n_targets
+        self.state.record_validation(nats / n_targets)
         metrics = {
             "val_loss": nats / n_targets,
             "val_bits_per_byte": bits_per_byte(nats, corpus.validation.n_bytes),

@@ -4,6 +4,7 @@ A checkpoint holds all that the next step depends on, so a resumed run is the sa
 Previous: micro_batch.py.  Next: ../trainer.py.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -96,6 +97,30 @@ class RunState:
             self.config.model, self.config.train.optimizer, self.corpus, self.further
         )
 
+    def record_validation(self, loss: float) -> None:
+        """Keeps the validation loss of this step, in nats per token, for the next checkpoint.
+
+        Raises ValueError where it is nan or infinite: such weights never become the run's.
+        """
+        self.val_loss = loss
+        if math.isfinite(loss):
+            return
+        self.background.wait()
+        require(
+            self.step > 0,
+            f"the validation loss is {loss} before the first step: the weights that the training "
+            "begins with have diverged; begin with others",
+        )
+        kept = f"the weights of step {self.saved_step} are kept" if self.saved_step > 0 else ""
+        raise ValueError(
+            f"the training has diverged: after step {self.step} the validation loss is {loss}; "
+            f"{kept or 'nothing was saved'}; {self.lower_rate()}"
+        )
+
+    def lower_rate(self) -> str:
+        """Returns what to try where the learning rate was too high."""
+        return f"try --train.learning-rate {self.config.train.learning_rate / 3:.2g}"
+
     def save(self) -> None:
         """Writes the checkpoint to resume from, the weights to use and the loss curve to look at.
 
@@ -165,7 +190,7 @@ class RunState:
             f"{self.guard.state.n_bad} steps up to {step} had no finite loss and gradient, or a "
             "spike, and were not taken"
         )
-        advice = f"try --train.learning-rate {self.config.train.learning_rate / 3:.2g}"
+        advice = self.lower_rate()
         self.background.wait()
         try:
             newest_good = partial(self.checkpoints.newest, good=True)

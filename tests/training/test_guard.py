@@ -204,3 +204,31 @@ def test_the_first_losses_are_checked_only_for_being_finite() -> None:
     assert guard.check(1.0, math.inf) == {"skipped": True}
     assert guard.state.n_bad == 2
     assert guard.check(20.0, 1.0) == {} and guard.state.n_bad == 0
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_weights_without_a_finite_validation_loss_are_never_saved(
+    corpus: Corpus, tmp_path: Path, loss: float
+) -> None:
+    def diverges(from_step: int) -> LossFunction:
+        def loss_fn(model: GPT2Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, Metrics]:
+            total, count, extra = fused_language_model_loss(model, batch)
+            bad = not model.training and trainer.state.step >= from_step
+            return total * (loss if bad else 1), count, extra
+
+        return loss_fn
+
+    trainer = new_trainer(corpus, tmp_path / "late", LONG, loss_fn=diverges(8))
+    with pytest.raises(ValueError) as caught:
+        trainer.train()
+    sentence = f"diverged: after step 8 the validation loss is {loss}; the weights of step 4 are"
+    assert sentence in str(caught.value) and "try --train.learning-rate 0.0033" in str(caught.value)
+    places = [path.name for path in (tmp_path / "late" / "checkpoints").iterdir()]
+    assert places == ["step-000004"]
+    trainer = new_trainer(corpus, tmp_path / "early", LONG, loss_fn=diverges(4))
+    with pytest.raises(ValueError, match=r"after step 4 .*; nothing was saved; try"):
+        trainer.train()
+    assert not (tmp_path / "early" / "model.safetensors").exists()
+    trainer = new_trainer(corpus, tmp_path / "at once", LONG, loss_fn=diverges(0))
+    with pytest.raises(ValueError, match="before the first step: the weights that the training"):
+        trainer.train()
