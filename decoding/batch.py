@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
+from decoding.logits_processors import require_finite
 from decoding.ragged_cache import RaggedCache
 from decoding.rows import TokenRow
 from gpt2 import GPT2Model
@@ -53,7 +54,9 @@ class RowBatch(Generic[AnyRow]):
             self.cache.reorder([0] * len(windows))
         hidden_states = self.prefill_windows(0, [w[n_shared:] for w in windows], n_shared)
         self.cache.truncate([len(window) for window in windows])
-        return self.model.lm_head(hidden_states).float()
+        logits = self.model.lm_head(hidden_states).float()
+        require_finite(logits)  # once, for all of a diverged model's are nan
+        return logits
 
     def step(self, tokens: Tensor) -> Tensor:
         """(B, 1) -> (B, V): reads the last token of every row, which the rows have already."""

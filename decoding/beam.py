@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from decoding.batch import RowBatch
-from decoding.logits_processors import process_logits
+from decoding.logits_processors import process_logits, require_finite
 from decoding.settings import SamplingConfig
 from gpt2 import GPT2Model
 
@@ -64,6 +64,7 @@ def beam_search(model: GPT2Model, prompt: list[int], config: SamplingConfig) -> 
 
 def continuations(logits: Tensor, paths: list[Beam], config: SamplingConfig) -> list[Beam]:
     """Returns the most likely paths of one more token, enough of them that do not end."""
+    require_finite(logits)
     log_probabilities = logits.log_softmax(dim=-1)  # (B, V)
     processed = process_logits(log_probabilities, paths, config)  # (B, V)
     totals = processed + processed.new_tensor([[beam.total] for beam in paths])  # (B, V)

@@ -9,6 +9,7 @@ row's text does not depend on its neighbours.
 Previous: speculative.py.  Next: display.py.
 """
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -16,6 +17,7 @@ import torch
 from cfg_gpt2 import require
 from decoding.batch import RowBatch
 from decoding.beam import Beam, beam_search
+from decoding.logits_processors import require_finite
 from decoding.rows import RowState
 from decoding.sampling import sample_rows
 from decoding.settings import SamplingConfig
@@ -98,11 +100,17 @@ def generate_batch(
     batch = RowBatch(model, by_length, config.max_new_tokens)
     logits = batch.prefill()
     while True:
-        tokens = sample_rows(logits, batch.rows, config)  # (B, 1)
+        try:
+            tokens = sample_rows(logits, batch.rows, config)  # (B, 1)
+        except RuntimeError:  # multinomial refuses nan
+            require_finite(logits)
+            raise
         log_normalizer = logits.logsumexp(dim=-1, keepdim=True)  # (B, 1)
         log_probability = logits.gather(-1, tokens) - log_normalizer  # (B, 1)
         new = zip(tokens[:, 0].tolist(), log_probability[:, 0].tolist(), strict=True)
         for row, (token, value) in zip(batch.rows, new, strict=True):
+            if not math.isfinite(value):
+                require_finite(logits)
             row.add(token, value, config)
         yield
         unfinished = [i for i, row in enumerate(batch.rows) if not row.is_done]

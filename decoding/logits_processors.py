@@ -53,6 +53,15 @@ def process_logits(logits: Tensor, rows: Sequence[TokenRow], config: SamplingCon
     return logits
 
 
+def require_finite(logits: Tensor) -> None:
+    """Raises ValueError where a logit is nan or infinite, as those of a diverged model are."""
+    require(
+        bool(logits.isfinite().all()),
+        "the model gives nan or infinite logits: its training has diverged; name another run, or "
+        "train it again with a lower --train.learning-rate",
+    )
+
+
 def warp_logits(logits: Tensor, config: SamplingConfig) -> Tensor:
     """(B, V) -> (B, V): the processors for random sampling; temperature must be above 0."""
     logits = logits / config.temperature

@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from cfg_gpt2 import require
 from decoding.batch import window_start
+from decoding.logits_processors import require_finite
 from decoding.ragged_cache import RaggedCache
 from decoding.rows import RowState, TokenRow
 from decoding.sampling import probabilities
@@ -123,9 +124,12 @@ class PrefixCachedModel:
         tokens = torch.tensor([window[n_equal:]], device=self.model.device)  # (1, T)
         self.cached = window
         if tokens.size(1) == n:
-            return self.model(tokens, self.cache)[0].float()
-        hidden_states = self.model.hidden_states(tokens, self.cache)
-        return self.model.lm_head(hidden_states[0, -n:]).float()
+            logits = self.model(tokens, self.cache)[0].float()
+        else:
+            hidden_states = self.model.hidden_states(tokens, self.cache)
+            logits = self.model.lm_head(hidden_states[0, -n:]).float()
+        require_finite(logits)
+        return logits
 
     def room(self, n_tokens: int) -> int:
         """Returns how many more tokens fit into the window of a text of n_tokens."""
