@@ -24,6 +24,7 @@ from tokenizers import Tokenizer as Library
 
 from cfg_gpt2 import require
 from run_directory.files import write_whole
+from run_directory.json_file import read_json_object
 
 TOKENIZER_FILE = "tokenizer.json"
 VOCABULARIES = ((TOKENIZER_FILE,), ("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
@@ -138,12 +139,7 @@ def end_tokens(folder: Path) -> list[str]:
     for file in (folder / name for name in SETTINGS_FILES):
         if not file.is_file():
             continue
-        try:
-            settings = json.loads(file.read_text(encoding="utf-8-sig"))
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{file} is not JSON: {error}; copy it once more") from None
-        require(isinstance(settings, dict), f"{file} is not a JSON object; copy it once more")
-        token = settings.get("eos_token")
+        token = read_json_object(file).get("eos_token")
         content = token.get("content") if isinstance(token, dict) else token
         named += [content] if isinstance(content, str) else []
     return named
