@@ -24,8 +24,10 @@ from tokenizer import TOKENIZER_FILE, Tokenizer, UnseenCharacter
 from training.best_checkpoint import load_newest_or_best
 from training.choose_runtime import choose_runtime, is_large
 from training.kernels import choose_kernels, use_kernels
+from training.machine import total_memory
 from training.memory import keep_memory
 from training.progress import new_console
+
 
 
 def generate(command: GenerateCommand) -> int:
@@ -64,10 +66,12 @@ class Writer:
     def write(self, prompts: list[str]) -> None:
         """Continues each prompt, in as many samples as asked for, and reports the speed."""
         command, sampling = self.command, self.sampling
-        texts = [text for text in prompts for _ in range(command.samples)]
         encoded = {
             text: self.tokenizer.encode(text) or [self.tokenizer.end_of_text] for text in prompts
         }
+        longest = max(map(len, encoded.values())) + sampling.max_new_tokens
+        self.require_room(len(prompts) * command.samples, longest)
+        texts = [text for text in prompts for _ in range(command.samples)]
         numbers = [number for _ in prompts for number in range(command.samples)]
         rows = [
             RowState(prompt=encoded[text], seed=sampling.seed + number, rank=number)
@@ -80,13 +84,24 @@ class Writer:
             if command.stream:
                 display.update()
         display.update()
-        longest = max(map(len, encoded.values())) + sampling.max_new_tokens
         cache = cache_bytes(self.model, len(rows) * sampling.beams, longest)
         print(f"{watch.report()}; cache {cache / 1e6:.1f} MB", file=sys.stderr)
         guesses = self.speculation
         if guesses and guesses.n_proposed:
             share = guesses.n_accepted / guesses.n_proposed
             print(f"{share:.0%} of {guesses.n_proposed} guesses were right", file=sys.stderr)
+
+    def require_room(self, n_rows: int, n_tokens: int) -> None:
+        """Raises ValueError where no memory here holds the cache of so many rows."""
+        if self.sampling.beams > 1 or self.speculation:  # row after row
+            n_rows = self.sampling.beams
+        need, there = cache_bytes(self.model, n_rows, n_tokens), total_memory(self.model.device)
+        require(
+            not there or need <= there,
+            f"--samples {self.command.samples} with --beams {self.sampling.beams} takes at least "
+            f"{need // 10**6:,} MB for its cache, {self.model.device.type} has "
+            f"{there // 10**6:,} MB; ask for fewer at once",
+        )
 
     def interact(self) -> int:
         """Asks for prompts. Ctrl-C ends a text; Ctrl-D or an empty line ends the command."""

@@ -13,6 +13,8 @@ from cfg_gpt2 import require
 from commands.flags import parse_flags, rename_flag
 from decoding.settings import Repeated, SamplingConfig
 
+MAX_SAMPLES = 1_000_000  # each takes some kB beside its cache
+
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateCommand:
@@ -40,6 +42,9 @@ class GenerateCommand:
 
     def __post_init__(self) -> None:
         require(self.samples >= 1, f"--samples {self.samples} must be 1 or more")
+        require(
+            self.samples <= MAX_SAMPLES, f"--samples {self.samples} must be at most {MAX_SAMPLES}"
+        )
         require(self.guesses >= 1, f"--guesses {self.guesses} must be 1 or more; try 4")
         if self.sampling.temperature == 0:
             require(

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import main
+from commands import generate
 from training import least_memory
 
 SMALL = (
@@ -37,6 +38,7 @@ def folder(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     copy = Path(shutil.copytree(trained, tmp_path / "copy"))
     monkeypatch.chdir(copy)
     monkeypatch.setattr(least_memory, "total_memory", lambda device: 16 * 10**9)
+    monkeypatch.setattr(generate, "total_memory", lambda device: 10**9)
     return copy
 
 
@@ -77,6 +79,10 @@ FLAGS = {
     ),
     "a plan of 10^15 layers": ("plan --model.n-layer 1000000000000000", "at most 16777216"),
     "a plan that fits nowhere": ("plan --model.n-layer 16777216 --gpu h100", "needs"),
+    "samples without end": ("generate run --samples 1000000000", "--samples 1000000000 must be at"),
+    "samples beyond the memory": (
+        "generate run --samples 1000000", "--samples 1000000 with --beams 1 takes at least 2,0",
+    ),
     "beams without end": ("generate run --temperature 0 --beams 1000000000", "must be at most"),
 }  # fmt: skip
 
