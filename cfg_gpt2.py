@@ -31,6 +31,12 @@ def require_range(flag: str, value: float, least: float, most: float, advice: st
     require(least <= value <= most, f"{flag} {value} must be {limits}{advice}")
 
 
+def require_count(flag: str, value: int, most: int = MAX_COUNT, advice: str = "") -> None:
+    """Raises ValueError unless a flag's value is a count, from 1 on."""
+    require(value >= 1, f"{flag} {value} must be 1 or more{advice}")
+    require(value <= most, f"{flag} {value} must be at most {most}{advice}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class GPT2Config:
     """The size of the model. The architecture itself is GPT-2 and has no switch."""

@@ -10,7 +10,7 @@ from typing import Annotated
 import tyro
 
 from benchmarks.job import Device
-from cfg_gpt2 import PRESETS, GPT2Config, preset, require
+from cfg_gpt2 import PRESETS, GPT2Config, preset, require, require_count
 from commands.flags import parse_flags
 
 
@@ -28,10 +28,9 @@ class TargetSettings:
     command_line: Annotated[str, tyro.conf.Suppress] = ""  # as typed, for the result
 
     def __post_init__(self) -> None:
-        require(self.rounds >= 1, f"--rounds {self.rounds} must be 1 or more; try 5")
-        require(
-            self.steps is None or self.steps >= 1, f"--steps {self.steps} must be 1 or more; try 2"
-        )
+        require_count("--rounds", self.rounds, advice="; try 5")
+        if self.steps is not None:
+            require_count("--steps", self.steps, advice="; try 2")
         require(self.warmup >= 0, f"--warmup {self.warmup} must not be negative; try 2")
 
 
@@ -62,7 +61,7 @@ class ModelSettings(TargetSettings):
 
         Raises ValueError where the sizes do not fit together.
         """
-        require(self.batch_size >= 1, f"--batch-size {self.batch_size} must be 1 or more; try 4")
+        require_count("--batch-size", self.batch_size, advice="; try 4")
         base = preset(self.preset).model
         try:
             return replace(
@@ -101,7 +100,7 @@ class Decoding(ModelSettings, ComparedSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         for flag, value in (("prompt-length", self.prompt_length), ("new-tokens", self.new_tokens)):
-            require(value >= 1, f"--{flag} {value} must be 1 or more")
+            require_count(f"--{flag}", value)
         total = self.prompt_length + self.new_tokens
         require(
             total <= self.context_length,
@@ -140,7 +139,7 @@ class Loading(TargetSettings):
         """Returns GPT-2 small with this context length."""
         for name in ("batch_size", "context_length"):
             value = getattr(self, name)
-            require(value >= 1, f"--{name.replace('_', '-')} {value} must be 1 or more")
+            require_count(f"--{name.replace('_', '-')}", value)
         return replace(PRESETS["gpt2"], context_length=self.context_length)
 
 

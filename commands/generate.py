@@ -29,7 +29,6 @@ from training.memory import keep_memory
 from training.progress import new_console
 
 
-
 def generate(command: GenerateCommand) -> int:
     """`python main.py generate RUN`: continues prompts, and says how fast that was."""
     tokenizer = Tokenizer.load(command.run)

@@ -9,7 +9,7 @@ from typing import Literal
 
 import tyro
 
-from cfg_gpt2 import require
+from cfg_gpt2 import require, require_count
 from commands.flags import parse_flags, rename_flag
 from decoding.settings import Repeated, SamplingConfig
 
@@ -41,11 +41,8 @@ class GenerateCommand:
     sampling: tyro.conf.OmitArgPrefixes[SamplingConfig] = field(default_factory=SamplingConfig)
 
     def __post_init__(self) -> None:
-        require(self.samples >= 1, f"--samples {self.samples} must be 1 or more")
-        require(
-            self.samples <= MAX_SAMPLES, f"--samples {self.samples} must be at most {MAX_SAMPLES}"
-        )
-        require(self.guesses >= 1, f"--guesses {self.guesses} must be 1 or more; try 4")
+        require_count("--samples", self.samples, MAX_SAMPLES)
+        require_count("--guesses", self.guesses, advice="; try 4")
         if self.sampling.temperature == 0:
             require(
                 self.samples <= self.sampling.beams,

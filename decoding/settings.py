@@ -8,7 +8,7 @@ from typing import Annotated, TypeVar
 
 import tyro
 
-from cfg_gpt2 import require
+from cfg_gpt2 import require, require_count
 
 MIN_TEMPERATURE = 1e-6  # below it is 0 to fp32, and logits divided by much less are infinite
 MAX_PENALTY = 1e6  # of penalties and biases, so that fp32 holds what becomes of a logit
@@ -74,8 +74,7 @@ class SamplingConfig:
             self.no_repeat_ngram is None or self.no_repeat_ngram >= 1,
             f"--no-repeat-ngram {self.no_repeat_ngram} must be 1 or more; try 3",
         )
-        require(self.beams >= 1, f"--beams {self.beams} must be 1 or more; try 4")
-        require(self.beams <= MAX_BEAMS, f"--beams {self.beams} must be at most {MAX_BEAMS}; try 4")
+        require_count("--beams", self.beams, MAX_BEAMS, "; try 4")
         require(-(2**63) <= self.seed < 2**63, f"--seed {self.seed} has more than 64 bits; try 1")
 
     def require_probabilities(self) -> None:

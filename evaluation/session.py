@@ -8,10 +8,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from cfg_gpt2 import GPT2Config, require
 from gpt2 import GPT2Model
 from run_directory.open_run import open_run
 from tokenizer import Tokenizer
 from training.best_checkpoint import load_best
+from training.machine import total_memory
 from training.runtime import Runtime
 
 
@@ -26,6 +28,16 @@ class Session:
     batch_size: int | None = None  # rows computed together; None: by the device
     best: bool = False  # whether the best weights of each run are measured, not the newest
 
+    def require_memory(self, sizes: GPT2Config) -> None:
+        """Raises ValueError for rows whose tokens and hidden states no memory here holds."""
+        there, device = total_memory(self.runtime.device), self.runtime.device.type
+        row = sizes.context_length * (16 + 8 * sizes.n_embd)
+        require(
+            not there or (self.batch_size or 1) * row <= there,
+            f"--batch-size {self.batch_size} takes more than the {there // 10**6:,} MB of the "
+            f"{device}; at most {there // row} fits, or leave it out",
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
@@ -38,8 +50,12 @@ class Run:
 
     @classmethod
     def open(cls, folder: Path, session: Session) -> "Run":
-        """Opens a run directory. Raises FileNotFoundError or ValueError where it is no run."""
+        """Opens a run directory.
+
+        Raises FileNotFoundError or ValueError where it is no run, or --batch-size is beyond memory.
+        """
         (model, tokenizer), step = open_run(folder), None
+        session.require_memory(model.config)
         if session.best:
             model, record = load_best(folder)
             step = record.step

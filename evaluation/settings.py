@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from cfg_gpt2 import require
+from cfg_gpt2 import require, require_count
 from commands.flags import parse_flags
 
 
@@ -63,8 +63,8 @@ class EvaluateCommand:
             require(self.runs.count(run) == 1, f"{run} is named twice; compare different runs")
         for name in ("stride", "limit", "batch_size"):
             value: int | None = getattr(self, name)
-            flag = "--" + name.replace("_", "-")
-            require(value is None or value >= 1, f"{flag} {value} must be 1 or more")
+            if value is not None:
+                require_count("--" + name.replace("_", "-"), value)
         self.require_one_measure()
 
     def require_one_measure(self) -> None:

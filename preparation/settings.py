@@ -6,8 +6,10 @@ Previous: ../main.py.  Next: command.py.
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cfg_gpt2 import require
+from cfg_gpt2 import require, require_count, require_range
 from commands.flags import parse_flags
+
+MAX_WORKERS = 4096  # processes; each takes a tokenizer's memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,14 +52,9 @@ class PrepareCommand:
             "--out names the folder to make"
             + (", --check one to read" if self.check else "; give it a name, such as --out shards"),
         )
-        require(
-            self.workers is None or self.workers >= 1,
-            f"--workers {self.workers} must be 1 or more",
-        )
-        require(
-            self.shard_tokens >= 1000,
-            f"--shard-tokens {self.shard_tokens} must be at least 1000; try 100000000",
-        )
+        if self.workers is not None:
+            require_count("--workers", self.workers, MAX_WORKERS)
+        require_range("--shard-tokens", self.shard_tokens, 1000, 10**12, "; try 100000000")
         require(
             self.subset is None or self.dataset is not None,
             f"--subset {self.subset} is for --dataset; leave it out",

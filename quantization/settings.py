@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tyro
 
-from cfg_gpt2 import require
+from cfg_gpt2 import require_count
 from commands.flags import parse_flags
 
 
@@ -29,7 +29,7 @@ class QuantizeCommand:
     tokens: int = 20_000  # of the text that are read, at most
 
     def __post_init__(self) -> None:
-        require(self.tokens >= 1, f"--tokens {self.tokens} must be 1 or more; try 20000")
+        require_count("--tokens", self.tokens, advice="; try 20000")
 
 
 def read_quantize_command(arguments: list[str]) -> QuantizeCommand:

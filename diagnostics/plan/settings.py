@@ -10,7 +10,15 @@ from typing import Annotated
 
 import tyro
 
-from cfg_gpt2 import DEFAULT_PRESET, DataConfig, GPT2Config, TrainConfig, preset, require
+from cfg_gpt2 import (
+    DEFAULT_PRESET,
+    DataConfig,
+    GPT2Config,
+    TrainConfig,
+    preset,
+    require,
+    require_count,
+)
 from commands.flags import first_value, parse_flags
 from commands.train_settings import read_config_of
 from diagnostics.plan.speed import BYTES_PER_TOKEN, GPUS, UTILIZATION
@@ -46,10 +54,8 @@ class PlanCommand:
     reads_text: Annotated[bool, tyro.conf.Suppress] = False  # whether a --data flag is given
 
     def __post_init__(self) -> None:
-        require(
-            self.gpus is None or self.gpus >= 1,
-            f"--gpus {self.gpus} must be 1 or more; leave it out for this machine",
-        )
+        if self.gpus is not None:
+            require_count("--gpus", self.gpus, 10**6, "; leave it out for this machine")
         require(
             self.gpu is None or self.gpu in GPUS,
             f"--gpu {self.gpu} is not in the table; choose from {', '.join(GPUS)}, "
@@ -58,11 +64,11 @@ class PlanCommand:
         for name in ("gpu_memory", "tokens", "tokens_per_second", "network"):
             value = getattr(self, name)
             require(
-                value is None or 0 < value < float("inf"),
-                f"--{name.replace('_', '-')} {value} must be a number above 0",
+                value is None or 1e-6 <= value <= 1e18,
+                f"--{name.replace('_', '-')} {value} must be a number above 0, up to 1e18",
             )
         require(
-            0 < self.utilization <= 1,
+            1e-6 <= self.utilization <= 1,
             f"--utilization {self.utilization} must lie above 0 and at most 1; try {UTILIZATION}",
         )
         n_ranks, n_windows = self.gpus or 1, self.train.batch_size

@@ -83,6 +83,16 @@ FLAGS = {
     "samples beyond the memory": (
         "generate run --samples 1000000", "--samples 1000000 with --beams 1 takes at least 2,0",
     ),
+    "rows beyond the memory": (
+        "evaluate run --data.path text.txt --batch-size 1000000000", "--batch-size 1000000000 take",
+    ),
+    "a batch of 2^70": (f"evaluate run --batch-size {2**70}", "must be at most 1000000000"),
+    "workers without end": ("prepare --data.path text.txt --workers 1000000000 --out s", "at most"),
+    "shards without end": (f"prepare --data.path a.txt --shard-tokens {10**400} --out s", "at mo"),
+    "guesses without end": (f"generate run --guesses {10**400}", "must be at most 1000000000"),
+    "10^400 GPUs": (f"plan --gpus {10**400}", "must be at most 1000000; leave it out"),
+    "more tokens than there are": ("plan --tokens 1e300", "must be a number above 0, up to 1e18"),
+    "rounds without end": (f"benchmark loading --rounds {2**70}", "must be at most 1000000000"),
     "beams without end": ("generate run --temperature 0 --beams 1000000000", "must be at most"),
 }  # fmt: skip
 
