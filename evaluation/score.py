@@ -9,6 +9,7 @@ itself is predicted at the document's end. The bytes are those of the text alone
 Previous: windows.py.  Next: measure_task.py.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -96,9 +97,9 @@ def rows_per_batch(n_tokens: int, runtime: Runtime) -> int:
 
 
 def require_not_nan(nats: float) -> None:
-    """Raises ValueError for nan, with what to do about it."""
+    """Raises ValueError for nan and infinities, with what to do about it."""
     require(
-        nats == nats,  # nan is not
+        math.isfinite(nats),
         "the model gives nan for probabilities: its training has diverged; train it again, "
         "with a lower --train.learning-rate",
     )

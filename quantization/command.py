@@ -7,6 +7,7 @@ Both models read the same tokens of the same text, batch by batch. The command c
 Previous: settings.py.  Next: ../commands/generate.py.
 """
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from cfg_gpt2 import TrainConfig
+from cfg_gpt2 import TrainConfig, require
 from gpt2 import GPT2Model
 from load_data import Split, evaluation_batches, load_corpus
 from loss import IGNORE_INDEX, bits_per_byte, next_token_loss
@@ -77,6 +78,11 @@ def measure_nats(
             tokens, targets = tokens.to(device), targets.to(device)
             for name, model in models.items():
                 nats[name] += next_token_loss(model(tokens), targets)[0].item()
+                require(
+                    math.isfinite(nats[name]),
+                    f"the {name} model gives {nats[name]} as its loss: its training has diverged; "
+                    "name another run",
+                )
             done += int((targets != IGNORE_INDEX).sum())
             bar.move(done)
     return nats

@@ -166,6 +166,12 @@ FILES = {
     "nan weights, guesses": (
         with_weights(math.nan), "generate run --prompt-lookup", "its training has diverged",
     ),
+    "nan weights, quantized": (
+        with_weights(math.nan), "quantize run", "model gives nan as its loss: its training has div",
+    ),
+    "infinite weights, evaluated": (
+        with_weights(math.inf), "evaluate run --data.path text.txt", "training has diverged",
+    ),
     "a line without a step": (
         written(METRICS, b'{"train_loss": 1.0}\n'), "train --resume run --train.max-steps 4",
         "metrics.jsonl, line 1, has no step, a whole number; remove that line",
