@@ -134,6 +134,7 @@ def with_weights(value: float) -> Callable[[], None]:
 
 DEEP = b"[" * 100_000
 CONFIG, METRICS = "run/config.json", "run/metrics.jsonl"
+RESUME = "train --resume run --train.max-steps 4"
 FILES = {
     "a deep config": (written(CONFIG, DEEP), "generate run", "config.json is not JSON: recursion"),
     "a deep config to plan": (written(CONFIG, DEEP), "plan --config run", "is not JSON: recursion"),
@@ -147,7 +148,7 @@ FILES = {
     ),
     "more layers than tensors to resume": (
         changed(CONFIG, lambda c: c["model"].update(n_layer=10**7)),
-        "train --resume run --train.max-steps 4", "--model.n-layer 10000000 takes at least",
+        RESUME, "--model.n-layer 10000000 takes at least",
     ),
     "a context that the file has not": (
         changed(CONFIG, lambda c: c["model"].update(context_length=10**7)), "generate run",
@@ -173,18 +174,18 @@ FILES = {
         with_weights(math.inf), "evaluate run --data.path text.txt", "training has diverged",
     ),
     "a line without a step": (
-        written(METRICS, b'{"train_loss": 1.0}\n'), "train --resume run --train.max-steps 4",
+        written(METRICS, b'{"train_loss": 1.0}\n'), RESUME,
         "metrics.jsonl, line 1, has no step, a whole number; remove that line",
     ),
     "a step in words": (
-        written(METRICS, b'{"step": 0}\n{"step": "two"}\n'), "train --resume run",
+        written(METRICS, b'{"step": 0}\n{"step": "two"}\n'), RESUME,
         "metrics.jsonl, line 2, has no number for step",
     ),
     "a line in CP1251": (
-        written(METRICS, b'\xff\xfe\n'), "train --resume run", "metrics.jsonl, line 1, is not JSON",
+        written(METRICS, b'\xff\xfe\n'), RESUME, "metrics.jsonl, line 1, is not JSON",
     ),
     "a deep line": (
-        written(METRICS, DEEP + b"\n"), "train --resume run", "line 1, is not JSON: recursion",
+        written(METRICS, DEEP + b"\n"), RESUME, "line 1, is not JSON: recursion",
     ),
     "an infinite loss": (
         written(METRICS, b'{"step": 1, "val_loss": 1e999}\n'), "doctor run", "number for val_loss",
