@@ -22,7 +22,6 @@ from benchmarks.candidates import (
 from benchmarks.interleaved import Measurement, WorkerFailed, measure, roofline_of
 from benchmarks.job import Job, Target
 from benchmarks.peers import read_peers
-from benchmarks.pictures import draw_bars, draw_scaling
 from benchmarks.report import (
     Table,
     failures,
@@ -255,6 +254,8 @@ def attainable_rates(plan: Plan, roofline: Roofline | None) -> dict[str, float]:
 
 def report(console: Console, folder: Path, result: Result) -> None:
     """Prints the tables, and writes all files of the result."""
+    from benchmarks.pictures import draw_bars, draw_scaling  # matplotlib takes 0.3 s
+
     folder.mkdir(parents=True, exist_ok=True)
     tables: list[Table] = [result_table(result)]
     series: list[Series] = series_of(result.measurements) if result.target == "scaling" else []

@@ -5,7 +5,6 @@ Previous: result.py.  Next: ../main.py.
 
 from pathlib import Path
 
-from matplotlib.figure import Figure
 from rich.console import Console
 
 from evaluation.result import RESULTS_FOLDER, Figures, Result
@@ -79,6 +78,8 @@ def comparison_table(results: list[Result]) -> list[list[str]]:
 
 def draw_comparison(folder: Path, results: list[Result]) -> Path:
     """Writes folder/evaluation/NAME.png with a bar for each model, and returns its path."""
+    from matplotlib.figure import Figure  # here, for most calls draw nothing: 0.3 s
+
     name, label = PICTURED[results[0].measure.what]
     figure = Figure(figsize=(8, 1.4 + 0.45 * len(results)), dpi=120, layout="constrained")
     axes = figure.subplots()

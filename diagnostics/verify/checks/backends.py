@@ -9,7 +9,6 @@ from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
-from torch._dynamo.utils import counters
 
 from diagnostics.verify.check import NotExercised, Unavailable
 from diagnostics.verify.comparison import Comparison, compare_gradients
@@ -44,6 +43,7 @@ def compiled_blocks(under_test: ModelUnderTest, model: GPT2Model) -> Iterator[No
     if missing:
         raise Unavailable(f"compiling needs {missing}")
     torch._dynamo.reset()  # graphs that were compiled before would not be counted
+    counters = torch._dynamo.utils.counters  # by name, for torch loads it when it is used: 1 s
     counters.clear()
     Runtime(under_test.device, FP32, compiled=True).prepare(model)
     try:
