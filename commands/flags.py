@@ -36,6 +36,13 @@ WRONG_VALUES = {  # what tyro and Python say of a value, in the words of this pr
     ),
     r"Missing value for argument '(.*)'\. Expected \d+ values?": r"\1 needs a value",
 }
+LOOSE = {  # what is meant, perhaps, by a word that belongs to no flag
+    "train": "name a text by --data.path and a config.json by --config",
+    "prepare": "name a text by --data.path",
+    "generate": "give a prompt by --prompt",
+    "evaluate": "name more runs by --compare",
+    "plan": "name a config.json by --config",
+}
 
 Settings = TypeVar("Settings")
 
@@ -147,9 +154,14 @@ def hints(message: str, command: str, arguments: list[str], flags: list[str]) ->
     """
     unknown = message.removeprefix(UNKNOWN).split(", ")
     for before, argument in pairwise(["", *arguments]):
-        if argument not in unknown or not argument.startswith("-"):
+        if argument not in unknown:
             continue
-        if hint := hint_for(command, argument):
+        if not argument.startswith("-"):
+            if before in flags:
+                yield f"; {before} takes no value, {opposite(before)} turns it off"
+            elif not before.startswith("-") and command in LOOSE:
+                yield f"; {LOOSE[command]}"
+        elif hint := hint_for(command, argument):
             yield f"; {hint}"
         elif meant := similar(name_of(argument), flags):
             yield f"; perhaps you meant {meant}"
@@ -162,6 +174,12 @@ def similar(flag: str, flags: list[str]) -> str | None:
     last = flag.removeprefix("--").rpartition(".")[2]
     same = [known for known in flags if known.removeprefix("--").rpartition(".")[2] == last]
     return next(iter(same or get_close_matches(flag, flags, n=1, cutoff=0.8)), None)
+
+
+def opposite(flag: str) -> str:
+    """Returns the flag that turns a flag without a value off: --train.no-x for --train.x."""
+    prefix, dot, last = flag.removeprefix("--").rpartition(".")
+    return f"--{prefix}{dot}no-{last}"
 
 
 def value_with_a_dash(flag: str, arguments: list[str]) -> str:
@@ -182,12 +200,13 @@ def name_of(argument: str) -> str:
     return argument.partition("=")[0].replace("_", "-")
 
 
-def first_value(arguments: list[str], flag: str) -> str | None:
-    """Returns the value of a flag that decides about the defaults of others, read before tyro."""
+def value_of(flag: str, arguments: list[str]) -> str | None:
+    """Returns the last value of a flag that decides about the defaults of others, before tyro."""
+    value = None
     for argument, following in pairwise([*arguments, ""]):
         if name_of(argument) == flag:
-            return argument.partition("=")[2] if "=" in argument else following or None
-    return None
+            value = argument.partition("=")[2] if "=" in argument else following
+    return value or None
 
 
 def rename_flag(arguments: list[str], old: str, new: str) -> list[str]:

@@ -5,7 +5,10 @@ Each text continues "--batch-size is ...". Flags that have the same last word he
 Previous: flags.py.  Next: train_settings.py.
 """
 
-_NOT_NEEDED_LOG = "not needed: metrics.jsonl in the run's directory has a line for each step"
+_NOT_NEEDED_LOG = (
+    "not needed: metrics.jsonl in the run's directory has a line for each step, and "
+    "--train.tensorboard writes the same for TensorBoard"
+)
 _TRAIN = {  # of train.py
     "always-save-checkpoint": "not needed: a run is saved at each evaluation, "
     "--train.keep-checkpoints says how many of them are kept",

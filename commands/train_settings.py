@@ -18,7 +18,7 @@ from cfg_gpt2 import (
     preset,
     require,
 )
-from commands.flags import first_value, parse_flags
+from commands.flags import parse_flags, value_of
 from commands.nanogpt import hint_for_init_from
 from run_directory.config_file import read_config
 from training.tensorboard_log import require_tensorboard
@@ -52,7 +52,7 @@ class TrainCommand:
 def read_train_command(arguments: list[str]) -> TrainCommand:
     """Flags over the settings of --resume, --init-from, --config or --preset over defaults."""
     flags = ("--preset", "--config", "--resume", "--init-from")
-    sources = {flag: first_value(arguments, flag) for flag in flags}
+    sources = {flag: value_of(flag, arguments) for flag in flags}
     name, config_file, resumed, init_from = sources.values()
     chosen = [flag for flag, value in sources.items() if value]
     require(len(chosen) <= 1, f"{' and '.join(chosen)} exclude each other; choose one")

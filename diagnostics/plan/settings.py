@@ -19,7 +19,7 @@ from cfg_gpt2 import (
     require,
     require_count,
 )
-from commands.flags import first_value, parse_flags
+from commands.flags import parse_flags, value_of
 from commands.train_settings import read_config_of
 from diagnostics.plan.speed import BYTES_PER_TOKEN, GPUS, UTILIZATION
 
@@ -89,17 +89,17 @@ def read_plan_command(arguments: list[str]) -> PlanCommand:
     Raises ValueError where flags are wrong or exclude each other, FileNotFoundError where
     --config names no file.
     """
-    preset_name, config = first_value(arguments, "--preset"), first_value(arguments, "--config")
+    preset_name, config = value_of("--preset", arguments), value_of("--config", arguments)
     require(
         preset_name is None or config is None,
         "--preset and --config exclude each other; choose one",
     )
-    require_number_of_tokens(first_value(arguments, "--tokens"))
+    require_number_of_tokens(value_of("--tokens", arguments))
     base = read_config_of("--config", config) if config else preset(preset_name or DEFAULT_PRESET)
     defaults = PlanCommand(model=base.model, data=base.data, train=base.train)
     command = parse_flags(PlanCommand, "plan", arguments, defaults)
     require(
-        command.tokens is None or first_value(arguments, "--train.max-steps") is None,
+        command.tokens is None or value_of("--train.max-steps", arguments) is None,
         f"--tokens and --train.max-steps {command.train.max_steps} exclude each other; choose one",
     )
     strategy = command.train.strategy
@@ -107,7 +107,7 @@ def read_plan_command(arguments: list[str]) -> PlanCommand:
         (command.gpus or 1) > 1 or strategy in ("auto", "single"),
         f"--train.strategy {strategy} is for several GPUs; give --gpus 2 or more",
     )
-    has_steps = config or first_value(arguments, "--train.max-steps")
+    has_steps = config or value_of("--train.max-steps", arguments)
     return replace(
         command,
         steps=command.train.max_steps if has_steps else None,

@@ -117,6 +117,11 @@ WRONG = {
     "plan --tokens 20GB": "--tokens 20GB is the size of a text; name the text by",
     "generate r --temperature warm": "--temperature warm is not a number; see python",
     "train --train.device tpu": "--train.device tpu is unknown; choose one of 'auto', 'cpu', ",
+    "train config/shakespeare.py": "name a text by --data.path and a config.json by --config;",
+    "generate r hello": "give a prompt by --prompt;",
+    "generate r --json true": "--json takes no value, --no-json turns it off;",
+    "train --train.activation-checkpointing False": ", --train.no-activation-checkpointing turns",
+    "train --nonsense 5": "Unrecognized options: --nonsense, 5; see python",
     "generate": "PATH a run directory, such as runs/tiny",
 }
 
@@ -152,6 +157,8 @@ def test_every_flag_that_a_hint_names_exists(asked: tuple[dict[str, list], list[
 def test_settings_of_a_source_are_found_however_its_flag_is_written() -> None:
     for flag in (["--preset", "book"], ["--preset=book"]):
         assert read_train_command(flag).model.context_length == 256
+    assert read_train_command(["--preset", "gpt2", "--preset=book"]).preset == "book"
+    assert read_train_command(["--preset=gpt2", "--preset", "tiny"]).model.n_embd == 128
     for line in (["--init_from", "nope"], ["--init-from=nope"], ["--init_from=nope"]):
         with pytest.raises(FileNotFoundError, match="nope"):
             read_train_command(line)
