@@ -28,7 +28,7 @@ from commands.engines import ENGINES
 
 THIRD_PARTY = {
     "torch", "numpy", "tokenizers", "safetensors", "tyro", "pydantic", "pydantic_core", "rich",
-    "matplotlib",
+    "matplotlib", "charset_normalizer",
 }  # fmt: skip
 CELLARS_OF = {  # the cellars that each root file stands on
     "gpt2": {"run_directory"},
