@@ -55,6 +55,7 @@ class Corpus:
     floor_bits_per_byte: float | None  # the entropy of the text; known for the built-in worlds
     mix: tuple[float, ...] = ()  # the weight of each path; empty: in proportion to its length
     shards_sha256: str = ""  # of a text in shards, which is too large to be read for this
+    notes: tuple[str, ...] = ()  # what people should know of the files, such as what is left out
 
     def windows(self, context_length: int, seed: int) -> "TrainingWindows":
         """Returns the training windows in the order in which they are read.
@@ -111,7 +112,8 @@ def load_corpus(config: DataConfig, report: Report | None = None) -> Corpus:
     starts = source.text_starts(tokens["train"], tokenizer.end_of_text) if config.mix else (0,)
     train = Split(tokens["train"], meta.n_bytes["train"], starts)
     validation = Split(tokens["validation"], meta.n_bytes["validation"])
-    return Corpus(tokenizer, train, validation, meta.floor_bits_per_byte, config.mix)
+    floor, notes = meta.floor_bits_per_byte, tuple(source.notes(meta.n_bytes))
+    return Corpus(tokenizer, train, validation, floor, config.mix, notes=notes)
 
 
 def load_prepared(config: DataConfig) -> Corpus:

@@ -26,6 +26,7 @@ from commands.init_from import (
 )
 from commands.resume import SAMPLES_FILE, finished_step
 from commands.train_settings import TrainCommand
+from data.piped_text import keep_piped
 from data.shards import is_prepared
 from data.stream import SCAN_TOKENS
 from data.tiny_world.stories import LANGUAGES, read_story
@@ -89,6 +90,9 @@ def train_together(
     command: TrainCommand, runtime: Runtime, console: Console
 ) -> tuple[Trainer, RunConfig]:
     """A corpus, a model and the loop, in this process and in whatever others train with it."""
+    paths, cache = command.data.path, command.data.cache_dir
+    paths = runtime.on_rank_zero(partial(keep_piped, paths, cache))
+    command = replace(command, data=replace(command.data, path=paths))
     run_dir = command.resume or runtime.on_rank_zero(partial(new_run_dir, command))
     corpus = runtime.local_rank_zero_first(partial(open_corpus, command, console))
     config, model = new_model(command, corpus, runtime, console)
@@ -205,6 +209,7 @@ def describe(console: Console, config: RunConfig, trainer: Trainer, run_dir: Pat
         f"data      {', '.join(config.data.path)}: {n_tokens:,} tokens of {n_bytes / n_tokens:.1f} "
         f"bytes to learn from, {len(corpus.validation.tokens):,} to be measured on"
         + (f"; floor {floor:.4f} bits per byte" if floor is not None else ""),
+        *(f"note      {note}" for note in corpus.notes),
         f"model     {trainer.model.n_parameters():,} parameters: {sizes.n_layer} blocks, "
         f"{sizes.n_head} heads, {sizes.n_embd} wide, context {sizes.context_length}, "
         f"{sizes.vocab_size:,} tokens",

@@ -6,7 +6,6 @@ Previous: piped_text.py.  Next: encodings.py.
 """
 
 import codecs
-import json
 import re
 import shlex
 from collections.abc import Iterable
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from cfg_gpt2 import require
+from run_directory.json_file import parse_json
 
 FileType = Literal["text", "JSONL", "Parquet"]
 
@@ -152,12 +152,12 @@ def first_lines(file: Path) -> list[bytes]:
 def parse(line: bytes) -> object:
     """Returns the value of a line of JSON; None where it is none."""
     try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
+        return parse_json(line, "the line")
+    except ValueError:
         return None
 
 
 def is_one_array(file: Path) -> bool:
     """Returns whether a file, if it is no longer than LINE_BYTES, is one array of JSON."""
     with file.open("rb") as content:
-        return isinstance(parse(content.read(LINE_BYTES).removeprefix(codecs.BOM_UTF8)), list)
+        return isinstance(parse(content.read(LINE_BYTES)), list)

@@ -76,11 +76,11 @@ class Index:
 
 def is_prepared(path: str) -> bool:
     """Returns whether a path of the command line names a folder that `prepare` wrote."""
-    file = Path(path).expanduser() / INDEX_FILE
-    if not file.is_file():
+    try:
+        with (Path(path).expanduser() / INDEX_FILE).open("rb") as file:
+            return FORMAT.rpartition(" ")[0].encode() in file.read(END_BYTES)
+    except (OSError, RuntimeError):  # whoever reads the path as a text says what is wrong with it
         return False
-    with file.open("rb") as index:
-        return FORMAT.rpartition(" ")[0].encode() in index.read(END_BYTES)
 
 
 def read_index(folder: Path) -> Index:

@@ -4,10 +4,11 @@
 
 A source also knows its identity, which is part of the cache key of the token files: the identity
 changes whenever the text or its split changes.
-Previous: stream.py.  Next: token_files.py.
+Previous: notes.py.  Next: token_files.py.
 """
 
 import hashlib
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, islice
 from pathlib import Path
@@ -15,20 +16,25 @@ from typing import NamedTuple, Protocol
 
 from cfg_gpt2 import DataConfig, require
 from data import SPLITS
+from data.file_types import FileType, common_type
+from data.json_lines import TEXT_FIELD, read_lines
+from data.notes import note_on_share, notes_on_files, notes_on_marks
+from data.splits import share_or_default, split_files
 from data.stream import TokenStream, document_boundaries
 from data.text_files import (
     CHUNK_BYTES,
-    MAX_VALIDATION_BYTES,
+    FoundFiles,
     Span,
-    file_sizes,
+    cut_at_words,
+    find_files,
     fingerprint,
     read_span,
-    split_files,
 )
 from data.tiny_world.stories import LANGUAGES, corpus, floor_bits_per_byte
 
 SAMPLE_BYTES = 32_000_000  # of training text, from which BPE learns its merges
 SAMPLE_STORIES = 4_000  # the same for a built-in world, whose first stories are a fair sample
+SHARDS_OF = "training reads shards of it: python main.py prepare --data.path"
 TINY_WORLD = Path(__file__).with_name("tiny_world")  # the code that generates the stories
 
 
@@ -58,24 +64,28 @@ class TextFileSource:
     def __init__(
         self,
         config: DataConfig,
+        found: FoundFiles | None = None,
         *,
         chunk_bytes: int = CHUNK_BYTES,
         sample_bytes: int = SAMPLE_BYTES,
     ) -> None:
-        """Finds the files of config.path and splits them.
+        """Splits the files of config.path, which are found where `found` does not have them.
 
-        Raises FileNotFoundError for a path that names no file, and ValueError for an empty file
+        Raises FileNotFoundError for a path that names no file, and ValueError for empty files
         and for a mix with a path that adds no file to the paths before it.
         """
         self.chunk_bytes, self.sample_bytes = chunk_bytes, sample_bytes
-        files = file_sizes(config.path)
-        share = config.validation_share or min(0.1, MAX_VALIDATION_BYTES / sum(files.values()))
-        groups = group_by_path(config.path, files) if config.mix else [files]
-        splits = [split_files(group, share) for group in groups]
+        self.found = found or find_files(config.path)
+        files = self.found.sizes
+        self.share = share_or_default(config.validation_share, sum(files.values()))
+        if config.mix:
+            require_files_of_each(config.path, self.found)
+        groups = self.found.by_path if config.mix else [files]
+        splits = [split_files(group, self.share) for group in groups]
         self.spans = {name: [span for split in splits for span in split[name]] for name in SPLITS}
         self.n_documents = [len(split["train"]) for split in splits]  # of each path, with a mix
         counts = self.n_documents if config.mix else []
-        self.identity = [share, *map(fingerprint, files), *counts]
+        self.identity = [self.share, *map(fingerprint, files), *counts]
 
     def n_bytes(self, split: str) -> int:
         """Returns the size of a split in the files, in bytes."""
@@ -87,13 +97,17 @@ class TextFileSource:
 
     def sample(self) -> Iterator[TextChunk]:
         """Yields at most sample_bytes of the training split, spread evenly over it."""
-        share = min(1.0, self.sample_bytes / max(1, self.n_bytes("train")))
-        n_read = n_sampled = 0
-        for chunk in self.chunks("train"):
-            n_read += len(chunk.text)
-            if n_sampled + len(chunk.text) <= n_read * share:
-                n_sampled += len(chunk.text)
-                yield chunk
+        return spread_evenly(
+            self.chunks("train"), self.sample_bytes / max(1, self.n_bytes("train"))
+        )
+
+    def notes(self, n_bytes: dict[str, int]) -> list[str]:
+        """Returns what people should know of these files; n_bytes are those of the splits."""
+        return [
+            *notes_on_files(self.found),
+            *notes_on_marks(self.found.sizes),
+            *note_on_share(self.share, n_bytes),
+        ]
 
     def floor(self) -> float | None:
         """Returns None: nobody knows the entropy of a text that people wrote."""
@@ -111,6 +125,46 @@ class TextFileSource:
         )
         first_documents = accumulate(self.n_documents[:-1], initial=0)
         return tuple(int(boundaries[number]) for number in first_documents)
+
+
+class JsonLinesSource:
+    """The user's JSONL files: each line is a document, its text stands in the field `text`."""
+
+    def __init__(self, config: DataConfig, found: FoundFiles) -> None:
+        """Raises ValueError for a mix, whose parts must be known before they are read."""
+        require(
+            not config.mix,
+            f"--data.mix of JSONL is read from shards; make them of {config.path[0]} and the "
+            "others with python main.py prepare, and name them by --data.path",
+        )
+        self.found, self.size = found, sum(found.sizes.values())
+        self.share = share_or_default(config.validation_share, self.size)
+        self.identity = ["lines", TEXT_FIELD, self.share, *map(fingerprint, found.sizes)]
+
+    def n_bytes(self, split: str) -> int:
+        """Returns the size of a split in the files, in bytes, as its share makes it."""
+        return round(self.size * (self.share if split == "validation" else 1 - self.share))
+
+    def chunks(self, split: str) -> Iterator[TextChunk]:
+        """Yields the text of a split, document by document."""
+        for file in self.found.sizes:
+            yield from line_chunks(file, self.share, split)
+
+    def sample(self) -> Iterator[TextChunk]:
+        """Yields at most SAMPLE_BYTES of the training split, spread evenly over it."""
+        return spread_evenly(self.chunks("train"), SAMPLE_BYTES / self.size)
+
+    def floor(self) -> float | None:
+        """Returns None: nobody knows the entropy of a text that people wrote."""
+        return None
+
+    def text_starts(self, tokens: TokenStream, end_of_text: int) -> tuple[int, ...]:
+        """Returns (0,): JSONL is never mixed by weight."""
+        return (0,)
+
+    def notes(self, n_bytes: dict[str, int]) -> list[str]:
+        """Returns what people should know of these files; n_bytes are those of the splits."""
+        return [*notes_on_files(self.found), *note_on_share(self.share, n_bytes)]
 
 
 class TinyWorldSource:
@@ -152,8 +206,12 @@ class TinyWorldSource:
         """Returns (0,): a built-in world is never mixed with another text."""
         return (0,)
 
+    def notes(self, n_bytes: dict[str, int]) -> list[str]:
+        """Returns nothing: a built-in world has no files."""
+        return []
 
-TextSource = TextFileSource | TinyWorldSource
+
+TextSource = TextFileSource | JsonLinesSource | TinyWorldSource
 
 
 def open_source(config: DataConfig) -> TextSource:
@@ -166,7 +224,9 @@ def open_source(config: DataConfig) -> TextSource:
     if not worlds:
         wrong = f"--data.stories {config.stories} is for {' and '.join(LANGUAGES)}; leave it out"
         require(config.stories is None, f"{wrong}, {config.path[0]} is read whole")
-        return TextFileSource(config)
+        found = find_files(config.path)
+        is_lines = text_type(found) == "JSONL"
+        return JsonLinesSource(config, found) if is_lines else TextFileSource(config, found)
     wrong = f"--data.path {worlds[0]} stands alone, for its floor holds for nothing else; "
     require(len(config.path) == 1, f"{wrong}write ./{worlds[0]} for a file of that name")
     require(not config.mix, f"--data.mix is for several texts; leave it out with {worlds[0]}")
@@ -182,17 +242,38 @@ def read_chunks(spans: Iterable[Span], chunk_bytes: int = CHUNK_BYTES) -> Iterat
             start += len(text)
 
 
-def group_by_path(paths: Sequence[str], files: dict[Path, int]) -> list[dict[Path, int]]:
-    """Returns the files of each path, without those that a path before it names as well.
+def line_chunks(file: Path, share: float, split: str) -> Iterator[TextChunk]:
+    """Yields the text of the documents of a JSONL file that belong to a split, in chunks."""
+    for document in read_lines(file, TEXT_FIELD, share):
+        start = 0
+        for text in cut_at_words(document.text) if document.split == split else ():
+            yield TextChunk(document.where, start, text)
+            start += len(text)
 
-    Raises ValueError where that leaves a path without files.
-    """
-    groups: list[dict[Path, int]] = []
-    remaining = dict(files)
-    for path in paths:
-        groups.append(
-            {file: remaining.pop(file) for file in file_sizes([path]) if file in remaining}
-        )
+
+def spread_evenly(chunks: Iterable[TextChunk], share: float) -> Iterator[TextChunk]:
+    """Yields a share of the chunks' text, at most all of it, spread evenly over them."""
+    n_read = n_sampled = 0
+    for chunk in chunks:
+        n_read += len(chunk.text)
+        if n_sampled + len(chunk.text) <= n_read * min(1.0, share):
+            n_sampled += len(chunk.text)
+            yield chunk
+
+
+def text_type(found: FoundFiles) -> FileType:
+    """Returns "text" or "JSONL". Raises ValueError for files of several kinds, and for Parquet."""
+    found_type = common_type(found.sizes)
+    first = next(iter(found.sizes))
+    require(
+        found_type != "Parquet",
+        f"{first} is Parquet, and {SHARDS_OF} {shlex.quote(str(first))} --out shards",
+    )
+    return found_type
+
+
+def require_files_of_each(paths: Sequence[str], found: FoundFiles) -> None:
+    """Raises ValueError where a path names no file that the paths before it do not name."""
+    for path, files in zip(paths, found.by_path, strict=True):
         wrong = f"all files of {path} are in the paths before it; --data.mix needs a text for each"
-        require(len(groups[-1]) > 0, wrong)
-    return groups
+        require(len(files) > 0, wrong)

@@ -4,7 +4,7 @@
 
 An end-of-text token stands before each document and behind the last: it is the boundary between
 two documents, the first token of the one and the last target of the other.
-Previous: text_files.py.  Next: sources.py.
+Previous: json_lines.py.  Next: notes.py.
 """
 
 from collections.abc import Sequence

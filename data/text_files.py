@@ -1,26 +1,28 @@
-"""The user's text files: which ones a path names, how they are split, and their text.
+"""The user's text files: which ones a path names, and their text.
 
 Files are read in chunks, never whole, so a file may be larger than memory.
-Previous: tiny_world/stories.py.  Next: stream.py.
+Previous: tiny_world/stories.py.  Next: piped_text.py.
 """
 
 import codecs
 import glob
 import io
-import random
+import os
 import re
-from collections.abc import Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from cfg_gpt2 import require
+from data.encodings import not_utf8
 from data.tiny_world.stories import LANGUAGES
+from run_directory.paths import kind_of, user_path
 
 SUFFIXES = (".txt", ".md")
 CHUNK_BYTES = 1 << 16  # bytes of a file that are decoded, and then encoded, at a time
 MAX_WORD_CHARACTERS = 1 << 20  # a longer word is cut, to bound memory
-MANY_FILES = 20  # from this number on, whole files are kept for validation
-MAX_VALIDATION_BYTES = 10_000_000  # where no share is asked for: every evaluation reads all of it
+NAMED_SUFFIXES = 5  # in the line that says what was left out of folders
 
 _UP_TO_LAST_WORD = re.compile(r".*\S(?=[ \n])", re.DOTALL)
 
@@ -33,68 +35,134 @@ class Span(NamedTuple):
     stop: int
 
 
-def expand(path: str) -> list[Path]:
+class FoundFiles(NamedTuple):
+    """The files that paths name, and what was left out of the folders among them."""
+
+    by_path: list[dict[Path, int]]  # sizes in bytes; each file stands with the first path of it
+    left_out: Counter[str]  # a description, such as "empty" or "*.csv", and how many there are
+
+    @property
+    def sizes(self) -> dict[Path, int]:
+        """All files, with their sizes in bytes."""
+        return {file: size for files in self.by_path for file, size in files.items()}
+
+
+def find_files(paths: Sequence[str]) -> FoundFiles:
+    """Returns the files that the paths name, each of them once, without the empty ones.
+
+    Raises FileNotFoundError for a path that names no file, and ValueError where all are empty.
+    """
+    left_out: Counter[str] = Counter()
+    by_path: list[dict[Path, int]] = []
+    seen: set[Path] = set()
+    empty: list[Path] = []
+    for path in paths:
+        files = dict.fromkeys(file.resolve() for file in expand(path, left_out))
+        sizes = {file: file.stat().st_size for file in files if file not in seen}
+        seen.update(sizes)
+        empty += [file for file, size in sizes.items() if size == 0]
+        by_path.append({file: size for file, size in sizes.items() if size > 0})
+    if not any(by_path):
+        others = f", and so are {len(empty) - 1:,} others" if len(empty) > 1 else ""
+        raise ValueError(f"{empty[0]} is empty{others}; give it some text, or name another file")
+    left_out["empty"] += len(empty)
+    return FoundFiles(by_path, +left_out)
+
+
+def expand(path: str, left_out: Counter[str] | None = None) -> list[Path]:
     """Returns the files that a path of the command line names: a file, a glob or a folder.
 
-    A folder stands for its .txt and .md files at any depth, without hidden ones.
-    Raises FileNotFoundError where there is none.
+    A folder stands for its .txt and .md files at any depth; what else is in it is counted in
+    left_out. Raises FileNotFoundError where there is no file, and ValueError for a device.
     """
-    named = Path(path).expanduser()
-    if named.is_file():
+    return files_of(user_path(path, "--data.path"), Counter() if left_out is None else left_out)
+
+
+def files_of(named: Path, left_out: Counter[str]) -> list[Path]:
+    """Returns what `expand` does, for a path without `~`."""
+    kind = kind_of(named)
+    if kind == "file":
         return [named]
-    if named.is_dir():
-        files = [file for file in sorted(named.rglob("*")) if file.suffix.lower() in SUFFIXES]
-        inside = {file: "/" + file.relative_to(named).as_posix() for file in files}
-        files = [file for file in files if file.is_file() and "/." not in inside[file]]
-        if not files:
-            kinds = " or ".join(f"*{suffix}" for suffix in SUFFIXES)
-            raise FileNotFoundError(f"{path} has no {kinds} at any depth; name files or a glob")
-        return files
+    if kind == "folder":
+        return files_of_folder(named, left_out)
+    require(kind == "missing", f"{named} is a {kind} and no text file; leave it out")
     matches = sorted(glob.glob(str(named), recursive=True))
     if not matches:
         known = ", ".join(LANGUAGES)
-        raise FileNotFoundError(f"{path} does not exist; name text files, folders, globs, {known}")
-    return [file for match in matches for file in expand(match)]
+        raise FileNotFoundError(f"{named} does not exist; name text files, folders, globs, {known}")
+    return [file for match in matches for file in files_of(Path(match), left_out)]
 
 
-def file_sizes(paths: Iterable[str]) -> dict[Path, int]:
-    """Returns the files that the paths name, each once, with their sizes in bytes.
+def files_of_folder(folder: Path, left_out: Counter[str]) -> list[Path]:
+    """Returns the .txt and .md files of a folder at any depth, in order, and counts the others.
 
-    Raises FileNotFoundError for a path that names no file, and ValueError for an empty file.
+    Links to folders are followed, each folder is read once, and folders above this one never.
+    Raises FileNotFoundError where there is no such file, and OSError for a folder that may not be
+    read.
     """
-    named = [file.resolve() for path in paths for file in expand(path)]
-    files = {file: file.stat().st_size for file in named}
-    for file, size in files.items():
-        require(size > 0, f"{file} is empty; give it some text, or leave it out")
-    return files
+    files: list[Path] = []
+    others: Counter[str] = Counter()
+    seen, above = set(), {folder.resolve(), *folder.resolve().parents}
+    folders, linked = [folder], deque[Path]()  # a folder is read by its own name, if it has one
+    while folders or linked:
+        inside = folders.pop() if folders else linked.popleft()
+        real = inside.resolve()
+        if real in seen or (real in above and inside != folder):
+            continue
+        seen.add(real)
+        try:
+            entries = list(os.scandir(inside))
+        except OSError:
+            if inside == folder:
+                raise
+            others["folders that may not be read"] += 1
+            continue
+        for entry in entries:
+            what = what_is(entry)
+            if what == "folder":
+                (linked if entry.is_symlink() else folders).append(Path(entry.path))
+            elif what == "text":
+                files.append(Path(entry.path))
+            else:
+                others[what] += 1
+    left_out.update(others)
+    if not files:
+        kinds = " or ".join(f"*{suffix}" for suffix in SUFFIXES)
+        has = f"; it has {in_words(others)}" if others else ""
+        raise FileNotFoundError(f"{folder} has no {kinds} at any depth{has}; name files or a glob")
+    return sorted(files)
+
+
+def what_is(entry: os.DirEntry[str]) -> str:
+    """Returns "text" or "folder" for what is read of a folder's entries, else a description."""
+    if entry.name.startswith("."):
+        return "hidden"
+    try:
+        if entry.is_dir():
+            return "folder"
+        if not entry.is_file():
+            return "links that lead to no file" if entry.is_symlink() else "pipes or devices"
+    except OSError:  # links in a circle
+        return "links that lead to no file"
+    suffix = Path(entry.name).suffix.lower()
+    if suffix in SUFFIXES:
+        return "text"
+    return f"*{suffix}" if suffix else "without a suffix"
+
+
+def in_words(left_out: Counter[str]) -> str:
+    """Returns counts as a list for people, the rarest of many suffixes together."""
+    suffixes = [what for what, _ in left_out.most_common() if what.startswith("*")]
+    rare = suffixes[NAMED_SUFFIXES:]
+    named = [f"{n:,} {what}" for what, n in left_out.most_common() if what not in rare]
+    rest = [f"{sum(left_out[what] for what in rare):,} of other kinds"] if rare else []
+    return ", ".join(named + rest)
 
 
 def fingerprint(file: Path) -> list[str | int]:
     """Returns what tells a changed file from the same one: its path, size and time of change."""
     status = file.stat()
     return [str(file.resolve()), status.st_size, status.st_mtime_ns]
-
-
-def split_files(files: dict[Path, int], share: float) -> dict[str, list[Span]]:
-    """Splits files, given with their sizes; `share` of their bytes is for validation.
-
-    Of fewer than MANY_FILES files the end of each is for validation, of more some whole files,
-    drawn at random and the same in every call. At least one file stays for training.
-    """
-    if len(files) < MANY_FILES:
-        cuts = {file: next_character(file, int(size * (1 - share))) for file, size in files.items()}
-    else:
-        cuts = dict(files)  # all of a file is for training, or nothing
-        missing = share * sum(files.values())
-        for file in random.Random(0).sample(list(files), len(files) - 1):
-            if missing > 0:
-                missing -= files[file]
-                cuts[file] = 0
-    ends = [Span(file, cuts[file], size) for file, size in files.items() if cuts[file] < size]
-    return {
-        "train": [Span(file, 0, cut) for file, cut in cuts.items() if cut > 0],
-        "validation": ends,
-    }
 
 
 def next_character(file: Path, offset: int) -> int:
@@ -151,15 +219,14 @@ def last_word_boundary(text: str, max_word_characters: int = MAX_WORD_CHARACTERS
     return len(text) if len(text) > max_word_characters else 0
 
 
-def not_utf8(path: Path, offset: int) -> ValueError:
-    """Returns the error that names the first byte of a file that is not UTF-8, and a remedy."""
-    with path.open("rb") as file:
-        head = file.read(2)
-        file.seek(offset)
-        byte = file.read(1)
-    utf16 = byte == b"\0" or head in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-    guess = "UTF-16" if utf16 else "CP1251"
-    return ValueError(
-        f"{path} is not UTF-8 text: byte 0x{byte.hex()} at offset {offset}; if it is {guess}, "
-        f"convert it with iconv -f {guess} -t UTF-8 {path.name} > utf8.txt"
-    )
+def cut_at_words(text: str, size: int = CHUNK_BYTES) -> Iterator[str]:
+    """Yields a text that is in memory in pieces of about `size` characters, as read_span does."""
+    start, stop = 0, size
+    while stop < len(text):
+        cut = last_word_boundary(text[start:stop])
+        if cut:
+            yield text[start : start + cut]
+            start += cut
+        stop = max(stop, start) + size if not cut else start + size
+    if text:
+        yield text[start:]

@@ -3,7 +3,8 @@
 Previous: settings.py.  Next: session.py.
 """
 
-from cfg_gpt2 import TrainConfig
+from cfg_gpt2 import DataConfig, TrainConfig
+from data.piped_text import keep_piped
 from evaluation.measure_harness import measure_harness
 from evaluation.measure_task import measure_task
 from evaluation.measure_text import measure_text
@@ -48,4 +49,5 @@ def measure(command: EvaluateCommand, session: Session) -> list[Result]:
         [run] = command.runs
         tasks, folder = command.harness, command.harness_path
         return [measure_harness(run, tasks, folder, command.limit, session)]
-    return measure_text(command.runs, command.data.path, command.stride, session)
+    paths = command.data.path and keep_piped(command.data.path, DataConfig().cache_dir)
+    return measure_text(command.runs, paths, command.stride, session)

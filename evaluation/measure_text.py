@@ -33,6 +33,8 @@ def measure_text(
     strides = [resolve_stride(stride, run) for run in runs]  # raises before anything is read
     sha256, floor = text.sha256(), text.floor()
     session.console.print(f"text      {text.about}")
+    for note in text.notes:
+        session.console.print(f"note      {note}")
     results = []
     for folder, stride in zip(runs, strides, strict=True):
         started = time.monotonic()

@@ -8,7 +8,7 @@ Previous: measure_text.py.  Next: windows.py.
 import codecs
 import hashlib
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,28 +16,38 @@ from pathlib import Path
 import numpy as np
 
 from cfg_gpt2 import DataConfig, require
+from data.notes import notes_on_files, notes_on_marks
 from data.shards import is_prepared
-from data.sources import TextChunk, TextSource, open_source, read_chunks
+from data.sources import (
+    TextChunk,
+    TextSource,
+    line_chunks,
+    open_source,
+    read_chunks,
+    text_type,
+)
 from data.stream import token_dtype
-from data.text_files import Span, file_sizes
+from data.text_files import Span, find_files
 from data.tiny_world.stories import LANGUAGES
 from data.token_files import Report, write_tokens
 from load_data import Split
 from run_directory.config_file import own_data
+from run_directory.paths import printable
 from tokenizer import Tokenizer
 
 HELD_OUT, VALIDATION = "held-out", "validation"  # the names of the splits
 
 
 class WholeFileSource:
-    """Text files that are scored as a whole, each of them one document, in one split."""
+    """Text files or JSONL that are scored as a whole, in one split."""
 
-    def __init__(self, paths: Iterable[str]) -> None:
+    def __init__(self, paths: Sequence[str]) -> None:
         """Finds the files.
 
         Raises FileNotFoundError for a missing file, ValueError for an empty one.
         """
-        self.files = file_sizes(paths)
+        self.found = find_files(paths)
+        self.files, self.type = self.found.sizes, text_type(self.found)
         for file, size in self.files.items():
             mark = size == len(codecs.BOM_UTF8) and file.read_bytes() == codecs.BOM_UTF8
             require(not mark, f"{file} is empty but for its byte order mark; give it some text")
@@ -49,7 +59,14 @@ class WholeFileSource:
 
     def chunks(self, split: str) -> Iterator[TextChunk]:
         """Yields the text, document by document."""
+        if self.type == "JSONL":
+            return (chunk for file in self.files for chunk in line_chunks(file, 0.0, "train"))
         return read_chunks(Span(file, 0, size) for file, size in self.files.items())
+
+    def notes(self) -> list[str]:
+        """Returns what people should know of these files."""
+        marks = notes_on_marks(self.files) if self.type == "text" else []
+        return [*notes_on_files(self.found), *marks]
 
     def floor(self) -> float | None:
         """Returns None: nobody knows the entropy of a text that people wrote."""
@@ -65,6 +82,7 @@ class Text:
     paths: tuple[str, ...]  # as given by --data.path
     split: str
     source: TextSource | WholeFileSource
+    notes: tuple[str, ...] = ()  # what people should know of the files
 
     def floor(self) -> float | None:
         """Returns the entropy of the text in bits per byte, or None where nobody knows it."""
@@ -107,7 +125,8 @@ def open_text(paths: tuple[str, ...] | None, run: Path) -> Text:
     others = f"-and-{len(files) - 1}-more" if len(files) > 1 else ""
     return Text(
         about=", ".join(paths) + (f", {len(files)} files" if len(files) > len(paths) else ""),
-        name=files[0].stem + others, paths=paths, split=HELD_OUT, source=source,
+        name=printable(files[0].stem) + others, paths=paths, split=HELD_OUT, source=source,
+        notes=tuple(source.notes()),
     )  # fmt: skip
 
 

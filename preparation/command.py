@@ -7,20 +7,26 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
 from cfg_gpt2 import DataConfig, require
 from data import SPLITS
+from data.file_types import common_type
+from data.notes import note_on_share
+from data.piped_text import keep_piped
 from data.shards import INDEX_FILE, Index, check_shards, read_index
 from data.sources import SAMPLE_BYTES
 from data.stream import token_dtype
+from data.text_files import find_files
 from data.token_files import VOCAB_SIZE, vocabulary_identity
 from preparation.settings import DataFlags, PrepareCommand
 from preparation.shard_writer import PROGRESS_FILE, Preparation
-from preparation.sources import DataSet, DataSource, JsonLines, TextFiles, kinds_of
+from preparation.sources import DataSet, DataSource, JsonLines, TextFiles
 from preparation.worker_pool import worker_pool
+from run_directory.paths import printable
 from tokenizer import Tokenizer
 from training.progress import QUIET_SECONDS, Bar, clock, new_console
 
@@ -51,6 +57,8 @@ def prepare(command: PrepareCommand) -> int:
 def make_shards(command: PrepareCommand, part: Path, console: Console) -> None:
     """Writes the files of a prepared folder, from the beginning or from where a call stopped."""
     source = open_source(command)
+    for note in source.notes:
+        console.print(f"note       {note}")
     vocabulary = vocabulary_identity(command.data.tokenizer, command.data.vocab_size)
     identity = [FORMAT, source.identity, vocabulary, command.shard_tokens]
     begun = (part / PROGRESS_FILE).is_file()
@@ -74,7 +82,9 @@ def make_shards(command: PrepareCommand, part: Path, console: Console) -> None:
             if time.monotonic() - saved > SAVE_SECONDS:
                 preparation.save()
                 saved = time.monotonic()
-        preparation.finish(tokenizer.end_of_text, source.names)
+        index = preparation.finish(tokenizer.end_of_text, list(map(printable, source.names)))
+    for note in note_on_share(source.share, {split: index.n_bytes(split) for split in SPLITS}):
+        console.print(f"note       {note}")
 
 
 def open_source(command: PrepareCommand) -> DataSource:
@@ -90,15 +100,15 @@ def open_source(command: PrepareCommand) -> DataSource:
         names = [" ".join(filter(None, (command.dataset, command.subset, command.dataset_split)))]
         origin = {"path": command.dataset, "name": command.subset, "split": command.dataset_split}
         return DataSet(origin, names, command.text_field, share)
-    kind, *others = kinds_of(command.data.path)
-    require(not others, "--data.path names files of several kinds; prepare each on its own")
-    if kind == "lines":
-        return JsonLines(command.data.path, command.text_field, share)
-    if kind == "parquet":
-        files = list(command.data.path)
-        origin = {"path": "parquet", "data_files": files, "split": "train"}
-        return DataSet(origin, files, command.text_field, share)
-    return TextFiles(settings)
+    paths = keep_piped(command.data.path, settings.cache_dir)
+    files = list(find_files(paths).sizes)
+    kind = common_type(files)
+    if kind == "JSONL":
+        return JsonLines(paths, command.text_field, share)
+    if kind == "Parquet":
+        origin = {"path": "parquet", "data_files": list(map(str, files)), "split": "train"}
+        return DataSet(origin, list(command.data.path), command.text_field, share)
+    return TextFiles(replace(settings, path=paths))
 
 
 def make_tokenizer(data: DataFlags, source: DataSource, console: Console) -> Tokenizer:

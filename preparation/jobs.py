@@ -5,15 +5,16 @@ jobs and their order depend on the data alone, never on the number of processes.
 Previous: sources.py.  Next: word_cache.py.
 """
 
-import hashlib
+import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from data.text_files import CHUNK_BYTES, Span, last_word_boundary, next_character, read_span
-from run_directory.json_file import MAX_BYTES, parse_json, shortened
+from data.json_lines import read_lines, require_characters
+from data.splits import draw_split
+from data.text_files import CHUNK_BYTES, Span, cut_at_words, next_character, read_span
 
 JOB_BYTES = 1 << 22  # of a job, about
 SEARCH_BYTES = 1 << 16  # in which a job looks for the word boundary at which it begins
@@ -78,19 +79,9 @@ class LinesJob:
 
     def passages(self) -> Iterator[Passage]:
         """Yields the documents. Raises ValueError for a line without a text in the field."""
-        with Path(self.path).open("rb") as file:
-            if self.start > 0:
-                file.seek(self.start - 1)
-                while (part := file.readline(MAX_BYTES)) and not part.endswith(b"\n"):
-                    pass  # the rest of a line that the job before has
-            place = file.tell()
-            while place < self.stop and (line := file.readline(MAX_BYTES + 1)):
-                if line.strip():
-                    where = f"the line at byte {place} of {self.path}"
-                    name = f"{Path(self.path).name} {place}"
-                    text = document_of_line(line, self.field, where)
-                    yield from split_document(text, draw_split(name, self.validation_share), where)
-                place = file.tell()
+        share = self.validation_share
+        for line in read_lines(Path(self.path), self.field, share, self.start, self.stop):
+            yield from split_document(line.text, line.split)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,11 +101,27 @@ class RowsJob:
     def passages(self) -> Iterator[Passage]:
         """Yields the documents."""
         for number, text in enumerate(self.texts, start=self.first):
-            split = draw_split(str(number), self.validation_share)
-            yield from split_document(text, split, f"row {number}")
+            require_characters(text, f"row {number}")
+            yield from split_document(text, draw_split(str(number), self.validation_share))
 
 
 Job = TextJob | LinesJob | RowsJob
+JOBS: dict[str, type[TextJob] | type[LinesJob] | type[RowsJob]] = {
+    "text": TextJob,
+    "lines": LinesJob,
+    "rows": RowsJob,
+}
+
+
+def job_to_json(job: Job) -> bytes:
+    """Returns a job as one line of JSON in ASCII, whatever bytes the name of its file has."""
+    return json.dumps(asdict(job)).encode() + b"\n"
+
+
+def job_of_json(line: bytes) -> Job:
+    """Returns the job that job_to_json has written."""
+    fields = json.loads(line)
+    return JOBS[fields["kind"]](**fields)
 
 
 def next_word_boundary(
@@ -134,43 +141,7 @@ def next_word_boundary(
     return document_stop if offset + search_bytes >= document_stop else offset
 
 
-def document_of_line(line: bytes, field: str, where: str) -> str:
-    """Returns the text field of a line of JSON; `where` names the line in errors.
-
-    Raises ValueError where the line is not an object of JSON with a text in that field.
-    """
-    row = parse_json(line, where)
-    fields = ", ".join(row) if isinstance(row, dict) else "no fields"
-    if not isinstance(row, dict) or not isinstance(row.get(field), str):
-        raise ValueError(
-            f"{where} has no text in {field!r} but {shortened(fields)}; name one by --text-field"
-        )
-    return row[field]
-
-
-def split_document(text: str, split: str, where: str, size: int = CHUNK_BYTES) -> Iterator[Passage]:
-    """Yields a document in passages of about `size` characters; none for an empty document.
-
-    Raises ValueError for a lone surrogate, which UTF-8 cannot encode; `where` names the document.
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"{where} has {text[error.start]!r}, a surrogate and no character; leave it out"
-        ) from None
-    start, stop = 0, size
-    while stop < len(text):
-        cut = last_word_boundary(text[start:stop])
-        if cut:
-            yield Passage(split, start == 0, text[start : start + cut])
-            start += cut
-        stop = max(stop, start) + size if not cut else start + size
-    if text:
-        yield Passage(split, start == 0, text[start:])
-
-
-def draw_split(name: str, validation_share: float) -> str:
-    """Returns the split of a document, drawn at random by a hash of its name alone."""
-    drawn = hashlib.blake2b(name.encode(), digest_size=8).digest()
-    return "validation" if int.from_bytes(drawn) < validation_share * 2**64 else "train"
+def split_document(text: str, split: str, size: int = CHUNK_BYTES) -> Iterator[Passage]:
+    """Yields a document in passages of about `size` characters; none for an empty document."""
+    for number, part in enumerate(cut_at_words(text, size)):
+        yield Passage(split, number == 0, part)

@@ -7,15 +7,17 @@ Previous: command.py.  Next: jobs.py.
 
 import importlib
 import importlib.util
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Protocol
 
 from cfg_gpt2 import DataConfig, require
 from data import SPLITS
+from data.json_lines import json_name
+from data.notes import notes_on_files, notes_on_marks
 from data.sources import TextFileSource
-from data.text_files import MAX_VALIDATION_BYTES, Span, file_sizes, fingerprint
+from data.splits import share_or_default
+from data.text_files import Span, find_files, fingerprint
 from preparation import jobs
 from preparation.jobs import Job, LinesJob, RowsJob, TextJob
 
@@ -27,6 +29,8 @@ class DataSource(Protocol):
     """The data that is prepared."""
 
     names: list[str]  # of the data, for people
+    notes: list[str]  # what people should know of the files
+    share: float  # of the text that is for validation
     identity: list  # changes when the data or their split do
     n_bytes: int  # 0 where the size is unknown
 
@@ -40,7 +44,8 @@ class TextFiles:
 
     def __init__(self, config: DataConfig) -> None:
         source = TextFileSource(config)
-        self.spans, self.identity = source.spans, source.identity
+        self.spans, self.identity, self.share = source.spans, source.identity, source.share
+        self.notes = [*notes_on_files(source.found), *notes_on_marks(source.found.sizes)]
         self.names = list(config.path)
         self.n_bytes = sum(map(source.n_bytes, SPLITS))
 
@@ -65,11 +70,12 @@ class TextFiles:
 class JsonLines:
     """JSONL files, each line a document."""
 
-    def __init__(self, paths: Iterable[str], field: str, share: float | None) -> None:
-        self.files = file_sizes(paths)
+    def __init__(self, paths: Sequence[str], field: str, share: float | None) -> None:
+        found = find_files(paths)
+        self.files, self.notes = found.sizes, notes_on_files(found, field)
         self.field, self.names = field, list(paths)
         self.n_bytes = sum(self.files.values())
-        self.share = share or min(0.1, MAX_VALIDATION_BYTES / self.n_bytes)
+        self.share = share_or_default(share, self.n_bytes)
         self.identity = ["lines", field, self.share, *map(fingerprint, self.files)]
 
     def jobs(self, position: int) -> Iterator[tuple[int, Job]]:
@@ -115,8 +121,8 @@ class DataSet:
         self.field, self.names = field, names
         info = (self.rows.info.splits or {}).get(arguments["split"])
         self.n_bytes = (info.num_bytes or 0) if info else 0
-        limit = MAX_VALIDATION_BYTES / self.n_bytes if self.n_bytes else UNKNOWN_SHARE
-        self.share = share or min(0.1, limit)
+        default = share_or_default(None, self.n_bytes) if self.n_bytes else UNKNOWN_SHARE
+        self.share, self.notes = share or default, []
         version = str(self.rows.info.download_checksums or self.rows.info.version or "")
         self.identity = ["rows", names, field, self.share, version]
 
@@ -127,7 +133,11 @@ class DataSet:
         for row in self.rows.skip(position):
             text = row[self.field]
             where = f"row {first + len(texts)} of {', '.join(self.names)}"
-            require(isinstance(text, str), f"{where} has no text in {self.field!r}; leave it out")
+            require(
+                isinstance(text, str),
+                f"{where} has {json_name(text)} in {self.field!r} where a text is needed; leave "
+                "it out, or name another column by --text-field",
+            )
             texts.append(text)
             size += len(text)
             if size >= jobs.JOB_BYTES or len(texts) == MAX_ROWS:
@@ -145,9 +155,3 @@ def job_ranges(span: Span) -> Iterator[tuple[int, int]]:
     """Yields a file, or a part of one, in ranges of JOB_BYTES bytes."""
     for start in range(span.start, span.stop, jobs.JOB_BYTES):
         yield start, min(start + jobs.JOB_BYTES, span.stop)
-
-
-def kinds_of(paths: Iterable[str]) -> set[str]:
-    """Returns the kinds of data, by the suffixes of the paths: lines, parquet, text."""
-    known = {".jsonl": "lines", ".ndjson": "lines", ".parquet": "parquet"}
-    return {known.get(Path(path).suffix.lower(), "text") for path in paths}

@@ -14,14 +14,13 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
 from data import SPLITS
-from preparation.jobs import Job
+from preparation.jobs import Job, job_to_json
 from preparation.worker_process import Counts, EncodedJob
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -74,7 +73,7 @@ class WorkerPool:
         process = self.own_process()
         assert process.stdin and process.stdout
         try:
-            process.stdin.write(json.dumps(asdict(job)).encode() + b"\n")
+            process.stdin.write(job_to_json(job))
             process.stdin.flush()
             header = json.loads(process.stdout.readline())
             if "error" in header:
@@ -84,10 +83,7 @@ class WorkerPool:
         except JobRefused:
             raise
         except (OSError, ValueError):  # a broken pipe, or half an answer
-            raise ChildProcessError(
-                f"a process that encodes has ended with status {process.wait()}, perhaps for lack "
-                "of memory; the same command goes on, with fewer --workers if need be"
-            ) from None
+            raise ChildProcessError(reason_of_end(process.wait(), job)) from None
 
     def read(self, answers: IO[bytes], counts: Counts) -> bytes:
         """Returns the tokens that a header has announced; raises BrokenPipeError for fewer."""
@@ -109,6 +105,18 @@ class WorkerPool:
             )
             self.processes.append(self.of_thread.process)
         return self.of_thread.process
+
+
+def reason_of_end(status: int, job: Job) -> str:
+    """Returns a sentence on a process that ended at a job: killed, or with an error of its own."""
+    what = f"a process that encodes has ended with status {status}"
+    if status < 0:
+        return (
+            f"{what}, perhaps for lack of memory; the same command goes on, with fewer --workers "
+            "if need be"
+        )
+    where = f"bytes {job.start} to {job.stop} of {job.path}" if job.kind != "rows" else "a row"
+    return f"{what} at {where}, for the reason above; leave that out, and prepare anew"
 
 
 class JobRefused(ValueError):

@@ -16,10 +16,9 @@ from dataclasses import asdict, dataclass
 from typing import BinaryIO
 
 import numpy as np
-from pydantic import TypeAdapter
 
 from data import SPLITS
-from preparation.jobs import Job
+from preparation.jobs import Job, job_of_json
 from preparation.word_cache import WordCache
 from tokenizer import Tokenizer, UnseenCharacter
 
@@ -62,9 +61,8 @@ def serve(jobs: BinaryIO, answers: BinaryIO, words: WordCache) -> None:
 
     An error that the user can mend is answered as {"error": sentence} in place of tokens.
     """
-    reader = TypeAdapter[Job](Job)
     for line in jobs:
-        job = reader.validate_json(line)
+        job = job_of_json(line)
         try:
             encoded = encode(job, words)
         except UnseenCharacter as error:

@@ -30,7 +30,7 @@ from preparation import jobs
 from preparation.jobs import LinesJob, RowsJob, TextJob, next_word_boundary, split_document
 from preparation.sources import DataSet, JsonLines, TextFiles
 from preparation.word_cache import WordCache
-from preparation.worker_pool import worker_pool
+from preparation.worker_pool import reason_of_end, worker_pool
 from preparation.worker_process import encode
 from tokenizer import Tokenizer
 
@@ -250,7 +250,7 @@ TOKENIZER = Tokenizer.train([PROSE * 5, "aa bb  aa\n\n bb x1 字  字\u00a0"], 3
 @patient
 @given(st.text(st.sampled_from("ab \n\t"), max_size=80), st.integers(1, 20))
 def test_a_long_document_is_cut_between_words(text: str, size: int) -> None:
-    passages = list(split_document(text, "train", "here", size))
+    passages = list(split_document(text, "train", size))
     assert "".join(passage.text for passage in passages) == text
     begins = [passage.begins_document for passage in passages]
     assert begins == [n == 0 for n in range(len(passages))]
@@ -310,6 +310,59 @@ def test_shards_and_a_mix_of_them_are_learned_and_a_text_is_scored(
         assert "holds tokens and no text" in refused and refused.count("\n") == 1
         text = str(tmp_path / "ta" / "000.txt")
         assert main.main(["evaluate", run, "--device", "cpu", "--data.path", text]) == 0
+
+
+# Names, kinds and shares
+
+
+@pytest.mark.parametrize("pattern", ["rows/*", "rows/*.json*", "rows/a.jso?"])
+def test_jsonl_is_read_by_its_content_whatever_names_it(
+    pattern: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("rows").mkdir()
+    texts = lines(Path("rows/a.json"), 100)
+    common = ["--workers", 1, "--data.vocab-size", 300, "--data.validation-share", 0.2]
+    assert prepare("--data.path", pattern, *common, "--out", "out") == 0
+    read = [text for split in SPLITS for text in documents(Path("out"), split)]
+    assert sorted(read) == sorted(texts)
+
+
+def test_file_names_that_are_not_utf8_are_read_in_folders(tmp_path: Path) -> None:
+    book(tmp_path / "text", 1, 5_000).joinpath("000.txt").rename(
+        Path(os.fsdecode(bytes(tmp_path / "text") + b"/\xca\xed.txt"))
+    )
+    rows = Path(os.fsdecode(bytes(tmp_path) + b"/\xca.jsonl"))
+    lines(rows, 50)
+    common = ["--workers", 1, "--data.vocab-size", 300, "--out"]
+    assert prepare("--data.path", tmp_path / "text", *common, tmp_path / "a") == 0
+    assert prepare("--data.path", tmp_path / "*.jsonl", *common, tmp_path / "b") == 0
+    assert prepare("--check", tmp_path / "b") == 0
+
+
+def test_a_share_that_is_missed_and_what_is_left_out_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [json.dumps({"text": PROSE * (2000 if number == 7 else 1)}) for number in range(60)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    common = ["--workers", 1, "--data.vocab-size", 300, "--out"]
+    assert prepare("--data.path", tmp_path / "rows.jsonl", *common, tmp_path / "a") == 0
+    assert re.search(
+        r"note  .*split is \d.\d\d% of the text where 10.00% was", capsys.readouterr().out
+    )
+    text = book(tmp_path / "text", 3, 2_000)
+    (text / "table.csv").touch()
+    assert prepare("--data.path", text, *common, tmp_path / "b") == 0
+    assert "note       left out: 1 *.csv;" in capsys.readouterr().out
+
+
+def test_a_giant_among_many_files_gives_its_end(tmp_path: Path) -> None:
+    text = book(tmp_path / "text", 25, 600)
+    (text / "000.txt").write_text(PROSE * 3000, encoding="utf-8")
+    arguments = ["--workers", 1, "--data.vocab-size", 300, "--out", tmp_path / "out"]
+    assert prepare("--data.path", text, *arguments) == 0
+    index = read_index(tmp_path / "out")
+    assert 0.1 <= index.n_bytes("validation") / sum(map(index.n_bytes, SPLITS)) < 0.11
 
 
 # Stopped and resumed
@@ -392,6 +445,15 @@ def test_a_worker_that_dies_is_said_and_nothing_is_lost(
             workers.processes[0].wait()
 
 
+def test_a_worker_that_fails_at_a_job_names_its_place(tmp_path: Path) -> None:
+    assert reason_of_end(-9, text_job(book(tmp_path / "text", 1, 900) / "000.txt", 0, 5)) == (
+        "a process that encodes has ended with status -9, perhaps for lack of memory; the same "
+        "command goes on, with fewer --workers if need be"
+    )
+    job = LinesJob(path="a.jsonl", start=3, stop=9, field="text", validation_share=0.1)
+    assert "with status 1 at bytes 3 to 9 of a.jsonl, for the reason above" in reason_of_end(1, job)
+
+
 # What is refused
 
 
@@ -411,6 +473,11 @@ def test_a_worker_that_dies_is_said_and_nothing_is_lost(
         (["--data.path", "cp1251.txt", "--out", "o"], "cp1251.txt is not UTF-8 text: byte 0xcb"),
         (["--data.path", "bad.jsonl", "--out", "o"], "the line at byte 16 of"),
         (["--data.path", "b.jsonl", "--text-field", "body", "--out", "o"], "has no text in 'body'"),
+        (["--data.path", "null.jsonl", "--out", "o"], "null.jsonl has null in 'text' where a"),
+        (["--data.path", "deep.jsonl", "--out", "o"], "deep.jsonl is not JSON: recursion"),
+        (["--data.path", "array.json", "--out", "o"], "is one array of JSON and no plain text"),
+        (["--data.path", "a*.txt", "array.json", "--out", "o"], "is one array of JSON"),
+        (["--data.path", "b.gz", "--out", "o"], "b.gz is a gzip file and no plain text"),
         (["--data.path", "lone.jsonl", "--out", "o"], "a surrogate and no character"),
         (["--data.path", "one.jsonl", "--out", "o"], "the validation split is empty; give more"),
         (["--check", "."], "index.json does not exist; name a folder that main.py prepare wrote"),
@@ -427,6 +494,10 @@ def test_what_cannot_be_prepared_is_refused_in_one_sentence(
     Path("a.txt").write_text(PROSE * 9, encoding="utf-8")
     Path("b.jsonl").write_text('{"text": "some text"}\n' * 9, encoding="utf-8")
     Path("bad.jsonl").write_text('{"text": "some"}\n{"text": "so'.replace("some", "a b"))
+    Path("null.jsonl").write_text('{"text": "some text"}\n' * 9 + '{"text": null}\n')
+    Path("deep.jsonl").write_text('{"text": "some text"}\n' * 9 + "[" * 100_000)
+    Path("array.json").write_text(json.dumps([{"text": "some text"}] * 9, indent=1))
+    Path("b.gz").write_bytes(b"\x1f\x8b\x08")
     Path("one.jsonl").write_text('{"text": "some text"}')
     Path("lone.jsonl").write_text('{"text": "\\ud800"}\n' * 9)
     Path("cp1251.txt").write_bytes(b"tree " * 90 + "Лиса".encode("cp1251") + b" ok" * 90)
@@ -577,15 +648,12 @@ def test_a_book_with_the_vocabulary_of_gpt2_has_the_tokens_of_tiktoken(name: str
 
 
 def test_the_kinds_of_jobs_go_through_json(tmp_path: Path) -> None:
-    from pydantic import TypeAdapter
-
     every = [
-        TextJob(split="train", path="a", start=0, stop=9, document_start=0, document_stop=9),
+        TextJob(split="train", path="a\udcff", start=0, stop=9, document_start=0, document_stop=9),
         LinesJob(path="a", start=0, stop=9, field="text", validation_share=0.1),
         RowsJob(texts=["ё"], first=3, validation_share=0.1),
     ]
-    adapter = TypeAdapter(jobs.Job)
-    assert [adapter.validate_json(adapter.dump_json(job)) for job in every] == every
+    assert [jobs.job_of_json(jobs.job_to_json(job)) for job in every] == every
     assert text_files.CHUNK_BYTES == jobs.CHUNK_BYTES
     assert JsonLines([str(tmp_path_file(tmp_path))], "text", None).share == 0.1
 
