@@ -129,9 +129,7 @@ def write_token_files(
         for split in SPLITS
     }
     meta = {"dtype": dtype.name, "n_bytes": n_bytes, "floor_bits_per_byte": source.floor()}
-    text = json.dumps(
-        {**meta, "source": source.identity}, indent=2
-    )  # ASCII: names may be any bytes
+    text = json.dumps({**meta, "source": source.identity}, ensure_ascii=False, indent=2)
     (folder / META_FILE).write_text(text + "\n", encoding="utf-8")
 
 
