@@ -39,7 +39,7 @@ class FoundFiles(NamedTuple):
     """The files that paths name, and what was left out of the folders among them."""
 
     by_path: list[dict[Path, int]]  # sizes in bytes; each file stands with the first path of it
-    left_out: Counter[str]  # a description, such as "empty" or "*.csv", and how many there are
+    left_out: Counter[str]  # a description, such as "empty files" or "*.csv", and how many there are
 
     @property
     def sizes(self) -> dict[Path, int]:
@@ -65,7 +65,7 @@ def find_files(paths: Sequence[str]) -> FoundFiles:
     if not any(by_path):
         others = f", and so are {len(empty) - 1:,} others" if len(empty) > 1 else ""
         raise ValueError(f"{empty[0]} is empty{others}; give it some text, or name another file")
-    left_out["empty"] += len(empty)
+    left_out["empty files"] += len(empty)
     return FoundFiles(by_path, +left_out)
 
 

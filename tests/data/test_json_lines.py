@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from oracles.corpora import PROSE, documents, write
 
+import main
 from cfg_gpt2 import DataConfig
 from data.json_lines import document_of_line, read_lines
 from data.sources import JsonLinesSource, open_source
 from load_data import load_corpus
-from preparation.command import prepare
 
 SettingsOf = Callable[..., DataConfig]
 
@@ -27,7 +27,7 @@ def test_train_reads_the_documents_that_prepare_reads(
     corpus = load_corpus(settings_of(file, vocab_size=300, validation_share=0.2))
     out = str(tmp_path / "shards")
     arguments = ["--data.validation-share", "0.2", "--data.vocab-size", "300", "--workers", "1"]
-    assert prepare(["--data.path", str(file), *arguments, "--out", out]) == 0
+    assert main.main(["prepare", "--data.path", str(file), *arguments, "--out", out]) == 0
     shards = load_corpus(DataConfig(path=(out,)))
     assert corpus.tokenizer.to_json() == shards.tokenizer.to_json()
     for ours, theirs in ((corpus.train, shards.train), (corpus.validation, shards.validation)):

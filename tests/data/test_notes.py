@@ -23,7 +23,7 @@ def test_what_is_left_out_is_said_by_every_run_that_reads_the_text(
     for _ in range(2):  # also where the token files are there already
         [note] = load_corpus(config).notes
         assert note.startswith("left out: ")
-        assert {"1 empty", "1 *.csv", "1 hidden"} == set(note[10:].split("; ")[0].split(", "))
+        assert {"1 empty files", "1 *.csv", "1 hidden"} == set(note[10:].split("; ")[0].split(", "))
 
 
 def test_marks_between_documents_are_said(settings_of: SettingsOf, tmp_path: Path) -> None:

@@ -161,7 +161,7 @@ def test_a_link_that_leads_nowhere_is_named(
         ("/dev/zero", "/dev/zero is a device and no text file"),
         ("p*pe", "pipe is a stream and no text file"),
         ("a.txt/b", "a.txt/b does not exist; name text files"),
-        ("~nobody-of-this-name/x", "nobody knows the home directory of ~nobody-of-this-name"),
+        ("~nobody-of-this-name/x", "~nobody-of-this-name/x does not exist"),
         ("x" * 300, "File name too long; choose a shorter name"),
         ("", "--data.path is empty"),
         ("csv", r"csv has no *.txt or *.md at any depth; it has 1 *.csv; name files or a glob"),
@@ -195,7 +195,7 @@ def test_empty_files_are_left_out_and_counted(tmp_path: Path) -> None:
         write(tmp_path / f"{number}.txt", "text" if number < 3 else "")
     for path in (str(tmp_path), str(tmp_path / "*.txt")):
         found = find_files([path])
-        assert len(found.sizes) == 3 and found.left_out == {"empty": 2}
+        assert len(found.sizes) == 3 and found.left_out == {"empty files": 2}
     with pytest.raises(ValueError, match=r"3.txt is empty; give it some text"):
         find_files([str(tmp_path / "3.txt")])
     with pytest.raises(ValueError, match=r"3.txt is empty, and so are 1 others; give"):
