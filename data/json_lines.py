@@ -43,7 +43,8 @@ def read_lines(
         place = lines.tell()
         while (stop is None or place < stop) and (line := lines.readline(MAX_BYTES + 1)):
             if line.strip():
-                require_utf8(line, file, place)
+                if len(line) <= MAX_BYTES:  # a longer one is cut, perhaps within a character
+                    require_utf8(line, file, place)
                 where = f"the line at byte {place} of {file}"
                 text = document_of_line(line, field, where)
                 yield LineDocument(where, draw_split(f"{file.name} {place}", share), text)
@@ -76,8 +77,8 @@ def document_of_line(line: bytes, field: str, where: str) -> str:
     text = row[field]
     if not isinstance(text, str):
         raise ValueError(
-            f"{where} has {json_name(text)} in {field!r} where a text is needed; leave the line out, "
-            "or name another field by prepare --text-field"
+            f"{where} has {json_name(text)} in {field!r} where a text is needed; leave the line "
+            "out, or name another field by prepare --text-field"
         )
     return text
 

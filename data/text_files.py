@@ -39,7 +39,7 @@ class FoundFiles(NamedTuple):
     """The files that paths name, and what was left out of the folders among them."""
 
     by_path: list[dict[Path, int]]  # sizes in bytes; each file stands with the first path of it
-    left_out: Counter[str]  # a description, such as "empty files" or "*.csv", and how many there are
+    left_out: Counter[str]  # how many there are of each kind, such as "*.csv"
 
     @property
     def sizes(self) -> dict[Path, int]:
