@@ -178,9 +178,9 @@ def is_readable(file: Path, encoding: str) -> bool:
     decoder = codecs.getincrementaldecoder(encoding)()
     try:
         with file.open("rb") as content:
-            while content.tell() < CHECKED_BYTES and (data := content.read(1 << 20)):
-                decoder.decode(data)
-            decoder.decode(b"", final=not data)
+            for _ in range(CHECKED_BYTES >> 20):
+                data = content.read(1 << 20)
+                decoder.decode(data, final=not data)
     except UnicodeDecodeError:
         return False
     return True
