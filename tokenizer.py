@@ -272,6 +272,10 @@ class Tokenizer:
         """Returns a decoder that takes one id at a time."""
         return DecodeStream(self)
 
+    def ids_without_token(self, n_ids: int) -> list[int]:
+        """Returns the ids below n_ids that no token has, as those of a model with a padded size."""
+        return sorted({*range(n_ids)}.difference(self._library.get_vocab().values()))
+
     def token_bytes(self, id: int) -> bytes:
         """Returns the bytes that a token stands for, which may be only a part of a character.
 

@@ -1,6 +1,6 @@
 """Opening a finished run: its model and the tokenizer that the model was trained with.
 
-Previous: train_bpe.py.  Next: ../load_data.py.
+Previous: train_bpe.py.  Next: generation_config.py.
 """
 
 from pathlib import Path
@@ -24,8 +24,8 @@ def open_run(run_dir: Path) -> OpenedRun:
     Raises FileNotFoundError where a file is missing, ValueError where a file is broken or the two
     do not belong together.
     """
+    model = GPT2Model.load(run_dir)  # first, for config.json tells whether it is a run at all
     tokenizer = Tokenizer.load(run_dir)
-    model = GPT2Model.load(run_dir)
     require(
         tokenizer.vocab_size <= model.config.vocab_size,
         f"{run_dir} has {tokenizer.vocab_size} tokens in its tokenizer and "
