@@ -3,10 +3,11 @@
 The file can describe other models than GPT-2: another activation, an untied output layer,
 attention scaled by layer. Each such setting is refused by name, because the weights would load and
 the logits would be wrong.
-Previous: names.py.  Next: read_weights.py.
+Previous: names.py.  Next: bin_file.py.
 """
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from cfg_gpt2 import GPT2Config, require
 from layer_norm import EPS
 from run_directory.config_file import CONFIG_FILE
+from run_directory.json_file import read_json_object, shortened
 
 # field of GPT2Config -> key of config.json; a missing key means the value of GPT-2 small
 SIZE_KEYS = {
@@ -24,17 +26,26 @@ SIZE_KEYS = {
     "n_head": "n_head",
     "n_embd": "n_embd",
 }
+OTHER_NAMES = {  # that transformers reads as well
+    "n_positions": "max_position_embeddings",
+    "n_layer": "num_hidden_layers",
+    "n_head": "num_attention_heads",
+    "n_embd": "hidden_size",
+}
 DROPOUT_KEYS = ("resid_pdrop", "embd_pdrop", "attn_pdrop")
-TANH_GELU = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast")  # one function under three names
+# one function under five names
+TANH_GELU = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_python_tanh", "gelu_accurate")
 Json = dict[str, object]
 
 
 @dataclass(frozen=True)
 class ParsedConfig:
-    """The sizes in a config.json, and a line for each setting that is not taken over as it is."""
+    """What a config.json says, and a line for each setting that is not taken over as it is."""
 
     model: GPT2Config
     notes: list[str]
+    settings: Json  # all of the file
+    tied: bool  # whether the output layer is the token embedding
 
 
 def read_config_json(folder: Path) -> ParsedConfig:
@@ -45,25 +56,38 @@ def read_config_json(folder: Path) -> ParsedConfig:
     file = folder / CONFIG_FILE
     if not file.is_file():
         raise FileNotFoundError(f"{file} does not exist; {suggest_next_step(folder)}")
-    try:
-        settings = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file} is not JSON: {error}; download or copy it again") from None
-    require(isinstance(settings, dict), f"{file} is not a JSON object; download it again")
+    settings = read_json_object(file)
     require(
         "format_version" not in settings,
         f"{folder} is a run directory already; use it as it is: python main.py generate {folder}",
     )
+    for name, other in OTHER_NAMES.items():
+        if name not in settings and other in settings:
+            settings[name] = settings[other]
     try:
         require_gpt2(settings)
-        return ParsedConfig(parse_sizes(settings), dropout_notes(settings))
+        return ParsedConfig(
+            model=parse_sizes(settings),
+            notes=dropout_notes(settings),
+            settings=settings,
+            tied=settings.get("tie_word_embeddings", True) is True,
+        )
     except ValidationError as error:
         first = error.errors()[0]
-        key = SIZE_KEYS.get(str(first["loc"][0]), "a dropout") if first["loc"] else "its sizes"
-        reason = first["msg"].removeprefix("Value error, ")
-        raise ValueError(f"{file} cannot be used: {key}: {reason}") from None
+        where = f"{SIZE_KEYS[str(first['loc'][0])]}: " if first["loc"] else ""
+        reason = in_keys_of_config_json(first["msg"].removeprefix("Value error, "))
+        raise ValueError(f"{file} cannot be used: {where}{reason}") from None
     except ValueError as error:
         raise ValueError(f"{file} cannot be used: {error}") from None
+
+
+def in_keys_of_config_json(message: str) -> str:
+    """Returns a message about flags of train, without its advice, in the keys of config.json."""
+    return re.sub(
+        r"--model\.([a-z-]+)",
+        lambda flag: SIZE_KEYS.get(flag[1].replace("-", "_"), flag[1]),
+        message.partition("; try")[0],
+    )
 
 
 def suggest_next_step(folder: Path) -> str:
@@ -81,7 +105,7 @@ def suggest_next_step(folder: Path) -> str:
 def require_gpt2(settings: Json) -> None:
     """Raises ValueError for the first setting that describes another model than GPT-2."""
     architectures = settings.get("architectures") or ["GPT2LMHeadModel"]
-    kind = settings.get("model_type", "gpt2" if "GPT2LMHeadModel" in str(architectures) else None)
+    kind = settings.get("model_type", "gpt2" if "GPT2" in str(architectures) else None)
     require(kind == "gpt2", f"model_type {kind} is another architecture; this is GPT-2 only")
     activation = settings.get("activation_function", TANH_GELU[0])
     require(
@@ -97,7 +121,6 @@ def require_gpt2(settings: Json) -> None:
         ("scale_attn_weights", True, "attention scores that are not scaled"),
         ("scale_attn_by_inverse_layer_idx", False, "attention that is scaled by layer"),
         ("add_cross_attention", False, "cross attention"),
-        ("tie_word_embeddings", True, "an output layer of its own"),
         ("layer_norm_epsilon", EPS, "another small number in LayerNorm"),
         ("quantization_config", None, "quantized weights"),
     ):
@@ -111,22 +134,32 @@ def require_gpt2(settings: Json) -> None:
 def parse_sizes(settings: Json) -> GPT2Config:
     """Returns the sizes, and as the dropout rate the highest of Hugging Face's three."""
     sizes = {own: settings[key] for own, key in SIZE_KEYS.items() if key in settings}
-    rates = [rate for rate in map(settings.get, DROPOUT_KEYS) if isinstance(rate, int | float)]
-    if rates:
-        sizes["dropout"] = float(max(rates))
+    sizes["dropout"] = max(dropout_rates(settings).values())
     return TypeAdapter(GPT2Config).validate_json(json.dumps(sizes), strict=True)
+
+
+def dropout_rates(settings: Json) -> dict[str, float]:
+    """Returns the three dropout rates. Raises ValueError for one that is none."""
+    rates: dict[str, float] = {}
+    for key in DROPOUT_KEYS:
+        rate = settings.get(key, GPT2Config().dropout)
+        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < 1:
+            shown = shortened(json.dumps(rate))
+            raise ValueError(f"{key} {shown} is no dropout rate; one is at least 0 and below 1")
+        rates[key] = float(rate)
+    return rates
 
 
 def dropout_notes(settings: Json) -> list[str]:
     """Returns a line about the dropout rates where the three differ, otherwise nothing."""
-    rates = {key: settings.get(key, GPT2Config().dropout) for key in DROPOUT_KEYS}
+    rates = dropout_rates(settings)
     if len(set(rates.values())) <= 1:
         return []
     listed = ", ".join(f"{key} {rate}" for key, rate in rates.items())
     return [f"dropout   {listed}: training here has one rate, the highest of them"]
 
 
-def config_json(model: GPT2Config, end_of_text: int, dtype: str) -> Json:
+def config_json(model: GPT2Config, generation: Json, dtype: str) -> Json:
     """Returns the config.json that transformers, CTranslate2 and llama.cpp's converter read."""
     sizes = {key: getattr(model, own) for own, key in SIZE_KEYS.items()}
     return {
@@ -142,8 +175,7 @@ def config_json(model: GPT2Config, end_of_text: int, dtype: str) -> Json:
         "scale_attn_by_inverse_layer_idx": False,
         "reorder_and_upcast_attn": False,
         "tie_word_embeddings": True,
-        "bos_token_id": end_of_text,
-        "eos_token_id": end_of_text,
+        **generation,
         "dtype": dtype,
         "torch_dtype": dtype,
     }

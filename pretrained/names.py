@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 PREFIX = "transformer."  # before every name of GPT2LMHeadModel, before none of GPT2Model
-LM_HEAD = "lm_head.weight"  # equal to the token embedding, where a file has it at all
+EMBEDDING, LM_HEAD = "wte.weight", "lm_head.weight"  # one tied weight; a file has either or both
 MASK_BUFFERS = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")  # constants in older files
 
 

@@ -1,12 +1,15 @@
 """Import: a model that transformers saved, in each of four forms, gives the same logits."""
 
 import json
+import math
 import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from oracles.gpt2_folders import weights_of
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -260,6 +263,41 @@ def cut_bin(folder: Path) -> None:
     cut(folder / "pytorch_model.bin", 5_000)
 
 
+INDEX_FILE = "model.safetensors.index.json"
+LFS_POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 497774208\n"
+
+
+def naming_config_json(folder: Path) -> None:
+    shards_of(folder)
+    index = folder / INDEX_FILE
+    index.write_text(index.read_text().replace("model-00002-of-00003.safetensors", "config.json"))
+
+
+def bin_of(folder: Path, contents: bytes) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(contents)
+
+
+def zip_bomb(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    file = folder / "pytorch_model.bin"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(9_000_000))
+
+
+def expanded_tensor(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    as_bin(folder, weights | {"transformer.wte.weight": torch.zeros(1).expand(10**6, 40)})
+
+
+def with_number(number: float) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
+    def change(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        weights["transformer.h.1.ln_1.bias"][3] = number
+        return weights
+
+    return change
+
+
 def longer_wte(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return weights | {"transformer.wte.weight": torch.zeros(999, 40)}
 
@@ -283,6 +321,41 @@ WRONG: dict[str, tuple[Break, str]] = {
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "has no weights; place one"),
     "a missing shard": (one_shard_less, "model-00002-of-00003.safetensors does not exist, but"),
     "an index that leads out": (leaving, "names ../model-00002-of-00003.safetensors, which is no"),
+    "an index of other files": (naming_config_json, "names config.json, which is no file name"),
+    "an index that is no table": (
+        lambda f: (shards_of(f), (f / INDEX_FILE).write_text('{"weight_map": ["a"]}')),
+        "has no weight_map",
+    ),
+    "a text named .bin": (lambda f: bin_of(f, b"hello"), "cannot be read: it is no pickle"),
+    "a broken pickle": (lambda f: bin_of(f, b"\x80\x02hello"), "pytorch_model.bin cannot be read"),
+    "half a zip archive": (lambda f: bin_of(f, b"PK\x03\x04hello"), "model.bin cannot be read"),
+    "a zip archive that expands": (zip_bomb, "expands to 9,000,000; torch.save compresses nothing"),
+    "a tensor that is one number": (expanded_tensor, "wte.weight is not stored number by number"),
+    "a list in a pickle": (
+        lambda f: (weights_of(f), torch.save([1, 2], f / "pytorch_model.bin")), "is no table of te",
+    ),
+    "what git clone leaves without Git LFS": (
+        lambda f: (f / "model.safetensors").write_text(LFS_POINTER), "is a Git LFS pointer, not t",
+    ),
+    "the same as a .bin": (lambda f: bin_of(f, LFS_POINTER.encode()), "git lfs pull"),
+    "NaN": (lambda f: rewritten(f, with_number(math.nan)), "h.1.ln_1.bias has numbers that are"),
+    "infinity": (lambda f: rewritten(f, with_number(math.inf)), "h.1.ln_1.bias has numbers that"),
+    "ten million blocks": (
+        lambda f: with_config(f, n_layer=10**7), "n_layer is 10000000, and weights of 3 blocks are",
+    ),
+    "ten million tokens": (
+        lambda f: with_config(f, vocab_size=10**7), "(10000000, 40), vocab_size by n_embd",
+    ),
+    "ten million positions": (
+        lambda f: with_config(f, n_positions=10**7), "(10000000, 40), n_positions by n_embd",
+    ),
+    "a quintillion tokens": (
+        lambda f: with_config(f, vocab_size=10**18), "used: vocab_size 1000000000000000000 must be",
+    ),
+    "two sets of weights": (
+        lambda f: rewritten(f, lambda w: w | {"h.0.ln_1.weight": torch.zeros(40)}),
+        "has h.0.ln_1.weight twice",
+    ),
     "code in a pickle": (code_in, "pytorch_model.bin is a pickle with more than tensors in it"),
     "a wrong shape": (
         lambda f: rewritten(f, longer_wte), "wte.weight is (999, 40), but by config.json it is (",
@@ -299,7 +372,7 @@ WRONG: dict[str, tuple[Break, str]] = {
     "an output layer of its own": (lambda f: rewritten(f, other_head), "lm_head.weight is not wte"),
     "quantized weights": (
         lambda f: rewritten(f, lambda w: {n: t.to(torch.int8) for n, t in w.items()}),
-        "is torch.int8; fp32, fp16 and bf16 are read",
+        "is torch.int8; fp32, fp16, bf16 and fp64 are read",
     ),
     "no config": (lambda f: (f / "config.json").unlink(), "config.json does not exist; place it"),
     "a broken config": (lambda f: cut(f / "config.json", 20), "config.json is not JSON"),
@@ -324,7 +397,19 @@ WRONG: dict[str, tuple[Break, str]] = {
         lambda f: with_config(f, layer_norm_epsilon=1e-6), "layer_norm_epsilon 1e-06 is another",
     ),
     "a size that is no number": (lambda f: with_config(f, n_head="four"), "n_head: Input should"),
-    "heads that do not fit": (lambda f: with_config(f, n_head=7), "must be a multiple of"),
+    "heads that do not fit": (
+        lambda f: with_config(f, n_head=7), "used: n_embd 40 must be a multiple of n_head 7\n",
+    ),
+    "no blocks": (lambda f: with_config(f, n_layer=0), "used: n_layer 0 must be at least 1"),
+    "a dropout that is a text": (
+        lambda f: with_config(f, resid_pdrop="0.5"), 'resid_pdrop "0.5" is no dropout rate',
+    ),
+    "a dropout below 0": (lambda f: with_config(f, embd_pdrop=-1), "embd_pdrop -1 is no dropout r"),
+    "a dropout of 1": (lambda f: with_config(f, attn_pdrop=1), "attn_pdrop 1 is no dropout rate"),
+    "a dropout that is null": (lambda f: with_config(f, attn_pdrop=None), "attn_pdrop null is no"),
+    "a config that is nested too deep": (
+        lambda f: (f / "config.json").write_text("[" * 100_000), "config.json is not JSON",
+    ),
     "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "has no vocabulary; name a fold"),
     "a larger tokenizer": (
         lambda f: with_config(f, vocab_size=100), "the tokenizer has 300 tokens, the model 100",
