@@ -1,18 +1,26 @@
 """The source of the weights: a local folder, or a repository on the Hugging Face hub.
 
 Downloads stay in the cache of huggingface_hub, which draws the progress bars and obeys
-HF_ENDPOINT, HF_HUB_OFFLINE, HF_HOME and HF_TOKEN.
-Previous: read_weights.py.  Next: import_settings.py.
+HF_ENDPOINT, HF_HUB_OFFLINE, HF_HOME and HF_TOKEN. A hub that does not answer at once is taken for
+out of reach, and only the cache is used: the library would try again for half a minute.
+Previous: folder_tokens.py.  Next: import_settings.py.
 """
 
+import logging
 import os
 import re
+import ssl
+import threading
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
 from cfg_gpt2 import require
 from pretrained.read_weights import FORMS, INDEX, read_index
+from pretrained.token_settings import SETTINGS_FILES
 from run_directory.config_file import CONFIG_FILE
+from run_directory.generation_config import GENERATION_CONFIG_FILE
 from run_directory.vocabulary import VOCABULARIES
 
 HUB_PREFIX = "hub:"
@@ -24,17 +32,20 @@ OWNERS = {  # of the repositories whose names were published without an owner
     "distilgpt2": "distilbert",
 }
 REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?")
+ANSWER_SECONDS = 5  # within which the hub has to answer at all
 Fetch = Callable[[str], Path | None]
 
 
-def find_folder(source: str, revision: str | None) -> Path:
+def find_folder(source: str, revision: str | None, say: Callable[[str], object]) -> Path:
     """Returns the folder of a source: a path, a name on the hub, or hub: and a name on the hub.
 
-    Raises FileNotFoundError where there is none, ValueError where a name could mean both.
+    A plain name that is no folder here is taken for a name on the hub, and say is told so. Raises
+    FileNotFoundError where there is none, ValueError where a name could mean both.
     """
+    require(source != "", "the source is empty; name a folder, or a repository such as gpt2")
     name = source.removeprefix(HUB_PREFIX)
     is_hub_name = REPOSITORY.fullmatch(name) is not None and not name.startswith(".")
-    path = Path(source).expanduser()
+    path = expanded(source)
     if source.startswith(HUB_PREFIX):
         require(is_hub_name, f"{name} is no name on the hub; write owner/name, such as gpt2")
         return download(name, revision)
@@ -44,13 +55,30 @@ def find_folder(source: str, revision: str | None) -> Path:
             f"write .{os.sep}{path} for the folder, {HUB_PREFIX}{source} for the repository"
         )
     if is_hub_name and not path.exists():
+        parent = path.parent
+        if parent.parts and parent.is_dir():  # owners on the hub have no folder here
+            raise FileNotFoundError(
+                f"{parent} has no folder {path.name}; name one that it has, or write "
+                f"{HUB_PREFIX}{source} for a repository on the hub"
+            )
+        if source not in OWNERS:
+            say(f"hub       {source} is no folder here, so the hub is asked for it")
         return download(name, revision)
     require(revision is None, f"--revision {revision} is for repositories; {source} is a folder")
     if not path.is_dir():
+        what = "is a file, not a folder" if path.exists() else "is no folder"
         raise FileNotFoundError(
-            f"{source} is no folder; name one, or a repository on the hub such as gpt2"
+            f"{source} {what}; name one, or a repository on the hub such as gpt2"
         )
     return path
+
+
+def expanded(source: str) -> Path:
+    """Returns a path with the home directory in place of ~, where there is such a user."""
+    try:
+        return Path(source).expanduser()
+    except RuntimeError:
+        return Path(source)
 
 
 def download(name: str, revision: str | None) -> Path:
@@ -67,6 +95,8 @@ def download(name: str, revision: str | None) -> Path:
     for files in VOCABULARIES:
         if all([fetch(file) for file in files]):
             break
+    for file in (*SETTINGS_FILES, GENERATION_CONFIG_FILE):
+        fetch(file)
     return config.parent
 
 
@@ -85,7 +115,7 @@ def fetch_weights(fetch: Fetch) -> bool:
 def make_fetch(repository: str, revision: str | None) -> Fetch:
     """Returns a function from a file's name to its path in the cache, or None if there is none."""
     try:
-        from huggingface_hub import hf_hub_download
+        from huggingface_hub import constants, hf_hub_download
         from huggingface_hub.errors import (
             EntryNotFoundError,
             HfHubHTTPError,
@@ -99,9 +129,14 @@ def make_fetch(repository: str, revision: str | None) -> Fetch:
             "or name a folder with the files"
         ) from None
 
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # what it raises is told below
+    only_cache = constants.HF_HUB_OFFLINE or not answers(constants.ENDPOINT)
+
     def fetch(file: str) -> Path | None:
         try:
-            return Path(hf_hub_download(repository, file, revision=revision))
+            return Path(
+                hf_hub_download(repository, file, revision=revision, local_files_only=only_cache)
+            )
         except LocalEntryNotFoundError:
             # the hub is out of reach; a later file may not exist in the repository
             if file == CONFIG_FILE:
@@ -113,8 +148,9 @@ def make_fetch(repository: str, revision: str | None) -> Fetch:
             ) from None
         except RepositoryNotFoundError:
             raise FileNotFoundError(
-                f"the hub has no repository {repository}, or it is private; "
-                f"write .{os.sep}{repository} for a folder, and set HF_TOKEN for what is private"
+                f"the hub has no repository {repository}, or it is private, and there is no "
+                f"folder {repository} here; name a folder that there is, or set HF_TOKEN for what "
+                "is private"
             ) from None
         except EntryNotFoundError:
             return None
@@ -122,6 +158,30 @@ def make_fetch(repository: str, revision: str | None) -> Fetch:
             raise OSError(f"{repository}: the hub refuses: {str(error).splitlines()[0]}") from None
 
     return fetch
+
+
+def answers(address: str) -> bool:
+    """Tells whether a server answers within ANSWER_SECONDS, with whatever status below 500.
+
+    It is asked in a thread, because nothing bounds the time in which a name is looked up.
+    """
+    answered: list[bool] = []
+
+    def ask() -> None:
+        request = urllib.request.Request(address, method="HEAD")
+        try:
+            with urllib.request.urlopen(request, timeout=ANSWER_SECONDS):
+                answered.append(True)
+        except urllib.error.HTTPError as error:
+            answered.append(error.code < 500)
+        except (OSError, ValueError) as error:
+            # a certificate that Python does not know may be one that the hub's library knows
+            answered.append(isinstance(getattr(error, "reason", None), ssl.SSLError))
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(ANSWER_SECONDS)
+    return answered == [True]
 
 
 def explain_offline(repository: str) -> str:

@@ -3,9 +3,11 @@
 import http.server
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +19,7 @@ import main
 import pretrained.hub
 from cfg_gpt2 import GPT2Config
 from gpt2 import GPT2Model
-from pretrained.hub import OWNERS, find_folder
+from pretrained.hub import OWNERS, answers, find_folder
 from pretrained.hugging_face import write_folder
 from tokenizer import Tokenizer
 
@@ -43,16 +45,25 @@ def requested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.mark.parametrize("name", ["gpt2", "someone/gpt2-ru", "hub:gpt2", "a.b/c_d"])
 def test_a_plain_name_is_a_repository_on_the_hub(name: str, requested: list[str]) -> None:
-    find_folder(name, None)
+    find_folder(name, None, print)
     assert requested == [name.removeprefix("hub:")]
+
+
+@pytest.mark.parametrize("name", ["gpt2", "someone/gpt2-ru", "hub:a/b"])
+def test_a_name_that_may_be_a_mistyped_folder_is_not_sent_to_the_hub_without_a_word(
+    name: str, requested: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    find_folder(name, None, print)
+    said = f"hub       {name} is no folder here, so the hub is asked for it\n"
+    assert capsys.readouterr().out == ("" if name in ("gpt2", "hub:a/b") else said)
 
 
 def test_a_path_is_a_local_folder(tmp_path: Path, requested: list[str]) -> None:
     for name in ("gpt2", "runs/some/gpt2"):
         (tmp_path / name).mkdir(parents=True)
-        assert find_folder(f"./{name}", None) == Path(name)
-    assert find_folder("runs/some/gpt2", None) == Path("runs/some/gpt2")
-    assert find_folder(str(tmp_path / "gpt2"), None) == tmp_path / "gpt2"
+        assert find_folder(f"./{name}", None, print) == Path(name)
+    assert find_folder("runs/some/gpt2", None, print) == Path("runs/some/gpt2")
+    assert find_folder(str(tmp_path / "gpt2"), None, print) == tmp_path / "gpt2"
     assert requested == []
 
 
@@ -62,8 +73,8 @@ def test_a_folder_named_like_a_repository_is_refused_as_ambiguous(
 ) -> None:
     (tmp_path / name).mkdir(parents=True)
     with pytest.raises(ValueError, match="is a folder here and could be a repository"):
-        find_folder(name, None)
-    find_folder(f"hub:{name}", None)
+        find_folder(name, None, print)
+    find_folder(f"hub:{name}", None, print)
     assert requested == [name]
 
 
@@ -73,21 +84,30 @@ def test_a_folder_named_like_a_repository_is_refused_as_ambiguous(
         ("./gpt2", "./gpt2 is no folder"),
         ("a/b/c", "a/b/c is no folder"),
         ("hub:./gpt2", "./gpt2 is no name on the hub"),
-        ("file", "file is no folder"),
+        ("file", "file is a file, not a folder"),
+        ("~/gpt2-that-is-not-there", "gpt2-that-is-not-there is no folder"),
+        ("~nobody-of-this-name/gpt2", "~nobody-of-this-name/gpt2 is no folder"),
+        ("../gpt2", "../gpt2 is no folder"),
+        ("here/gtp2", "here has no folder gtp2; name one that it has, or write hub:here/gtp2"),
+        ("nowhere/", "nowhere/ is no folder"),
+        ("/nowhere/gpt2", "/nowhere/gpt2 is no folder"),
+        ("my model", "my model is no folder"),
+        ("", "the source is empty"),
     ],
 )
 def test_a_source_that_is_neither_folder_nor_repository_is_refused(
     name: str, words: str, tmp_path: Path, requested: list[str]
 ) -> None:
     (tmp_path / "file").touch()
+    (tmp_path / "here").mkdir()
     with pytest.raises((FileNotFoundError, ValueError), match=words.replace(".", r"\.")):
-        find_folder(name, None)
+        find_folder(name, None, print)
     assert requested == []
 
 
 def test_a_revision_of_a_local_folder_is_refused(tmp_path: Path, requested: list[str]) -> None:
     with pytest.raises(ValueError, match="--revision v2 is for repositories"):
-        find_folder(str(tmp_path), "v2")
+        find_folder(str(tmp_path), "v2", print)
 
 
 # Downloads ----------------------------------------------------------------------------------
@@ -195,10 +215,10 @@ def test_a_repository_is_downloaded_once_and_imported_again_without_a_network(
     assert online[-1] == "2" and "has no --revision v9; name a branch" in online[-2]
     assert "the hub has no repository no/such" in "".join(online)
     fetched = [path.rpartition("/")[2] for path in Hub.requested]
-    assert sorted(set(fetched)) == [
+    assert sorted(set(fetched)) == sorted([
         "config.json", "merges.txt", "model-1.safetensors", "model.safetensors.index.json",
-        "vocab.json",
-    ]  # fmt: skip
+        "vocab.json", "generation_config.json", "tokenizer_config.json",
+    ])  # fmt: skip
     offline = run_main(
         tmp_path,
         ["import gpt2 --out two", "import gpt2-medium --out x"],
@@ -213,13 +233,47 @@ def test_a_repository_is_downloaded_once_and_imported_again_without_a_network(
     assert not (tmp_path / "x").exists()
 
 
-@pytest.mark.slow  # the hub's library retries for 20 seconds
-def test_a_hub_that_does_not_answer_ends_with_one_sentence(tmp_path: Path) -> None:
+def test_a_hub_that_refuses_the_connection_ends_at_once_with_one_sentence(tmp_path: Path) -> None:
     (port,) = free_ports(1)
+    started = time.monotonic()
     lines = run_main(tmp_path, ["import gpt2 --out x"], {"HF_ENDPOINT": f"http://127.0.0.1:{port}"})
-    assert lines[-1] == "2"
+    assert lines[-1] == "2" and len(lines) == 2
     assert "openai-community/gpt2 is not in the cache and the hub is out of reach" in lines[-2]
     assert not (tmp_path / "x").exists()
+    assert time.monotonic() - started < 15  # of which most is the import of torch
+
+
+def test_a_server_answers_or_does_not(hub: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (port,) = free_ports(1)
+    assert answers(hub)
+    assert not answers(f"http://127.0.0.1:{port}")
+    assert not answers("no address")
+    assert not answers("http://no-such-host.invalid")
+    monkeypatch.setattr(pretrained.hub, "ANSWER_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and never says a word
+        started = time.monotonic()
+        assert not answers(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        assert time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize(
+    ("status", "works"), [(401, True), (404, True), (500, False), (503, False)]
+)
+def test_a_server_that_is_out_of_order_does_not_count_as_an_answer(
+    status: int, works: bool
+) -> None:
+    class Server(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Logs nothing."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    assert answers(f"http://127.0.0.1:{server.server_port}") == works
+    server.shutdown()
 
 
 def test_names_published_without_an_owner_have_one() -> None:
