@@ -20,6 +20,8 @@ from decoding.rows import RowState
 from decoding.settings import SamplingConfig
 from decoding.speculative import DraftModel, PromptLookup, Speculation
 from gpt2 import GPT2Model
+from run_directory.generation_config import GenerationTokens, read_generation_tokens
+from run_directory.open_run import open_tokenizer
 from tokenizer import TOKENIZER_FILE, Tokenizer, UnseenCharacter
 from training.best_checkpoint import load_newest_or_best
 from training.choose_runtime import choose_runtime, is_large
@@ -31,21 +33,23 @@ from training.progress import new_console
 
 def generate(command: GenerateCommand) -> int:
     """`python main.py generate RUN`: continues prompts, and says how fast that was."""
-    tokenizer = Tokenizer.load(command.run)
     device = choose_runtime(TrainConfig()).device
     say = partial(print, file=sys.stderr)
     model, _ = load_newest_or_best(command.run, best=command.best, report=say)
+    tokenizer = open_tokenizer(command.run, model)
+    tokens = read_generation_tokens(command.run, tokenizer)
     model = to_precision(model.to(device), command.precision)
     use_kernels(model, choose_kernels(model.device, model.dtype))
     use_native(model, command.native)
     keep_memory()  # after loading, so that the weights' own copies are returned
     sampling = replace(
         command.sampling,
-        banned=banned_sequences(command.ban, tokenizer)
-        + ids_without_text(model.config.vocab_size, tokenizer),
-        stop_tokens=(*command.sampling.stop_tokens, tokenizer.end_of_text),
+        banned=banned_sequences(command.ban, tokenizer),
+        suppress_tokens=ids_to_suppress(model.config.vocab_size, tokenizer, tokens),
+        stop_tokens=(*command.sampling.stop_tokens, *tokens.eos_token_id),
     )
-    writer = Writer(command, model, tokenizer, sampling, choose_speculation(command, model))
+    speculation = choose_speculation(command, model)
+    writer = Writer(command, model, tokenizer, tokens.bos_token_id, sampling, speculation)
     if command.interactive:
         return writer.interact()
     writer.write(prompts_of(command))
@@ -59,14 +63,17 @@ class Writer:
     command: GenerateCommand
     model: GPT2Model
     tokenizer: Tokenizer
+    first_token: int  # an empty prompt is this token
     sampling: SamplingConfig
     speculation: Speculation | None
 
     def write(self, prompts: list[str]) -> None:
         """Continues each prompt, in as many samples as asked for, and reports the speed."""
         command, sampling = self.command, self.sampling
+        special = command.special_tokens
         encoded = {
-            text: self.tokenizer.encode(text) or [self.tokenizer.end_of_text] for text in prompts
+            text: self.tokenizer.encode(text, allow_special=special) or [self.first_token]
+            for text in prompts
         }
         longest = max(map(len, encoded.values())) + sampling.max_new_tokens
         self.require_room(len(prompts) * command.samples, longest)
@@ -177,12 +184,15 @@ def banned_sequences(words: tuple[str, ...], tokenizer: Tokenizer) -> tuple[tupl
     return tuple(sequences)
 
 
-def ids_without_text(vocab_size: int, tokenizer: Tokenizer) -> tuple[tuple[int, ...], ...]:
-    """Returns the ids of a model that its tokenizer does not know, as sequences to ban.
+def ids_to_suppress(
+    vocab_size: int, tokenizer: Tokenizer, tokens: GenerationTokens
+) -> tuple[int, ...]:
+    """Returns the ids of a model that have no token, but for those that end a text unseen.
 
     Imported models may have more embeddings than tokens, to round the size up.
     """
-    return tuple((id,) for id in range(tokenizer.vocab_size, vocab_size))
+    without_token = tokenizer.ids_without_token(vocab_size)
+    return tuple(id for id in without_token if id not in tokens.eos_token_id)
 
 
 def choose_speculation(command: GenerateCommand, model: GPT2Model) -> Speculation | None:

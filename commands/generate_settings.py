@@ -26,6 +26,7 @@ class GenerateCommand:
     """the text to continue; empty: a new document; -: standard input; may be given again"""
     prompt_file: Repeated[tuple[Path, ...]] = ()  # a file with a prompt; may be given again
     samples: int = 1  # texts for each prompt, with seeds seed, seed + 1, ...; of beams the best
+    special_tokens: bool = False  # read <|endoftext|> and the like in a prompt as one token each
     ban: Repeated[tuple[str, ...]] = ()  # a word that is not written; may be given again
     stream: bool = True  # show the text while it is being written
     json: bool = False  # a line of JSON for each text: tokens, log-probabilities, why it ended

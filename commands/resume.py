@@ -1,6 +1,6 @@
 """`train --resume RUN`: what is known before the data are opened: whether RUN can go on at all.
 
-Previous: init_from.py.  Next: train.py.
+Previous: init_from.py.  Next: suggest_prompt.py.
 """
 
 from pathlib import Path

@@ -1,6 +1,6 @@
 """The prompt of the command that `train` and `import` suggest next: one that the run can read.
 
-Previous: init_from.py.  Next: train.py.
+Previous: resume.py.  Next: train.py.
 """
 
 import unicodedata

@@ -1,10 +1,10 @@
 """`python main.py train`: a corpus, a model, the loop, and a look at the result.
 
-Previous: resume.py.  Next: generate_settings.py.
+Previous: suggest_prompt.py.  Next: generate_settings.py.
 """
 
 import os
-import re
+import shlex
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -15,7 +15,6 @@ import torch
 from rich.console import Console
 
 from cfg_gpt2 import DEFAULT_PRESET, DataConfig, RunConfig, require
-from commands.generate import ids_without_text
 from commands.init_from import (
     fit_of_tokenizer,
     initial_model,
@@ -25,6 +24,7 @@ from commands.init_from import (
     weights_left_out,
 )
 from commands.resume import SAMPLES_FILE, finished_step
+from commands.suggest_prompt import prompt_from_text
 from commands.train_settings import TrainCommand
 from data.piped_text import keep_piped
 from data.shards import is_prepared
@@ -79,9 +79,11 @@ def train(command: TrainCommand) -> int:
         hint = trainer.state.curve.hint()
         console.print(f"\n{hint}" if hint else "")
         best = " --best" if hint and trainer.state.curve.overfits() else ""
+        prompt = suggest_prompt(corpus)
+        flags = f" --prompt {shlex.quote(prompt)}" if prompt else ""
         console.print(
             f"The curve is in {run_dir / 'loss.png'}. Next, let it write:\n"
-            f'  python main.py generate {run_dir}{best} --prompt "{suggest_prompt(corpus)}"',
+            f"  python main.py generate {run_dir}{best}{flags}",
         )
     return 0
 
@@ -232,7 +234,7 @@ def show_samples(
         temperature=0.6,
         top_p=0.9,
         seed=config.train.seed,
-        banned=ids_without_text(config.model.vocab_size, corpus.tokenizer),
+        suppress_tokens=tuple(corpus.tokenizer.ids_without_token(config.model.vocab_size)),
     )
     model = GPT2Model.load(run_dir).to(runtime.device)  # as it was saved, and not compiled
     use_kernels(model, choose_kernels(model.device, model.dtype))
@@ -270,11 +272,10 @@ def lead_in(corpus: Corpus) -> str:
     if np.count_nonzero(tokens == corpus.tokenizer.end_of_text) >= MANY_DOCUMENTS:
         return ""
     has_lines = "\n" in corpus.tokenizer.decode(tokens[1:10_000].tolist())
-    return "\n" if has_lines else suggest_prompt(corpus)
+    return "\n" if has_lines else suggest_prompt(corpus) or ""
 
 
-def suggest_prompt(corpus: Corpus) -> str:
-    """The first word of the validation text that begins with a capital: a prompt that suits."""
+def suggest_prompt(corpus: Corpus) -> str | None:
+    """Returns a word of the validation text as a prompt, None where its beginning has none."""
     text = corpus.tokenizer.decode(corpus.validation.tokens[1:1000].tolist())
-    words = re.findall(r"\w+", text)
-    return next((word for word in words if word[0].isupper()), "")
+    return prompt_from_text(text.replace(corpus.tokenizer.end_token, "\n"))

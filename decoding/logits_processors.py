@@ -8,6 +8,7 @@ For every way of choosing, on the logits l (beam search: on the log-probabilitie
     no repeated n-gram   -inf for t that would complete an n-gram of the text
                                                                             Paulus et al. 2017
     banned sequences     -inf for t that would complete one
+    suppressed tokens    -inf for t in suppress_tokens, such as ids that have no text
     min new tokens       -inf for stop tokens before then
 Where the token is drawn at random (logits warpers)
     temperature          l / temperature
@@ -44,8 +45,9 @@ def process_logits(logits: Tensor, rows: Sequence[TokenRow], config: SamplingCon
     logits = penalize_frequency(logits, rows, config.frequency_penalty, config.presence_penalty)
     logits = ban_repeated_ngrams(logits, rows, config.no_repeat_ngram)
     logits = ban_sequences(logits, rows, config.banned)
+    logits = suppress(logits, config.suppress_tokens)
     logits = ban_early_stops(logits, rows, config.min_new_tokens, config.stop_tokens)
-    if config.no_repeat_ngram or config.banned or config.logit_bias:
+    if config.no_repeat_ngram or config.banned or config.suppress_tokens or config.logit_bias:
         require(
             bool((logits.amax(dim=-1) > -math.inf).all()),
             "no token is left to choose; loosen --no-repeat-ngram, --ban or --logit-bias",
@@ -130,6 +132,14 @@ def ban_sequences(
         begun = [s for s in sequences if len(s) == 1 or end[-len(s) + 1 :] == list(s[:-1])]
         banned.append([sequence[-1] for sequence in begun])
     return ban_tokens(logits, banned)
+
+
+def suppress(logits: Tensor, tokens: tuple[int, ...]) -> Tensor:
+    """(B, V) -> (B, V): -inf for some tokens, in every row."""
+    if not tokens:
+        return logits
+    ids = torch.tensor(tokens, device=logits.device)
+    return logits.index_fill(-1, ids, -math.inf)
 
 
 def ban_early_stops(

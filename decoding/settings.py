@@ -34,6 +34,7 @@ class SamplingConfig:
     no_repeat_ngram: int | None = None  # never generate the same n tokens in a row twice
     logit_bias: Repeated[tuple[tuple[int, float], ...]] = ()  # a token id, what its logit gains
     banned: Annotated[tuple[tuple[int, ...], ...], tyro.conf.Suppress] = ()  # never generated
+    suppress_tokens: Annotated[tuple[int, ...], tyro.conf.Suppress] = ()  # ids never generated
     stop_tokens: Repeated[tuple[int, ...]] = ()  # an id that ends a text; may be given again
     stop: Repeated[tuple[str, ...]] = ()  # a string that ends a text, not shown; may be given again
     beams: int = 1  # above 1: beam search, the text most likely as a whole; with temperature 0

@@ -25,10 +25,19 @@ def open_run(run_dir: Path) -> OpenedRun:
     do not belong together.
     """
     model = GPT2Model.load(run_dir)  # first, for config.json tells whether it is a run at all
+    return OpenedRun(model, open_tokenizer(run_dir, model))
+
+
+def open_tokenizer(run_dir: Path, model: GPT2Model) -> Tokenizer:
+    """Reads the tokenizer of a run directory whose model is open already.
+
+    Raises FileNotFoundError where it is missing, ValueError where it is broken or the model's
+    embedding has no room for it.
+    """
     tokenizer = Tokenizer.load(run_dir)
     require(
         tokenizer.vocab_size <= model.config.vocab_size,
         f"{run_dir} has {tokenizer.vocab_size} tokens in its tokenizer and "
         f"{model.config.vocab_size} in its model; name a run that was not mixed from two",
     )
-    return OpenedRun(model, tokenizer)
+    return tokenizer
