@@ -3,18 +3,20 @@
 Previous: export_settings.py.  Next: ../main.py.
 """
 
+import json
+import shlex
 from pathlib import Path
 
 from rich.console import Console
 
 from cfg_gpt2 import require
-from gpt2 import GPT2Model
 from pretrained.export_settings import ExportCommand
 from pretrained.gguf import write_gguf
 from pretrained.hugging_face import write_folder, write_text
 from pretrained.model_card import model_card
 from run_directory.config_file import CONFIG_FILE, read_config
-from tokenizer import Tokenizer
+from run_directory.generation_config import read_generation_tokens
+from run_directory.open_run import OpenedRun, open_tokenizer
 from training.best_checkpoint import load_newest_or_best
 from training.progress import Bar, new_console
 
@@ -30,20 +32,16 @@ def export(command: ExportCommand) -> int:
         not target.exists(), f"--out {command.out} already holds {target.name}; name another one"
     )
     model, record = load_newest_or_best(command.run, best=command.best, report=console.print)
-    tokenizer = Tokenizer.load(command.run)
+    run = OpenedRun(model, open_tokenizer(command.run, model))
     if command.format == "gguf":
-        export_gguf(command, target, model, tokenizer, console)
+        export_gguf(command, target, run, console)
     else:
-        export_folder(command, model, tokenizer, console, record and record.step)
+        export_folder(command, run, console, record and record.step)
     return 0
 
 
 def export_folder(
-    command: ExportCommand,
-    model: GPT2Model,
-    tokenizer: Tokenizer,
-    console: Console,
-    step: int | None = None,
+    command: ExportCommand, run: OpenedRun, console: Console, step: int | None = None
 ) -> None:
     """Writes a folder for transformers with a model card, and prints how to load it.
 
@@ -52,30 +50,29 @@ def export_folder(
     if command.precision == "q8_0":
         raise ValueError("--precision q8_0 is for --format gguf; take fp16 or bf16 for hf")
     name = command.out.resolve().name
-    card = model_card(name, read_config(command.run), command.run, model.n_parameters(), step)
+    card = model_card(name, read_config(command.run), command.run, run.model.n_parameters(), step)
+    tokens = read_generation_tokens(command.run, run.tokenizer)
+    write_folder(run.model, run.tokenizer, command.out, command.precision, tokens)
     write_text(command.out / MODEL_CARD_FILE, card)
-    write_folder(model, tokenizer, command.out, command.precision)
+    folder = command.out.as_posix()
     console.print(
         f"written   {command.out}\n\nTo load it:\n"
-        f'  transformers.AutoModelForCausalLM.from_pretrained("{command.out.as_posix()}")'
+        f"  transformers.AutoModelForCausalLM.from_pretrained({json.dumps(folder)})\n"
+        f"To publish it on the Hugging Face hub, under your name there:\n"
+        f"  hf upload NAME/{shlex.quote(name)} {shlex.quote(folder)}"
     )
 
 
-def export_gguf(
-    command: ExportCommand,
-    file: Path,
-    model: GPT2Model,
-    tokenizer: Tokenizer,
-    console: Console,
-) -> None:
+def export_gguf(command: ExportCommand, file: Path, run: OpenedRun, console: Console) -> None:
     """Writes a GGUF file with a progress bar, and prints how to load it."""
     with Bar(console, "weights", 100) as bar:
         write_gguf(
-            model,
-            tokenizer,
+            run.model,
+            run.tokenizer,
             file,
             command.precision,
             lambda done, total: bar.move(100 * done // total, f"{done / 1e6:,.0f} M numbers"),
+            read_generation_tokens(command.run, run.tokenizer),
         )
     console.print(f"written   {file}\n\nTo load it:\n  llama-cli -m {file}")
 

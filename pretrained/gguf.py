@@ -21,10 +21,11 @@ import numpy as np
 from cfg_gpt2 import GPT2Config, require
 from gpt2 import GPT2Model
 from layer_norm import EPS
-from pretrained.hugging_face import require_fp16_range, weight_or_zeros
+from pretrained.hugging_face import require_finite, require_fp16_range, weight_or_zeros
 from pretrained.names import WeightName, name_table
 from pretrained.vocabulary import Vocabulary, to_bpe
 from run_directory.files import write_whole
+from run_directory.generation_config import GenerationTokens
 from tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -42,11 +43,14 @@ def write_gguf(
     path: Path,
     precision: Precision = "fp32",
     report: Callable[[int, int], None] = lambda done, total: None,
+    generation: GenerationTokens | None = None,
 ) -> None:
     """Writes a GGUF file, whole or not at all; without a tokenizer, llama.cpp works on ids only.
 
-    report(done, total) is called with the count of numbers that have been written.
-    Raises ValueError where the gguf package is missing or the precision does not fit.
+    report(done, total) is called with the count of numbers that have been written; generation is
+    what begins and ends a text, None: the tokenizer's end of text does both.
+    Raises ValueError where the gguf package is missing, the precision does not fit, the weights
+    are not finite, or llama.cpp would cut a text into other words.
     """
     require(
         precision != "q8_0" or model.config.n_embd % Q8_0_BLOCK_SIZE == 0,
@@ -64,8 +68,13 @@ def write_gguf(
         writer = gguf.GGUFWriter(part, "gpt2")
         try:
             add_sizes(writer, model.config, precision)
-            vocabulary = to_bpe(tokenizer) if tokenizer else None
-            add_vocabulary(writer, vocabulary, model.config.vocab_size)
+            if tokenizer:
+                end = tokenizer.end_of_text
+                tokens = generation or GenerationTokens(end, (end,))
+                add_vocabulary(writer, to_bpe(tokenizer), model.config.vocab_size, tokens, end)
+            else:
+                writer.add_tokenizer_model("none")
+                writer.add_vocab_size(model.config.vocab_size)
             add_weights(writer, model, precision, report)
         finally:
             writer.close()
@@ -89,26 +98,50 @@ def add_sizes(writer: gguf.GGUFWriter, config: GPT2Config, precision: Precision)
     writer.add_file_type(gguf.LlamaFileType["ALL_F32" if name == "F32" else f"MOSTLY_{name}"])
 
 
-def add_vocabulary(writer: gguf.GGUFWriter, vocabulary: Vocabulary | None, vocab_size: int) -> None:
-    """Writes tokens, merges and the end of text; ids without a token get an unused name."""
-    import gguf
-
-    if vocabulary is None:
-        writer.add_tokenizer_model("none")
-        writer.add_vocab_size(vocab_size)
-        return
-    tokens = [*vocabulary.tokens, *[None] * (vocab_size - len(vocabulary.tokens))]
-    types = [gguf.TokenType.UNUSED if token is None else gguf.TokenType.NORMAL for token in tokens]
-    types[vocabulary.end_of_text] = gguf.TokenType.CONTROL
+def add_vocabulary(
+    writer: gguf.GGUFWriter,
+    vocabulary: Vocabulary,
+    vocab_size: int,
+    generation: GenerationTokens,
+    end_of_text: int,
+) -> None:
+    """Writes tokens, merges and the ends; ids without a token get an unused name."""
+    require(
+        vocabulary.splits_as_gpt2,
+        "the tokenizer cuts a text into other words than GPT-2's, which llama.cpp does not know; "
+        "export with --format hf",
+    )
+    tokens = [vocabulary.token(id) for id in range(vocab_size)]
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list([token or f"[unused {id}]" for id, token in enumerate(tokens)])
-    writer.add_token_types(types)
+    writer.add_token_types(token_types(vocabulary, vocab_size, generation))
     writer.add_token_merges([" ".join(pair) for pair in vocabulary.merges or [UNUSED_MERGE]])
-    writer.add_bos_token_id(vocabulary.end_of_text)
-    writer.add_eos_token_id(vocabulary.end_of_text)
-    writer.add_unk_token_id(vocabulary.end_of_text)
+    writer.add_bos_token_id(generation.bos_token_id)
+    end, *others = generation.eos_token_id or (end_of_text,)  # llama.cpp knows no model without
+    writer.add_eos_token_id(end)
+    if others:
+        writer.add_eot_token_id(others[0])  # llama.cpp ends a text at both
+    writer.add_unk_token_id(end_of_text)
     writer.add_add_bos_token(False)  # GPT-2 continues a prompt as it is
+
+
+def token_types(
+    vocabulary: Vocabulary, vocab_size: int, generation: GenerationTokens
+) -> list[gguf.TokenType]:
+    """Returns the type of each id: llama.cpp shows no CONTROL, and takes USER_DEFINED literally."""
+    import gguf
+
+    def type_of(id: int) -> gguf.TokenType:
+        if id in vocabulary.special or id in generation.eos_token_id:
+            return gguf.TokenType.CONTROL
+        if id in vocabulary.literal:
+            return gguf.TokenType.USER_DEFINED
+        if vocabulary.token(id) is None:
+            return gguf.TokenType.UNUSED
+        return gguf.TokenType.NORMAL
+
+    return [type_of(id) for id in range(vocab_size)]
 
 
 def add_weights(
@@ -132,6 +165,7 @@ def add_weights(
     done, total = 0, sum(tensor.numel() for tensor in own.values())
     for name in table:
         tensor = weight_or_zeros(own, name)
+        require_finite(name.own, tensor)
         if precision == "fp16":
             require_fp16_range(name.own, tensor, tensor.half())
         writer.write_tensor_data(gguf.quantize(tensor.numpy(), ggml_type(name, precision)))

@@ -10,14 +10,22 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from cfg_gpt2 import require
 from gpt2 import GPT2Model
 from pretrained.config_json import Json, config_json
 from pretrained.names import PREFIX, WeightName, name_table
+from pretrained.read_weights import all_finite
+from pretrained.token_settings import TOKENIZER_CONFIG_FILE
 from pretrained.vocabulary import to_bpe
 from run_directory.config_file import CONFIG_FILE
 from run_directory.files import write_whole
+from run_directory.generation_config import (
+    GENERATION_CONFIG_FILE,
+    GenerationTokens,
+    generation_settings,
+)
 from run_directory.weights import WEIGHTS_FILE, write_tensors
-from tokenizer import END_OF_TEXT, Tokenizer
+from tokenizer import Tokenizer
 
 Precision = Literal["fp32", "fp16", "bf16"]
 DTYPES: dict[Precision, torch.dtype] = {
@@ -29,19 +37,26 @@ MAX_FP16 = torch.finfo(torch.float16).max
 
 
 def write_folder(
-    model: GPT2Model, tokenizer: Tokenizer, folder: Path, precision: Precision = "fp32"
+    model: GPT2Model,
+    tokenizer: Tokenizer,
+    folder: Path,
+    precision: Precision = "fp32",
+    generation: GenerationTokens | None = None,
 ) -> None:
     """Writes the weights, the tokenizer and last config.json, without which no tool loads them.
 
-    Raises ValueError for weights that fp16 cannot hold, OSError where the disk is full.
+    generation is what begins and ends a text; None: the tokenizer's end of text does both.
+    Raises ValueError for weights that are not finite or that fp16 cannot hold, OSError where the
+    disk is full.
     """
     dtype, end = DTYPES[precision], tokenizer.end_of_text
+    tokens = generation or GenerationTokens(end, (end,))
     write_tensors(folder / WEIGHTS_FILE, hugging_face_weights(model, dtype), {"format": "pt"})
-    write_tokenizer(tokenizer, folder, model.config.context_length)
-    ids: Json = {"bos_token_id": end, "eos_token_id": end, "pad_token_id": end}
-    write_json(folder / "generation_config.json", ids)
+    write_tokenizer(tokenizer, folder, model.config.context_length, tokens)
+    ids = generation_settings(tokens)
+    write_json(folder / GENERATION_CONFIG_FILE, ids | {"pad_token_id": end})
     dtype_name = str(dtype).removeprefix("torch.")
-    write_json(folder / CONFIG_FILE, config_json(model.config, end, dtype_name))
+    write_json(folder / CONFIG_FILE, config_json(model.config, ids, dtype_name))
 
 
 def hugging_face_weights(model: GPT2Model, dtype: torch.dtype) -> dict[str, Tensor]:
@@ -51,6 +66,7 @@ def hugging_face_weights(model: GPT2Model, dtype: torch.dtype) -> dict[str, Tens
     for name in name_table(model.config.n_layer):
         tensor = weight_or_zeros(own, name)
         converted = (tensor.T if name.transposed else tensor).to(dtype).contiguous()
+        require_finite(name.own, tensor)
         require_fp16_range(name.own, tensor, converted)
         weights[PREFIX + name.hugging_face] = converted
     return weights
@@ -63,6 +79,15 @@ def weight_or_zeros(own: dict[str, Tensor], name: WeightName) -> Tensor:
     return torch.zeros(own[name.own.removesuffix("bias") + "weight"].size(0))
 
 
+def require_finite(name: str, tensor: Tensor) -> None:
+    """Raises ValueError where a weight is NaN or infinite."""
+    require(
+        all_finite(tensor),
+        f"{name} has numbers that are NaN or infinite, for the training diverged; go back to an "
+        "earlier checkpoint, or train again with a lower --train.learning-rate",
+    )
+
+
 def require_fp16_range(name: str, tensor: Tensor, converted: Tensor) -> None:
     """Raises ValueError where the conversion to fp16 made a weight infinite."""
     if converted.dtype != torch.float16 or tensor.abs().max() <= MAX_FP16:
@@ -73,18 +98,24 @@ def require_fp16_range(name: str, tensor: Tensor, converted: Tensor) -> None:
     )
 
 
-def write_tokenizer(tokenizer: Tokenizer, folder: Path, context_length: int) -> None:
+def write_tokenizer(
+    tokenizer: Tokenizer, folder: Path, context_length: int, tokens: GenerationTokens
+) -> None:
     """Writes tokenizer.json, AutoTokenizer's settings, and for BPE GPT-2's own two files."""
-    tokenizer.save(folder)
+    vocabulary = to_bpe(tokenizer)
     settings: Json = {
         "tokenizer_class": "PreTrainedTokenizerFast",  # reads tokenizer.json unchanged
-        **dict.fromkeys(("bos_token", "eos_token", "unk_token"), END_OF_TEXT),
+        "bos_token": vocabulary.token(tokens.bos_token_id) or tokenizer.end_token,
+        **dict.fromkeys(("eos_token", "unk_token"), tokenizer.end_token),
         "model_max_length": context_length,
         "clean_up_tokenization_spaces": False,
     }
-    write_json(folder / "tokenizer_config.json", settings)
-    vocabulary = to_bpe(tokenizer)
-    if not vocabulary.merges or not vocabulary.has_all_parts():  # a tokenizer of characters
+    write_json(folder / TOKENIZER_CONFIG_FILE, settings)
+    tokenizer.save(folder)
+    # GPT-2's own two files leave the word pattern to the reader, and need a token for every byte
+    if not vocabulary.merges or not vocabulary.has_all_parts():
+        return
+    if not vocabulary.splits_as_gpt2:
         return
     ids = {token: id for id, token in enumerate(vocabulary.tokens) if token is not None}
     write_json(folder / "vocab.json", ids)

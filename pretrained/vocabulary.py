@@ -10,7 +10,7 @@ Previous: import_command.py.  Next: hugging_face.py.
 import json
 from dataclasses import dataclass
 
-from tokenizer import BYTE_OF_CHARACTER, END_OF_TEXT, Tokenizer
+from tokenizer import BYTE_OF_CHARACTER, Tokenizer
 
 CHARACTER_OF_BYTE = {byte: character for character, byte in BYTE_OF_CHARACTER.items()}
 Pair = tuple[str, str]
@@ -22,7 +22,13 @@ class Vocabulary:
 
     tokens: list[str | None]
     merges: list[Pair]
-    end_of_text: int
+    special: set[int]  # ids of added tokens that no text becomes, the end of text among them
+    literal: set[int]  # ids of added tokens that a text becomes before it is cut into words
+    splits_as_gpt2: bool  # whether words are those of GPT-2's pattern
+
+    def token(self, id: int) -> str | None:
+        """Returns the token of an id, None where it has none."""
+        return self.tokens[id] if id < len(self.tokens) else None
 
     def has_all_parts(self) -> bool:
         """Tells whether both parts of every merge are tokens, as in every trained BPE."""
@@ -37,14 +43,21 @@ def to_bpe(tokenizer: Tokenizer) -> Vocabulary:
     ids: dict[str, int] = model["vocab"]
     if model["type"] == "BPE":
         merges = [parse_merge(merge) for merge in model["merges"]]
+        splitter = description["pre_tokenizer"] or {}
+        is_gpt2 = splitter.get("type") == "ByteLevel" and splitter.get("use_regex") is not False
+        splits_as_gpt2 = is_gpt2 and description["normalizer"] is None
     else:
-        characters = [token for token in ids if token != END_OF_TEXT]
-        merges = without_duplicates([pair for c in characters for pair in character_merges(c)])
-        ids = {to_byte_alphabet(c): ids[c] for c in characters}  # the end of text is in `added`
+        marks = {token["content"] for token in added}
+        ids = {character: id for character, id in ids.items() if character not in marks}
+        merges = without_duplicates([pair for c in ids for pair in character_merges(c)])
+        ids = {to_byte_alphabet(character): id for character, id in ids.items()}
+        splits_as_gpt2 = True  # no merge reaches beyond a character
     tokens: list[str | None] = [None] * tokenizer.vocab_size
     for token, id in [*ids.items(), *((token["content"], token["id"]) for token in added)]:
         tokens[id] = token
-    return Vocabulary(tokens, merges, tokenizer.end_of_text)
+    special = {token["id"] for token in added if token["special"]}
+    literal = {token["id"] for token in added} - special
+    return Vocabulary(tokens, merges, special, literal, splits_as_gpt2)
 
 
 def parse_merge(merge: str | list[str]) -> Pair:

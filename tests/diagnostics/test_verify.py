@@ -40,6 +40,7 @@ from pretrained import hugging_face
 from pretrained.names import WeightName, name_table
 from quantization import int8
 from quantization.int8 import Int8Linear
+from run_directory.generation_config import GenerationTokens
 from tokenizer import Tokenizer
 from training import adamw, muon
 from training.checkpoint import restore
@@ -489,8 +490,10 @@ def a_checkpoint_without_momenta(monkeypatch: pytest.MonkeyPatch) -> None:
 def an_exported_tokenizer_with_half_its_merges(monkeypatch: pytest.MonkeyPatch) -> None:
     write = hugging_face.write_tokenizer
 
-    def write_half(tokenizer: Tokenizer, folder: Path, context_length: int) -> None:
-        write(tokenizer, folder, context_length)
+    def write_half(
+        tokenizer: Tokenizer, folder: Path, context_length: int, tokens: GenerationTokens
+    ) -> None:
+        write(tokenizer, folder, context_length, tokens)
         file = folder / "tokenizer.json"
         settings = json.loads(file.read_text(encoding="utf-8"))
         merges = settings["model"]["merges"]

@@ -9,6 +9,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer as Library
+from tokenizers import pre_tokenizers
 
 import main
 from cfg_gpt2 import GPT2Config
@@ -168,6 +170,39 @@ def test_weights_that_fp16_cannot_hold_are_refused(
         error = capsys.readouterr().err
         assert "blocks.1.feedforward.widen_proj.weight has weights above 65504" in error
         assert not list((english.parent / form).glob("*model*"))
+
+
+def test_weights_that_are_no_numbers_are_refused_and_nothing_is_written(
+    english: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = GPT2Model.load(english)
+    with torch.no_grad():
+        model.get_parameter("final_norm.weight")[0] = float("nan")
+    model.save(english)
+    for precision in ("fp32", "fp16", "bf16"):
+        flags = ["--out", str(english.parent / "out"), "--precision", precision]
+        assert main.main(["export", str(english), *flags]) == 2
+        assert "final_norm.weight has numbers that are NaN or infinite" in capsys.readouterr().err
+    assert not (english.parent / "out").exists()
+
+
+def test_export_says_how_to_publish_the_folder(
+    english: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = export(english, "my model")
+    said = capsys.readouterr().out
+    assert f"hf upload NAME/'my model' '{folder.as_posix()}'" in said.replace("\n", "")
+
+
+def test_gpt2s_own_two_files_are_not_written_for_another_word_pattern(tmp_path: Path) -> None:
+    library = Library.from_str(TOKENIZERS["bpe"]().to_json())
+    parts = [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(False)]
+    library.pre_tokenizer = pre_tokenizers.Sequence(parts)
+    tokenizer = Tokenizer(library)
+    write_folder(with_weights(sizes(tokenizer)), tokenizer, tmp_path)
+    assert not (tmp_path / "merges.txt").exists()
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert theirs("It's 123 cats").input_ids == tokenizer.encode("It's 123 cats")
 
 
 def test_the_model_card_has_sizes_metrics_and_how_to_load(english: Path) -> None:

@@ -6,12 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tokenizers import AddedToken, pre_tokenizers
+from tokenizers import Tokenizer as Library
 
 import main
 from cfg_gpt2 import GPT2Config
 from generation import SamplingConfig, generate
 from gpt2 import GPT2Model
 from pretrained.gguf import Precision, write_gguf
+from run_directory.generation_config import GenerationTokens
 from tokenizer import Tokenizer
 
 gguf = pytest.importorskip("gguf")
@@ -159,6 +162,63 @@ def test_the_header_of_a_gguf_file_has_the_sizes_and_the_vocabulary(tmp_path: Pa
     assert tokens[0] == "<|endoftext|>" and types[0] == gguf.TokenType.CONTROL
     assert types[-3:] == [gguf.TokenType.NORMAL] + 2 * [gguf.TokenType.UNUSED]
     assert len(set(tokens)) == tokenizer.vocab_size + 2
+
+
+def test_added_tokens_and_ends_have_their_types_in_a_gguf_file(tmp_path: Path) -> None:
+    _, text = TOKENIZERS["bpe"]
+    library = Library.from_str(Tokenizer.train([text], 300).to_json())
+    library.add_special_tokens(["<|ask|>", "</s>"])
+    library.add_tokens([AddedToken("título", normalized=False), "°C"])
+    tokenizer = Tokenizer(library)
+    n = tokenizer.vocab_size
+    generation = GenerationTokens(n - 4, (n - 3, n + 1))
+    write_gguf(with_weights(n + 2), tokenizer, tmp_path / "m.gguf", generation=generation)
+    header = fields(tmp_path / "m.gguf")
+    tokens, types = header["tokenizer.ggml.tokens"], header["tokenizer.ggml.token_type"]
+    assert isinstance(tokens, list) and isinstance(types, list)
+    kind = gguf.TokenType
+    assert dict(zip(tokens[n - 4 :], types[n - 4 :], strict=True)) == {
+        "<|ask|>": kind.CONTROL, "</s>": kind.CONTROL, "título": kind.USER_DEFINED,
+        "°C": kind.USER_DEFINED, f"[unused {n}]": kind.UNUSED, f"[unused {n + 1}]": kind.CONTROL,
+    }  # fmt: skip
+    assert types[0] == kind.CONTROL and set(types[1 : n - 4]) == {kind.NORMAL}
+    ends = ("bos", "eos", "eot")
+    ids = [header[f"tokenizer.ggml.{name}_token_id"] for name in ends]
+    assert ids == [n - 4, n - 3, n + 1]
+
+
+def test_transformers_reads_the_added_tokens_of_a_gguf_file_as_one_token_each(
+    tmp_path: Path,
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    _, text = TOKENIZERS["bpe"]
+    library = Library.from_str(Tokenizer.train([text], 300).to_json())
+    library.add_special_tokens(["<|ask|>", "<|answer|>"])
+    tokenizer = Tokenizer(library)
+    write_gguf(with_weights(tokenizer.vocab_size), tokenizer, tmp_path / "model.gguf")
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path, gguf_file="model.gguf")
+    asked = "<|ask|>The cat<|answer|>"
+    assert theirs(asked).input_ids == tokenizer.encode(asked, allow_special=True)
+
+
+def test_another_word_pattern_is_refused_for_gguf(tmp_path: Path) -> None:
+    tokenizer, _ = TOKENIZERS["bpe"]
+    library = Library.from_str(tokenizer.to_json())
+    parts = [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(False)]
+    library.pre_tokenizer = pre_tokenizers.Sequence(parts)
+    with pytest.raises(ValueError, match="cuts a text into other words than GPT-2's"):
+        write_gguf(with_weights(300), Tokenizer(library), tmp_path / "model.gguf")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused_for_gguf(number: float, tmp_path: Path) -> None:
+    model = with_weights(64)
+    with torch.no_grad():
+        model.get_parameter("blocks.1.attention.out_proj.weight")[2, 3] = number
+    for precision in BOUNDS:
+        with pytest.raises(ValueError, match=r"out_proj\.weight has numbers that are NaN"):
+            write_gguf(model, None, tmp_path / "model.gguf", precision)
 
 
 def test_export_to_gguf_writes_the_named_file_or_model_gguf_in_a_folder(
