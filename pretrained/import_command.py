@@ -3,16 +3,20 @@
 Previous: import_settings.py.  Next: hugging_face.py.
 """
 
+import shlex
 from pathlib import Path
 
 from rich.console import Console
 
 from cfg_gpt2 import DataConfig, GPT2Config, RunConfig, require
+from commands.suggest_prompt import prompt_for
 from pretrained.config_json import read_config_json
+from pretrained.folder_tokens import read_folder_tokens
 from pretrained.hub import HUB_PREFIX, find_folder
 from pretrained.import_settings import ImportCommand
 from pretrained.read_weights import read_weights
 from run_directory.config_file import CONFIG_FILE, write_config
+from run_directory.generation_config import write_generation_tokens
 from run_directory.weights import WEIGHTS_FILE, write_tensors
 from tokenizer import Tokenizer
 from training.progress import Bar, new_console
@@ -26,12 +30,14 @@ def import_model(command: ImportCommand) -> int:
         not (run_dir / CONFIG_FILE).exists(),
         f"--out {run_dir} already holds a run; name another directory",
     )
-    folder = find_folder(command.source, command.revision)
+    folder = find_folder(command.source, command.revision, console.print)
     console.print(f"from      {folder}")
-    import_folder(folder, run_dir, console)
+    tokenizer = import_folder(folder, run_dir, console)
+    prompt = prompt_for(tokenizer)
+    flags = f" --prompt {shlex.quote(prompt)}" if prompt else ""
     console.print(
         f"run       {run_dir}\n\nNext, let it write:\n"
-        f'  python main.py generate {run_dir} --prompt "Once upon a time"'
+        f"  python main.py generate {shlex.quote(str(run_dir))}{flags}"
     )
     return 0
 
@@ -43,41 +49,40 @@ def default_run_dir(source: str) -> Path:
     return Path("runs", name)
 
 
-def import_folder(folder: Path, run_dir: Path, console: Console) -> None:
+def import_folder(folder: Path, run_dir: Path, console: Console) -> Tokenizer:
     """Makes a run directory of a folder that transformers saved, config.json last.
 
+    Returns its tokenizer.
     Raises FileNotFoundError or ValueError where a file is missing, broken or not of a GPT-2.
     """
     config = read_config_json(folder)
-    tokenizer = Tokenizer.from_gpt2(folder)
-    for line in [*config.notes, *vocabulary_notes(tokenizer, config.model, folder)]:
+    tokens = read_folder_tokens(folder, config)
+    tokenizer = tokens.tokenizer
+    require(
+        tokenizer.vocab_size <= config.model.vocab_size,
+        f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, the model "
+        f"{config.model.vocab_size}; place files that belong together",
+    )
+    for line in [*config.notes, *tokens.notes]:
         console.print(line)
     with Bar(console, "weights", 100) as bar:
         weights = read_weights(
             folder,
             config.model,
             lambda done, total: bar.move(100 * done // total, f"{done / 1e6:,.0f} M numbers"),
+            tied=config.tied,
         )
+    extra = len(tokenizer.ids_without_token(config.model.vocab_size))
+    if extra:
+        console.print(f"tokens    the model has {extra:,} ids without a token; none is written")
     n_parameters = sum(tensor.numel() for tensor in weights.values())
     console.print(f"model     {n_parameters:,} parameters: {describe_sizes(config.model)}")
     write_tensors(run_dir / WEIGHTS_FILE, weights)
     tokenizer.save(run_dir)
+    write_generation_tokens(run_dir, tokens.generation, tokenizer)
     data = DataConfig(tokenizer=str(run_dir))  # for training on another text with the same ids
     write_config(run_dir, RunConfig(model=config.model, data=data))
-
-
-def vocabulary_notes(tokenizer: Tokenizer, model: GPT2Config, folder: Path) -> list[str]:
-    """Returns a line where the model's vocabulary is larger than the tokenizer's.
-
-    Raises ValueError where it is smaller.
-    """
-    extra = model.vocab_size - tokenizer.vocab_size
-    require(
-        extra >= 0,
-        f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, the model {model.vocab_size}; "
-        "place files that belong together",
-    )
-    return [f"tokens    the model has {extra} ids that the tokenizer has not"] if extra else []
+    return tokenizer
 
 
 def describe_sizes(model: GPT2Config) -> str:
