@@ -274,6 +274,8 @@ class Tokenizer:
 
     def ids_without_token(self, n_ids: int) -> list[int]:
         """Returns the ids below n_ids that no token has, as those of a model with a padded size."""
+        if self._library.get_vocab_size() == self.vocab_size == n_ids:
+            return []
         return sorted({*range(n_ids)}.difference(self._library.get_vocab().values()))
 
     def token_bytes(self, id: int) -> bytes:

@@ -20,7 +20,7 @@ from decoding.rows import RowState
 from decoding.settings import SamplingConfig
 from decoding.speculative import DraftModel, PromptLookup, Speculation
 from gpt2 import GPT2Model
-from run_directory.generation_config import GenerationTokens, read_generation_tokens
+from run_directory.generation_config import read_generation_tokens
 from run_directory.open_run import open_tokenizer
 from tokenizer import TOKENIZER_FILE, Tokenizer, UnseenCharacter
 from training.best_checkpoint import load_newest_or_best
@@ -45,7 +45,6 @@ def generate(command: GenerateCommand) -> int:
     sampling = replace(
         command.sampling,
         banned=banned_sequences(command.ban, tokenizer),
-        suppress_tokens=ids_to_suppress(model.config.vocab_size, tokenizer, tokens),
         stop_tokens=(*command.sampling.stop_tokens, *tokens.eos_token_id),
     )
     speculation = choose_speculation(command, model)
@@ -182,17 +181,6 @@ def banned_sequences(words: tuple[str, ...], tokenizer: Tokenizer) -> tuple[tupl
         with suppress(UnseenCharacter):  # a tokenizer of characters may not know the space
             sequences.append(tuple(tokenizer.encode(" " + word)))
     return tuple(sequences)
-
-
-def ids_to_suppress(
-    vocab_size: int, tokenizer: Tokenizer, tokens: GenerationTokens
-) -> tuple[int, ...]:
-    """Returns the ids of a model that have no token, but for those that end a text unseen.
-
-    Imported models may have more embeddings than tokens, to round the size up.
-    """
-    without_token = tokenizer.ids_without_token(vocab_size)
-    return tuple(id for id in without_token if id not in tokens.eos_token_id)
 
 
 def choose_speculation(command: GenerateCommand, model: GPT2Model) -> Speculation | None:

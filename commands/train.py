@@ -272,7 +272,8 @@ def lead_in(corpus: Corpus) -> str:
     if np.count_nonzero(tokens == corpus.tokenizer.end_of_text) >= MANY_DOCUMENTS:
         return ""
     has_lines = "\n" in corpus.tokenizer.decode(tokens[1:10_000].tolist())
-    return "\n" if has_lines else suggest_prompt(corpus) or ""
+    word = suggest_prompt(corpus) or ""
+    return "\n" if has_lines else word if word[:1].isupper() else ""
 
 
 def suggest_prompt(corpus: Corpus) -> str | None:

@@ -11,6 +11,7 @@ Previous: speculative.py.  Next: display.py.
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 
@@ -55,8 +56,11 @@ def generate_rows(
 ) -> Iterator[None]:
     """Extends the rows until each has ended; yields whenever there is something new.
 
+    With a tokenizer, ids that have no token are never drawn: they have no text.
     Raises ValueError as `complete` does.
     """
+    if tokenizer:
+        config = suppress_unknown_ids(config, model.config.vocab_size, tokenizer)
     start_rows(model, rows, config, tokenizer)
     if config.beams > 1:
         require(speculation is None, "beams and speculation exclude each other; choose one")
@@ -65,6 +69,17 @@ def generate_rows(
         yield from generate_speculative(model, rows, config, speculation)
     elif rows:
         yield from generate_batch(model, rows, config)
+
+
+def suppress_unknown_ids(
+    config: SamplingConfig, vocab_size: int, tokenizer: Tokenizer
+) -> SamplingConfig:
+    """Returns settings by which ids without a token are drawn only where they end a text.
+
+    Imported models may have more embeddings than tokens, to round the size up.
+    """
+    unknown = set(tokenizer.ids_without_token(vocab_size)).difference(config.stop_tokens)
+    return replace(config, suppress_tokens=(*config.suppress_tokens, *sorted(unknown)))
 
 
 def start_rows(
