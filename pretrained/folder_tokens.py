@@ -26,6 +26,7 @@ from pretrained.token_settings import (
     TokenSettings,
     read_token_settings,
 )
+from pretrained.vocabulary import splits_as_gpt2
 from run_directory.config_file import CONFIG_FILE
 from run_directory.generation_config import GENERATION_CONFIG_FILE, GenerationTokens, token_ids
 from run_directory.json_file import read_json_object
@@ -130,22 +131,23 @@ def require_known_class(files: list[Path], library: Library, settings: TokenSett
     """Raises ValueError where transformers reads the vocabulary otherwise than it is written."""
     file, name = files[0], settings.tokenizer_class
     if file.name == TOKENIZER_FILE:
-        pattern = json.loads(library.pre_tokenizer.__getstate__()) if library.pre_tokenizer else {}
-        is_gpt2 = pattern.get("type") == "ByteLevel" and pattern.get("use_regex") is not False
+        description = json.loads(library.to_str())
+        is_gpt2 = splits_as_gpt2(description["pre_tokenizer"])
         require(
-            is_gpt2 or name not in GPT2_CLASSES,
+            is_gpt2 or name not in GPT2_CLASSES or description["model"]["type"] != "BPE",
             f"{file} splits words in a way of its own, but transformers 5 splits them as GPT-2 "
             f"does, for {TOKENIZER_CONFIG_FILE} names no other class; write "
             '"tokenizer_class": "PreTrainedTokenizerFast" into it to keep the way of its own',
         )
-        return
+    else:
+        require(
+            name in (*GPT2_CLASSES, *PLAIN_CLASSES),
+            f"{file} is a vocabulary of {name}, which has rules of its own; write a "
+            f"{TOKENIZER_FILE} by transformers: "
+            "AutoTokenizer.from_pretrained(...).save_pretrained(...)",
+        )
     require(
-        name in (*GPT2_CLASSES, *PLAIN_CLASSES),
-        f"{file} is a vocabulary of {name}, which has rules of its own; write a {TOKENIZER_FILE} "
-        "by transformers: AutoTokenizer.from_pretrained(...).save_pretrained(...)",
-    )
-    require(
-        not settings.add_prefix_space,
+        not settings.add_prefix_space or name not in GPT2_CLASSES,
         f"{file.parent / TOKENIZER_CONFIG_FILE}: add_prefix_space true puts a space before each "
         "text, so that 'a' and ' a' become the same; set it to false",
     )

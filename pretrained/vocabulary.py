@@ -43,21 +43,28 @@ def to_bpe(tokenizer: Tokenizer) -> Vocabulary:
     ids: dict[str, int] = model["vocab"]
     if model["type"] == "BPE":
         merges = [parse_merge(merge) for merge in model["merges"]]
-        splitter = description["pre_tokenizer"] or {}
-        is_gpt2 = splitter.get("type") == "ByteLevel" and splitter.get("use_regex") is not False
-        splits_as_gpt2 = is_gpt2 and description["normalizer"] is None
+        is_gpt2 = splits_as_gpt2(description["pre_tokenizer"]) and not description["normalizer"]
     else:
         marks = {token["content"] for token in added}
         ids = {character: id for character, id in ids.items() if character not in marks}
         merges = without_duplicates([pair for c in ids for pair in character_merges(c)])
         ids = {to_byte_alphabet(character): id for character, id in ids.items()}
-        splits_as_gpt2 = True  # no merge reaches beyond a character
+        is_gpt2 = True  # no merge reaches beyond a character
     tokens: list[str | None] = [None] * tokenizer.vocab_size
     for token, id in [*ids.items(), *((token["content"], token["id"]) for token in added)]:
         tokens[id] = token
     special = {token["id"] for token in added if token["special"]}
     literal = {token["id"] for token in added} - special
-    return Vocabulary(tokens, merges, special, literal, splits_as_gpt2)
+    return Vocabulary(tokens, merges, special, literal, is_gpt2)
+
+
+def splits_as_gpt2(splitter: dict | None) -> bool:
+    """Tells whether the pre_tokenizer of a tokenizer.json cuts a text into words as GPT-2 does."""
+    parts = [splitter] if splitter else []
+    if splitter and isinstance(splitter.get("pretokenizers"), list):
+        parts = splitter["pretokenizers"]
+    kinds = [(part["type"], part.get("use_regex") is not False) for part in parts]
+    return kinds == [("ByteLevel", True)]
 
 
 def parse_merge(merge: str | list[str]) -> Pair:

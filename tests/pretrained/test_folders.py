@@ -69,6 +69,18 @@ def tokenizer_json_alone(folder: Path) -> None:
     OWN.save(folder)
 
 
+def words_of_gpt2_in_a_sequence(folder: Path) -> None:
+    save_model(folder, ending_with(0))
+    tokenizer = library()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.ByteLevel(False)])
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def words_of_its_own(folder: Path) -> None:
+    digits(folder)
+    write(folder, tokenizer_config={"tokenizer_class": "PreTrainedTokenizerFast"})
+
+
 def saved_by_pretrained_tokenizer_fast(folder: Path) -> None:
     save_model(folder, ending_with(0))
     fast(folder)
@@ -343,7 +355,8 @@ def other_name_of_gelu(folder: Path) -> None:
 
 
 FOLDERS: list[Callable[[Path], None]] = [
-    tokenizer_json_alone, saved_by_pretrained_tokenizer_fast, saved_by_gpt2_tokenizer,
+    tokenizer_json_alone, words_of_gpt2_in_a_sequence, words_of_its_own,
+    saved_by_pretrained_tokenizer_fast, saved_by_gpt2_tokenizer,
     vocab_and_merges_alone, slow_tokenizer_of_4, slow_tokenizer_of_4_34, fast_tokenizer_of_4,
     added_tokens_and_special_tokens_map, end_in_added_tokens_alone, another_end_in_the_vocabulary,
     another_end_in_tokenizer_json, end_in_config_json_alone, end_in_generation_config,
@@ -548,6 +561,10 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "a hole before an added token": (hole, "'[PAD]' has id 302 in tokenizer_config.json or added"),
     "a space before each text": (
         lambda f: of_4(f, add_prefix_space=True), "add_prefix_space true puts a space before each",
+    ),
+    "a space before each text of a tokenizer.json": (
+        lambda f: (tokenizer_json_alone(f), write(f, tokenizer_config={"add_prefix_space": True})),
+        "add_prefix_space true puts a space before each",
     ),
     "the files of another tokenizer": (
         lambda f: of_4(f, tokenizer_class="LlamaTokenizer"), "is a vocabulary of LlamaTokenizer, w",
