@@ -66,8 +66,9 @@ def parse_json(data: bytes, where: str) -> object:
     try:
         return from_json(data, allow_inf_nan=False)
     except ValueError as error:
-        half = ", for it is a surrogate and no character" if "hex escape" in str(error) else ""
-        raise ValueError(f"{where} is not JSON: {error}{half}") from None
+        reason = str(error).replace("recursion limit exceeded", "nested more than 200 deep")
+        half = ", for it is a surrogate and no character" if "hex escape" in reason else ""
+        raise ValueError(f"{where} is not JSON: {reason}{half}") from None
 
 
 def validate(kind: type[Kind], value: object) -> Kind:

@@ -136,8 +136,8 @@ DEEP = b"[" * 100_000
 CONFIG, METRICS = "run/config.json", "run/metrics.jsonl"
 RESUME = "train --resume run --train.max-steps 4"
 FILES = {
-    "a deep config": (written(CONFIG, DEEP), "generate run", "config.json is not JSON: recursion"),
-    "a deep config to plan": (written(CONFIG, DEEP), "plan --config run", "is not JSON: recursion"),
+    "a deep config": (written(CONFIG, DEEP), "generate run", "config.json is not JSON: nested mo"),
+    "a deep config to plan": (written(CONFIG, DEEP), "plan --config run", "is not JSON: nested mo"),
     "a width of 10^18": (
         changed(CONFIG, lambda c: c["model"].update(n_embd=10**18)), "generate run",
         "config.json cannot be used: model: --model.n-embd 1000000000000000000 must be at least 1",
@@ -185,7 +185,7 @@ FILES = {
         written(METRICS, b'\xff\xfe\n'), RESUME, "metrics.jsonl, line 1, is not JSON",
     ),
     "a deep line": (
-        written(METRICS, DEEP + b"\n"), RESUME, "line 1, is not JSON: recursion",
+        written(METRICS, DEEP + b"\n"), RESUME, "line 1, is not JSON: nested mo",
     ),
     "an infinite loss": (
         written(METRICS, b'{"step": 1, "val_loss": 1e999}\n'), "doctor run", "number for val_loss",
@@ -227,5 +227,5 @@ def test_a_checkpoint_that_is_too_deep_does_not_hide_the_whole_one_before_it(
     (newest / "checkpoint.json").write_bytes(DEEP)
     assert main.main(["train", "--resume", "run", "--train.max-steps", "3"]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "step-000003 is damaged (it is not JSON: recursion limit" in said
+    assert "step-000003 is damaged (it is not JSON: nested more" in said
     assert json.loads(Path(METRICS).read_text().splitlines()[-1])["step"] == 3

@@ -333,7 +333,7 @@ def test_the_russian_facts_have_russian_words(
         ('{"loss": 1}\n', "metrics.jsonl, line 1, has no step"),
         ('{"step": 0}\n{"step": "1"}\n', "metrics.jsonl, line 2, has no number for step"),
         ('{"step": 1, "val_loss": [1]}\n', "line 1, has no number for val_loss; remove that line"),
-        ("[" * 9_000 + "\n", "line 1, is not JSON: recursion limit"),
+        ("[" * 9_000 + "\n", "line 1, is not JSON: nested more"),
     ],
 )
 def test_a_folder_that_is_no_run_ends_in_one_sentence(
