@@ -163,9 +163,17 @@ READERS = {
     "JSONL to prepare": Reader("lines.jsonl", "lines", read_lines),
     "JSONL to evaluate": Reader("lines.jsonl", "lines", read_items),
     "text": Reader("other.txt", "bytes", read_text),
+    "config.json of transformers": Reader("hf/config.json", "json", partial(imports, "hf")),
     "safetensors of transformers": Reader(
         "hf/model.safetensors", "safetensors", partial(imports, "hf")
     ),
+    "index of weights": Reader(
+        "sharded/model.safetensors.index.json", "json", partial(imports, "sharded")
+    ),
+    "pytorch_model.bin": Reader("bin/pytorch_model.bin", "bytes", partial(imports, "bin")),
+    "generation_config.json": Reader("hf/generation_config.json", "json", partial(imports, "hf")),
+    "tokenizer_config.json": Reader("hf/tokenizer_config.json", "json", partial(imports, "hf")),
+    "tokenizer.json of transformers": Reader("hf/tokenizer.json", "json", partial(imports, "hf")),
 }
 
 
