@@ -20,6 +20,7 @@ from pydantic_core import from_json
 from cfg_gpt2 import require
 
 MAX_BYTES = 32_000_000
+MAX_NAME_BYTES = 255  # of a file, on every usual file system
 MAX_QUOTED = 100  # characters of a file that an error repeats
 Kind = TypeVar("Kind")
 
@@ -98,4 +99,5 @@ def shortened(text: str, length: int = MAX_QUOTED) -> str:
 def is_file_name(name: str) -> bool:
     """Tells whether a name that a file gives stays in that file's folder, on every system."""
     parts = (PurePosixPath(name).name, PureWindowsPath(name).name)
-    return parts == (name, name) and name not in ("", "..") and "\0" not in name
+    fits = len(name.encode(errors="replace")) <= MAX_NAME_BYTES
+    return fits and parts == (name, name) and name not in ("", "..") and "\0" not in name

@@ -114,7 +114,20 @@ def test_names_and_values_that_are_long_are_cut_in_messages(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     "name",
-    ["", ".", "..", "/etc/passwd", "../a.bin", "a/b", "a/", "c:\\a", "..\\a", "c:a", "a\0b"],
+    [
+        "",
+        ".",
+        "..",
+        "/etc/passwd",
+        "../a.bin",
+        "a/b",
+        "a/",
+        "c:\\a",
+        "..\\a",
+        "c:a",
+        "a\0b",
+        "я" * 128,
+    ],
 )
 def test_a_name_that_leads_out_of_the_folder_is_none(name: str) -> None:
     assert not is_file_name(name)
