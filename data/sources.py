@@ -10,6 +10,7 @@ Previous: notes.py.  Next: token_files.py.
 import hashlib
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import accumulate, islice
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -34,6 +35,7 @@ from data.tiny_world.stories import LANGUAGES, corpus, floor_bits_per_byte
 
 SAMPLE_BYTES = 32_000_000  # of training text, from which BPE learns its merges
 SAMPLE_STORIES = 4_000  # the same for a built-in world, whose first stories are a fair sample
+FIRST_BYTES = 1 << 20  # of JSONL, by which the size of its text is estimated
 SHARDS_OF = "training reads shards of it: python main.py prepare --data.path"
 TINY_WORLD = Path(__file__).with_name("tiny_world")  # the code that generates the stories
 
@@ -141,9 +143,21 @@ class JsonLinesSource:
         self.share = share_or_default(config.validation_share, self.size)
         self.identity = ["lines", TEXT_FIELD, self.share, *map(fingerprint, found.sizes)]
 
+    @cached_property
+    def text_bytes(self) -> float:
+        """The bytes of text in all files, estimated from the lines at the beginning of the first.
+
+        The rest are names of fields, other fields, and escapes.
+        """
+        file, size = next(iter(self.found.sizes.items()))
+        stop = min(size, FIRST_BYTES)
+        lines = read_lines(file, TEXT_FIELD, self.share, 0, stop)
+        return self.size * min(1.0, sum(len(line.text.encode()) for line in lines) / stop)
+
     def n_bytes(self, split: str) -> int:
-        """Returns the size of a split in the files, in bytes, as its share makes it."""
-        return round(self.size * (self.share if split == "validation" else 1 - self.share))
+        """Returns the size of a split's text in bytes, estimated."""
+        share = self.share if split == "validation" else 1 - self.share
+        return max(1, round(self.text_bytes * share))
 
     def chunks(self, split: str) -> Iterator[TextChunk]:
         """Yields the text of a split, document by document."""
@@ -152,7 +166,7 @@ class JsonLinesSource:
 
     def sample(self) -> Iterator[TextChunk]:
         """Yields at most SAMPLE_BYTES of the training split, spread evenly over it."""
-        return spread_evenly(self.chunks("train"), SAMPLE_BYTES / self.size)
+        return spread_evenly(self.chunks("train"), SAMPLE_BYTES / self.n_bytes("train"))
 
     def floor(self) -> float | None:
         """Returns None: nobody knows the entropy of a text that people wrote."""

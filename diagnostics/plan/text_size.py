@@ -5,9 +5,10 @@ would give them: a BPE is trained on that beginning, a ready vocabulary is appli
 Previous: speed.py.  Next: memory.py.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cfg_gpt2 import DataConfig
+from data.piped_text import keep_piped
 from data.prepared import open_prepared
 from data.shards import is_prepared
 from data.sources import TextChunk, TextSource, open_source
@@ -39,7 +40,7 @@ def measure_text(data: DataConfig) -> TextSize:
             n_tokens=len(prepared.streams["train"]),
             vocab_size=Tokenizer.load(prepared.folder).vocab_size,
         )
-    source = open_source(data)
+    source = open_source(replace(data, path=keep_piped(data.path, data.cache_dir)))
     chunks = beginning(source)
     texts = [chunk.text for chunk in chunks]
     tokenizer = tokenizer_of(data, texts)

@@ -52,6 +52,14 @@ def test_a_long_document_is_read_in_chunks_and_stays_one(
     assert PROSE * 200 in documents(corpus, corpus.train) + documents(corpus, corpus.validation)
 
 
+def test_the_size_of_the_text_is_estimated_without_the_json_around_it(tmp_path: Path) -> None:
+    rows = [json.dumps({"text": text, "about": "x" * 50}) for text in TEXTS]
+    source = open_source(DataConfig(path=(str(write(tmp_path / "a.jsonl", "\n".join(rows))),)))
+    n_bytes = sum(len(text.encode()) for text in TEXTS)
+    estimated = source.n_bytes("train") + source.n_bytes("validation")
+    assert abs(estimated / n_bytes - 1) < 0.01
+
+
 def test_bom_crlf_and_empty_lines_between_documents_vanish(tmp_path: Path) -> None:
     file = write(tmp_path / "a.jsonl", "\ufeff" + LINES.replace("\n", "\r\n\r\n"))
     assert [line.text for line in read_lines(file, "text", 0.0)] == TEXTS

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from oracles.corpora import PROSE, write
 
+from cfg_gpt2 import DataConfig
 from data.piped_text import keep_piped
+from diagnostics.plan.text_size import measure_text
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="has no named pipes in folders")
@@ -34,6 +36,14 @@ def test_a_pipe_becomes_a_file_that_is_named_by_its_content(tmp_path: Path) -> N
     assert Path(kept[2]).read_text() == PROSE * 2
     assert len(os.listdir(cache)) == 2
     assert keep_piped(["tiny-world", "*.txt", "no.txt"], cache) == ("tiny-world", "*.txt", "no.txt")
+
+
+def test_plan_measures_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    writer = fill(tmp_path / "pipe", PROSE.encode())
+    data = DataConfig(path=(str(tmp_path / "pipe"),), cache_dir=str(tmp_path / "cache"))
+    assert measure_text(data).n_bytes == int(len(PROSE) * 0.9)
+    writer.join()
 
 
 def test_a_pipe_without_text_is_refused(tmp_path: Path) -> None:
