@@ -474,7 +474,7 @@ def test_a_worker_that_fails_at_a_job_names_its_place(tmp_path: Path) -> None:
         (["--data.path", "bad.jsonl", "--out", "o"], "the line at byte 16 of"),
         (["--data.path", "b.jsonl", "--text-field", "body", "--out", "o"], "has no text in 'body'"),
         (["--data.path", "null.jsonl", "--out", "o"], "null.jsonl has null in 'text' where a"),
-        (["--data.path", "deep.jsonl", "--out", "o"], "deep.jsonl is not JSON: recursion"),
+        (["--data.path", "deep.jsonl", "--out", "o"], "deep.jsonl is not JSON: nested more"),
         (["--data.path", "array.json", "--out", "o"], "is one array of JSON and no plain text"),
         (["--data.path", "a*.txt", "array.json", "--out", "o"], "is one array of JSON"),
         (["--data.path", "b.gz", "--out", "o"], "b.gz is a gzip file and no plain text"),
