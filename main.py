@@ -8,7 +8,6 @@ Previous: trainer.py.  Next: commands/train_settings.py, then whichever folder y
 
 import gc
 import importlib
-import os
 import signal
 import sys
 from collections.abc import Callable
@@ -70,13 +69,12 @@ COMMANDS = {  # what reads its flags, what does its work, and a line of help
         "measure speed, beside other GPT-2s",
     ),
 }
-WRONG_INPUT = 2
-INTERRUPTED = 128 + signal.SIGINT  # the exit status that shells give to Ctrl-C
-PIPE_CLOSED = 128 + 13  # and to a program whose reader is gone, as in ... | head
 
 
 def main(arguments: list[str]) -> int:
     """Runs the command that the arguments name, or `train`, and returns the exit status."""
+    from commands.streams import WRONG_INPUT, say  # not above: Ctrl-C may end that import
+
     if arguments[:1] in (["--help"], ["-h"]):
         print(overview())
         return 0
@@ -92,9 +90,9 @@ def main(arguments: list[str]) -> int:
         gc.freeze()  # imports are no garbage; scanning them takes up to 0.4 s of a run
         return command(settings)
     except BrokenPipeError:
-        raise  # no error of the command's: see the end of this file
+        raise  # no error of the command's: see commands/streams.py
     except (ValueError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        say(f"error: {' '.join(str(error).split())}")
         return WRONG_INPUT
 
 
@@ -119,13 +117,8 @@ def overview() -> str:
 
 
 if __name__ == "__main__":
-    try:
-        status = main(sys.argv[1:])
-        sys.stdout.flush()  # later nobody could catch that the pipe is closed
-    except KeyboardInterrupt:
-        status = INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's last flush
-        status = PIPE_CLOSED
-    gc.freeze()  # the interpreter's exit need not look through all objects for garbage: 0.4 s
-    sys.exit(status)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # until run() has imported what it needs
+    from commands.streams import run
+
+    sys.exit(run(main, sys.argv[1:]))

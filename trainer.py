@@ -90,7 +90,7 @@ class Trainer:
         state, max_steps = self.state, self.config.max_steps
         started = time.monotonic() - state.seconds
         bar = Bar(self.console, "training", max_steps, done=state.step)
-        with bar, stop_signal() as stop:
+        with bar, stop_signal(self.console) as stop:
             if state.step == 0:
                 state.log.keep_until(-1)
                 self.report(bar, {"step": 0, "tokens": 0, "seconds": 0.0} | self.evaluate())

@@ -3,7 +3,6 @@
 Previous: settings.py.  Next: candidates.py.
 """
 
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -47,6 +46,7 @@ from benchmarks.settings import (
     Training,
 )
 from cfg_gpt2 import GPT2Config, TrainConfig, require
+from commands.streams import INTERRUPTED, say
 from data.tiny_world.stories import LANGUAGES, corpus
 from tokenizer import Tokenizer
 from training.choose_runtime import choose_runtime, is_faster_in_bf16
@@ -57,7 +57,7 @@ from training.progress import Bar, new_console
 RESULTS_FOLDER = Path(__file__).with_name("results")
 N_STORIES = 4_000  # of tiny-world, the text to tokenize without --text
 BYTES_PER_WEIGHT = {"auto": 4, "fp32": 4, "bf16": 2, "int8": 1}  # in decoding
-INTERRUPTED = 130  # the exit status that shells give to Ctrl-C
+ALL_FAILED = 1  # the exit status where no candidate gave a figure
 
 
 @dataclass(kw_only=True)
@@ -79,11 +79,11 @@ def benchmark(settings: TargetSettings) -> int:
         folder = settings.out or new_folder(plan.target)
         command = shortened(settings.command_line)
         try:
-            run(plan, settings, folder, Path(scratch), command)
+            result = run(plan, settings, folder, Path(scratch), command)
         except KeyboardInterrupt:
-            print("Stopped; nothing was written.", file=sys.stderr)
+            say("Stopped; nothing was written.")
             return INTERRUPTED
-    return 0
+    return ALL_FAILED if all(row.rate is None for row in result.rows) else 0
 
 
 def make_plan(settings: TargetSettings, scratch: Path) -> Plan:
@@ -158,8 +158,8 @@ def describe_model(model: GPT2Config, sizes: ModelSettings) -> str:
     )
 
 
-def run(plan: Plan, settings: TargetSettings, folder: Path, scratch: Path, command: str) -> None:
-    """Measures all candidates, prints the result and writes it into a folder."""
+def run(plan: Plan, settings: TargetSettings, folder: Path, scratch: Path, command: str) -> Result:
+    """Measures all candidates, prints the result, writes it into a folder and returns it."""
     console = new_console()
     machine = describe_machine()
     for line in [*machine.lines(), f"model     {plan.description}", *plan.notes]:
@@ -175,6 +175,7 @@ def run(plan: Plan, settings: TargetSettings, folder: Path, scratch: Path, comma
     for line in roofline_lines(result):
         console.print(line)
     report(console, folder, result)
+    return result
 
 
 def measure_roofline(plan: Plan, scratch: Path, console: Console) -> Roofline | None:

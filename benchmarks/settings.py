@@ -12,6 +12,7 @@ import tyro
 from benchmarks.job import Device
 from cfg_gpt2 import PRESETS, GPT2Config, preset, require, require_count
 from commands.flags import parse_flags
+from run_directory.printable import main_command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +165,7 @@ def read_benchmark_command(arguments: list[str]) -> TargetSettings:
     known = ", ".join(TARGETS)
     require(name in TARGETS, f"benchmark {name} is unknown; choose one of {known}")
     settings = parse_flags(TARGETS[name][0], f"benchmark {name}", flags)
-    return replace(settings, command_line=" ".join(["python main.py benchmark", *arguments]))
+    return replace(settings, command_line=main_command("benchmark", *arguments))
 
 
 def overview() -> str:

@@ -7,13 +7,14 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 
 from cfg_gpt2 import TrainConfig, require
 from commands.engines import load_engine
 from commands.generate_settings import GenerateCommand
+from commands.prompts import BYTE_ORDER_MARK, hint_about_escapes, read_prompts, require_utf8
+from commands.streams import say
 from decoding.display import Display, Stopwatch
 from decoding.engine import cache_bytes, generate_rows
 from decoding.rows import RowState
@@ -33,8 +34,13 @@ from training.progress import new_console
 
 def generate(command: GenerateCommand) -> int:
     """`python main.py generate RUN`: continues prompts, and says how fast that was."""
+    flags = {"--prompt": command.prompt, "--stop": command.sampling.stop, "--ban": command.ban}
+    for flag, texts in flags.items():
+        for text in texts:
+            require_utf8(text, flag)
+        if hint := hint_about_escapes(flag, texts):
+            say(hint)
     device = choose_runtime(TrainConfig()).device
-    say = partial(print, file=sys.stderr)
     model, _ = load_newest_or_best(command.run, best=command.best, report=say)
     tokenizer = open_tokenizer(command.run, model)
     tokens = read_generation_tokens(command.run, tokenizer)
@@ -51,7 +57,7 @@ def generate(command: GenerateCommand) -> int:
     writer = Writer(command, model, tokenizer, tokens.bos_token_id, sampling, speculation)
     if command.interactive:
         return writer.interact()
-    writer.write(prompts_of(command))
+    writer.write(read_prompts(command.prompt, command.prompt_file))
     return 0
 
 
@@ -90,11 +96,11 @@ class Writer:
                 display.update()
         display.update()
         cache = cache_bytes(self.model, len(rows) * sampling.beams, longest)
-        print(f"{watch.report()}; cache {cache / 1e6:.1f} MB", file=sys.stderr)
+        say(f"{watch.report()}; cache {cache / 1e6:.1f} MB")
         guesses = self.speculation
         if guesses and guesses.n_proposed:
             share = guesses.n_accepted / guesses.n_proposed
-            print(f"{share:.0%} of {guesses.n_proposed} guesses were right", file=sys.stderr)
+            say(f"{share:.0%} of {guesses.n_proposed} guesses were right")
 
     def require_room(self, n_rows: int, n_tokens: int) -> None:
         """Raises ValueError where no memory here holds the cache of so many rows."""
@@ -112,20 +118,21 @@ class Writer:
         """Asks for prompts. Ctrl-C ends a text; Ctrl-D or an empty line ends the command."""
         on_terminal = sys.stdin.isatty()
         if on_terminal:
-            print("Write the beginning of a text. An empty line ends.", file=sys.stderr)
+            say("Write the beginning of a text. An empty line ends.")
         while True:
             try:
-                prompt = input("> " if on_terminal else "")
+                prompt = input("> " if on_terminal else "").removeprefix(BYTE_ORDER_MARK)
             except EOFError:
                 return 0
             if not prompt:
                 return 0
             try:
+                require_utf8(prompt, "the prompt")
                 self.write([prompt])
             except KeyboardInterrupt:
                 print()
             except ValueError as error:  # of this prompt; the next one may be better
-                print(f"error: {error}", file=sys.stderr)
+                say(f"error: {error}")
 
 
 def to_precision(model: GPT2Model, precision: str) -> GPT2Model:
@@ -150,28 +157,13 @@ def use_native(model: GPT2Model, choice: str) -> None:
     except (ValueError, OSError, ImportError) as error:  # no compiler, a read-only folder ...
         if choice == "on":
             raise
-        print(f"decode steps run in PyTorch: {' '.join(str(error).split())}", file=sys.stderr)
+        say(f"decode steps run in PyTorch: {' '.join(str(error).split())}")
         return
     seconds = time.monotonic() - started
     if seconds > 1:
-        print(f"native step compiled for this machine in {seconds:.1f} s, once", file=sys.stderr)
+        say(f"native step compiled for this machine in {seconds:.1f} s, once")
     if not native.has_threads():
-        print("the native step takes one thread: the compiler has no OpenMP", file=sys.stderr)
-
-
-def prompts_of(command: GenerateCommand) -> list[str]:
-    """Returns the texts of --prompt and --prompt-file, or one empty text."""
-    prompts = [sys.stdin.read() if text == "-" else text for text in command.prompt]
-    for path in command.prompt_file:
-        require(path.is_file(), f"--prompt-file {path} does not exist; name a text file")
-        try:
-            prompts.append(path.read_text(encoding="utf-8"))
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"--prompt-file {path} is not UTF-8 text: {error.reason} at byte {error.start}; "
-                "save it as UTF-8"
-            ) from None
-    return prompts or [""]
+        say("the native step takes one thread: the compiler has no OpenMP")
 
 
 def banned_sequences(words: tuple[str, ...], tokenizer: Tokenizer) -> tuple[tuple[int, ...], ...]:

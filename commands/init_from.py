@@ -12,6 +12,7 @@ from cfg_gpt2 import GPT2Config, InitFrom, require
 from gpt2 import GPT2Model
 from load_data import Corpus
 from run_directory.files import sha256
+from run_directory.printable import quoted
 from run_directory.weights import WEIGHTS_FILE, assign_weights, on_meta_device
 from tokenizer import Tokenizer
 
@@ -23,7 +24,7 @@ def require_tokenizer_of(run: Path, corpus: Corpus) -> None:
     require(
         corpus.tokenizer.to_json() == Tokenizer.load(run).to_json(),
         f"the text is in another tokenizer's tokens than {run} was trained on; leave out "
-        f"--data.tokenizer, or prepare the text with --data.tokenizer {run}",
+        f"--data.tokenizer, or prepare the text with --data.tokenizer {quoted(run)}",
     )
 
 

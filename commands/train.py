@@ -4,7 +4,6 @@ Previous: suggest_prompt.py.  Next: generate_settings.py.
 """
 
 import os
-import shlex
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -24,6 +23,7 @@ from commands.init_from import (
     weights_left_out,
 )
 from commands.resume import SAMPLES_FILE, finished_step
+from commands.streams import say
 from commands.suggest_prompt import prompt_from_text
 from commands.train_settings import TrainCommand
 from data.piped_text import keep_piped
@@ -35,6 +35,7 @@ from gpt2 import GPT2Model
 from load_data import Corpus, load_corpus
 from run_directory.config_file import CONFIG_FILE, read_config, write_config
 from run_directory.files import write_whole
+from run_directory.printable import main_command, quoted
 from tokenizer import UnseenCharacter
 from trainer import Trainer
 from training.checkpoint import has_checkpoint
@@ -42,7 +43,7 @@ from training.choose_runtime import choose_runtime
 from training.kernels import choose_kernels, use_kernels
 from training.kernels.cross_entropy import fused_language_model_loss
 from training.least_memory import require_memory
-from training.progress import Bar, new_console
+from training.progress import Bar, CommandConsole, new_console
 from training.runtime import Ranks, Runtime
 
 N_SAMPLES = 10
@@ -65,27 +66,36 @@ def train(command: TrainCommand) -> int:
     console.print(f"device    {runtime.describe()}")
     with runtime.process_group():
         trainer, config = train_together(command, runtime, console)
-    run_dir, corpus = trainer.run_dir, trainer.corpus
+    run_dir, corpus, status = trainer.run_dir, trainer.corpus, 0
     if trainer.state.step < config.train.max_steps:
-        console.print(
-            f"Stopped after step {trainer.state.step} and saved. "
-            f"Go on with: python main.py train --resume {run_dir}",
-        )
+        say_stopped(console, trainer.state.step, run_dir)
         if hint := trainer.state.curve.hint():
             console.print(hint)
-        return 128 + trainer.stopped_by
-    if runtime.is_rank_zero:
+        status = 128 + trainer.stopped_by
+    elif runtime.is_rank_zero:
         show_samples(console, corpus, config, run_dir, runtime)
         hint = trainer.state.curve.hint()
         console.print(f"\n{hint}" if hint else "")
-        best = " --best" if hint and trainer.state.curve.overfits() else ""
+        best = ["--best"] if hint and trainer.state.curve.overfits() else []
         prompt = suggest_prompt(corpus)
-        flags = f" --prompt {shlex.quote(prompt)}" if prompt else ""
+        flags = ["--prompt", prompt] if prompt else []
         console.print(
             f"The curve is in {run_dir / 'loss.png'}. Next, let it write:\n"
-            f"  python main.py generate {run_dir}{best}{flags}",
+            f"  {main_command('generate', run_dir, *best, *flags)}",
         )
-    return 0
+    if console.lost:
+        raise console.lost  # of it main.py makes the exit status
+    return status
+
+
+def say_stopped(console: CommandConsole, step: int, run_dir: Path) -> None:
+    """Says how to go on, on the standard error where nobody reads the output any more."""
+    line = f"Stopped after step {step} and saved. Go on with: "
+    line += main_command("train", "--resume", run_dir)
+    if console.lost:
+        say(line)
+    else:
+        console.print(line)
 
 
 def train_together(
@@ -160,7 +170,8 @@ def new_run_dir(command: TrainCommand) -> Path:
     if command.out:
         require(
             not (command.out / CONFIG_FILE).exists(),
-            f"--out {command.out} already holds a run; go on with it by --resume {command.out}, "
+            f"--out {command.out} already holds a run; go on with it by "
+            f"--resume {quoted(command.out)}, "
             "or name another directory",
         )
         return command.out

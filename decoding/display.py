@@ -3,7 +3,6 @@
 Previous: engine.py.  Next: ../generation.py.
 """
 
-import json
 import math
 import time
 from itertools import zip_longest
@@ -12,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from decoding.rows import RowState
+from run_directory.printable import json_line, printable
 
 # A token with a probability below the number gets the colour; likely ones keep the terminal's own.
 COLOURS = ((0.02, "bright_red"), (0.1, "dark_orange"), (0.4, "yellow"), (0.8, "bright_green"))
@@ -36,7 +36,7 @@ class Display:
             if row.reason is None:
                 return
             if self.as_json:
-                self.put(json.dumps(to_json(prompt, row), ensure_ascii=False) + "\n")
+                self.put(json_line(to_json(prompt, row), self.console.encoding) + "\n")
             else:
                 self.put("\n\n" if len(self.waiting) > 1 else "\n")
             self.waiting.pop(0)
@@ -54,9 +54,12 @@ class Display:
         self.n_shown = len(pairs)
 
     def put(self, text: str, style: str = "") -> None:
-        """Writes text in a colour on a terminal, elsewhere every character as it is."""
+        """Writes text in a colour on a terminal, elsewhere every character as it is.
+
+        A terminal would obey the control characters of a text: it gets them as visible escapes.
+        """
         if self.console.is_terminal:
-            self.console.print(Text(text, style), end="", soft_wrap=True)
+            self.console.print(Text(printable(text), style), end="", soft_wrap=True)
         else:
             self.console.file.write(text)
             self.console.file.flush()

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from evaluation.result import RESULTS_FOLDER, Figures, Result
 from run_directory.files import write_whole
+from run_directory.printable import printable
 
 PICTURED = {  # measure -> the figure that the picture shows, and its label
     "text": ("bits_per_byte", "bits per byte; lower is better"),
@@ -91,11 +92,13 @@ def draw_comparison(folder: Path, results: list[Result]) -> Path:
     if floor:
         axes.axvline(floor, color=FLOOR_COLOR, linestyle="--", linewidth=1)
         label += f"; red: the floor {floor:.4f}"
-    axes.set_yticks(range(len(results)), [result.origin.run for result in results])
+    names = [printable(result.origin.run) for result in results]
+    axes.set_yticks(range(len(results)), names, parse_math=False)
     axes.invert_yaxis()
     axes.margins(x=0.12)
     axes.set_xlabel(label)
-    axes.set_title(results[0].measure.about, fontsize=8, loc="left", wrap=True)
+    about = printable(results[0].measure.about)
+    axes.set_title(about, fontsize=8, loc="left", wrap=True, parse_math=False)
     path = folder / RESULTS_FOLDER / f"{results[0].measure.name}.png"
     write_whole(path, lambda part: figure.savefig(part, format="png"))
     return path

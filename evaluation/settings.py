@@ -3,7 +3,6 @@
 Previous: ../main.py.  Next: command.py.
 """
 
-import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,6 +11,7 @@ import tyro
 
 from cfg_gpt2 import require, require_count
 from commands.flags import parse_flags
+from run_directory.printable import main_command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,5 +101,4 @@ class EvaluateCommand:
 def read_evaluate_command(arguments: list[str]) -> EvaluateCommand:
     """Returns the settings of `evaluate`. Raises ValueError where flags are wrong."""
     command = parse_flags(EvaluateCommand, "evaluate", arguments)
-    typed = shlex.join(["python", "main.py", "evaluate", *arguments])
-    return replace(command, command_line=typed)
+    return replace(command, command_line=main_command("evaluate", *arguments))

@@ -27,6 +27,7 @@ from preparation.shard_writer import PROGRESS_FILE, Preparation
 from preparation.sources import DataSet, DataSource, JsonLines, TextFiles
 from preparation.worker_pool import worker_pool
 from run_directory.paths import printable
+from run_directory.printable import main_command
 from tokenizer import Tokenizer
 from training.progress import QUIET_SECONDS, Bar, clock, new_console
 
@@ -50,7 +51,7 @@ def prepare(command: PrepareCommand) -> int:
     (part / PROGRESS_FILE).unlink(missing_ok=True)
     part.rename(out)
     describe(console, out, read_index(out))
-    console.print(f"Next, learn from it:\n  python main.py train --data.path {out}")
+    console.print(f"Next, learn from it:\n  {main_command('train', '--data.path', out)}")
     return 0
 
 

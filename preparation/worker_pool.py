@@ -101,6 +101,7 @@ class WorkerPool:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 cwd=ROOT,
+                process_group=0,  # Ctrl-C is for this process
                 env={**os.environ, "TOKENIZERS_PARALLELISM": "false"},
             )
             self.processes.append(self.of_thread.process)

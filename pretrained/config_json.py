@@ -17,6 +17,7 @@ from cfg_gpt2 import GPT2Config, require
 from layer_norm import EPS
 from run_directory.config_file import CONFIG_FILE
 from run_directory.json_file import read_json_object, shortened
+from run_directory.printable import main_command
 
 # field of GPT2Config -> key of config.json; a missing key means the value of GPT-2 small
 SIZE_KEYS = {
@@ -59,7 +60,7 @@ def read_config_json(folder: Path) -> ParsedConfig:
     settings = read_json_object(file)
     require(
         "format_version" not in settings,
-        f"{folder} is a run directory already; use it as it is: python main.py generate {folder}",
+        f"{folder} is a run directory already; use it as it is: {main_command('generate', folder)}",
     )
     for name, other in OTHER_NAMES.items():
         if name not in settings and other in settings:

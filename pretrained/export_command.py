@@ -3,8 +3,6 @@
 Previous: export_settings.py.  Next: ../main.py.
 """
 
-import json
-import shlex
 from pathlib import Path
 
 from rich.console import Console
@@ -17,6 +15,7 @@ from pretrained.model_card import model_card
 from run_directory.config_file import CONFIG_FILE, read_config
 from run_directory.generation_config import read_generation_tokens
 from run_directory.open_run import OpenedRun, open_tokenizer
+from run_directory.printable import quoted
 from training.best_checkpoint import load_newest_or_best
 from training.progress import Bar, new_console
 
@@ -57,9 +56,9 @@ def export_folder(
     folder = command.out.as_posix()
     console.print(
         f"written   {command.out}\n\nTo load it:\n"
-        f"  transformers.AutoModelForCausalLM.from_pretrained({json.dumps(folder)})\n"
+        f"  transformers.AutoModelForCausalLM.from_pretrained({folder!r})\n"
         f"To publish it on the Hugging Face hub, under your name there:\n"
-        f"  hf upload NAME/{shlex.quote(name)} {shlex.quote(folder)}"
+        f"  hf upload {quoted(f'NAME/{name}')} {quoted(command.out)}"
     )
 
 
@@ -74,7 +73,7 @@ def export_gguf(command: ExportCommand, file: Path, run: OpenedRun, console: Con
             lambda done, total: bar.move(100 * done // total, f"{done / 1e6:,.0f} M numbers"),
             read_generation_tokens(command.run, run.tokenizer),
         )
-    console.print(f"written   {file}\n\nTo load it:\n  llama-cli -m {file}")
+    console.print(f"written   {file}\n\nTo load it:\n  llama-cli -m {quoted(file)}")
 
 
 def gguf_file(command: ExportCommand) -> Path:

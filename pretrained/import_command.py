@@ -3,7 +3,6 @@
 Previous: import_settings.py.  Next: hugging_face.py.
 """
 
-import shlex
 from pathlib import Path
 
 from rich.console import Console
@@ -17,6 +16,7 @@ from pretrained.import_settings import ImportCommand
 from pretrained.read_weights import read_weights
 from run_directory.config_file import CONFIG_FILE, write_config
 from run_directory.generation_config import write_generation_tokens
+from run_directory.printable import main_command
 from run_directory.weights import WEIGHTS_FILE, write_tensors
 from tokenizer import Tokenizer
 from training.progress import Bar, new_console
@@ -34,10 +34,9 @@ def import_model(command: ImportCommand) -> int:
     console.print(f"from      {folder}")
     tokenizer = import_folder(folder, run_dir, console)
     prompt = prompt_for(tokenizer)
-    flags = f" --prompt {shlex.quote(prompt)}" if prompt else ""
+    flags = ["--prompt", prompt] if prompt else []
     console.print(
-        f"run       {run_dir}\n\nNext, let it write:\n"
-        f"  python main.py generate {shlex.quote(str(run_dir))}{flags}"
+        f"run       {run_dir}\n\nNext, let it write:\n  {main_command('generate', run_dir, *flags)}"
     )
     return 0
 

@@ -36,7 +36,7 @@ CELLARS_OF = {  # the cellars that each root file stands on
     "load_data": {"run_directory", "data"},
     "generation": {"decoding"},
     "trainer": {"run_directory", "data", "training"},
-    "main": set(),
+    "main": {"commands"},
 }
 ROOT_FILES_BELOW = {  # a cellar may import the root files that are read before this one
     "run_directory": "load_data",
@@ -78,7 +78,7 @@ def allowed_imports(path: Path) -> set[str]:
         neighbours = NEIGHBOURS.get(top, set()) | NEIGHBOURS.get(f"{top}/{rest[0]}", set())
         return {top, *CELLARS, *read_before("main"), *neighbours}
     if path.stem == "main":
-        return set()
+        return CELLARS_OF["main"]
     return read_before(path.stem) | CELLARS_OF.get(path.stem, set())
 
 

@@ -1,6 +1,6 @@
 """This machine: its description, which every measurement needs, and how much memory is free.
 
-Previous: tensorboard_log.py.  Next: least_memory.py.
+Previous: stop_signal.py.  Next: least_memory.py.
 """
 
 import os

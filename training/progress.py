@@ -1,14 +1,16 @@
 """What a person sees of a command: a progress bar, tables, metrics.jsonl and loss.png.
 
-Previous: stop_signal.py.  Next: validation_curve.py.
+Previous: background.py.  Next: validation_curve.py.
 """
 
+import errno
 import json
 import math
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Literal, Self
 
 from rich.console import Console
@@ -20,11 +22,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from cfg_gpt2 import require
 from run_directory.config_file import METRICS_FILE
 from run_directory.files import sync, write_whole
 from run_directory.json_file import parse_json, shortened
+from run_directory.printable import printable
 
 PICTURE_FILE = "loss.png"
 MAX_METRIC = 1e100  # fp32 ends at 3e38
@@ -33,10 +37,44 @@ QUIET_SECONDS = 15.0  # without a terminal a line of progress is due at most thi
 Metrics = dict[str, float]
 
 
-def new_console(*, quiet: bool = False) -> Console:
+class CommandConsole(Console):
+    """Where a command prints what a person reads, with visible escapes for control characters."""
+
+    outlives_reader = False  # whether printing raises no error once nobody can read it any more
+    lost: OSError | None = None  # that error
+
+    def render_str(self, text: str, **layout: object) -> Text:
+        """Makes a rich text of a plain one, as rich does for each that is printed."""
+        return super().render_str(printable(text), **layout)  # type: ignore[arg-type]
+
+    def on_broken_pipe(self) -> None:
+        """Raises the BrokenPipeError again, where rich would end the process."""
+        raise
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Writes what was printed; rich calls it at the end of each call of print()."""
+        try:
+            super().__exit__(kind, error, traceback)
+        except OSError as lost:
+            self.quiet = True
+            if lost.errno == errno.EIO:  # the terminal is gone, and the process was let live on
+                return
+            self.lost = lost
+            if not self.outlives_reader:
+                raise
+
+
+def new_console(*, quiet: bool = False, stderr: bool = False) -> CommandConsole:
     """Returns a console that wraps lines on a terminal, but not in a file or a pipe."""
-    wraps = sys.stdout.isatty()
-    return Console(soft_wrap=not wraps, highlight=False, markup=False, emoji=False, quiet=quiet)
+    wraps = (sys.stderr if stderr else sys.stdout).isatty()
+    return CommandConsole(
+        soft_wrap=not wraps, highlight=False, markup=False, emoji=False, quiet=quiet, stderr=stderr
+    )
 
 
 class Bar:
@@ -50,12 +88,12 @@ class Bar:
         self.what, self.total = what, total
         time_left = [
             TextColumn("{task.percentage:3.0f}%"),
-            TextColumn("{task.fields[text]}"),
+            TextColumn("{task.fields[text]}", markup=False),
             TimeRemainingColumn(compact=True),
             TextColumn("left"),
         ]
         columns = [
-            TextColumn(what),
+            TextColumn("{task.description}", markup=False),
             BarColumn(24),
             *(time_left if total else [TimeElapsedColumn()]),
         ]
@@ -75,7 +113,7 @@ class Bar:
 
     def move(self, done: int, text: str = "") -> None:
         """Shows that `done` of `total` is done, with a text beside it."""
-        self.progress.update(self.task, completed=done, text=text)
+        self.progress.update(self.task, completed=done, text=printable(text))
         now = time.monotonic()
         if not self.console.is_terminal and now - self.last_line > QUIET_SECONDS:
             self.last_line = now
@@ -228,7 +266,8 @@ def draw_losses(run_dir: Path, title: str) -> Path:
     if floor is not None:
         label = f"floor, {floor:.4f}: no model can do better"
         axes.axhline(floor, color="#c0392b", linestyle="--", label=label)
-    axes.set(title=title, xlabel="optimizer steps", ylabel="bits per byte", yscale="log")
+    axes.set_title(printable(title), parse_math=False)
+    axes.set(xlabel="optimizer steps", ylabel="bits per byte", yscale="log")
     axes.yaxis.set_major_formatter(FormatStrFormatter("%.3g"))
     axes.yaxis.set_minor_formatter(FormatStrFormatter("%.2g"))
     axes.grid(alpha=0.25, which="both")

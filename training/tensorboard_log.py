@@ -3,7 +3,7 @@
     tensorboard --logdir runs
 
 shows the runs in a browser. The package is an extra: pip install -e ".[tensorboard]".
-Previous: validation_curve.py.  Next: machine.py.
+Previous: validation_curve.py.  Next: stop_signal.py.
 """
 
 import math

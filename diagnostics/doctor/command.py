@@ -6,8 +6,8 @@ The texts are in english.py and russian.py, the thresholds in curve.py and machi
 Previous: machine.py.
 """
 
-import json
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +19,7 @@ from diagnostics.doctor import english, russian
 from diagnostics.doctor.curve import Diagnosis, Run, diagnose, read_run
 from diagnostics.doctor.machine import MachineReport, examine_machine
 from diagnostics.doctor.settings import DoctorCommand, Language
+from run_directory.printable import json_line
 from training.progress import new_console
 
 TABLES = {"en": english, "ru": russian}
@@ -34,7 +35,8 @@ def doctor(command: DoctorCommand) -> int:
     language = command.language or language_of(os.environ)
     if command.json:
         records = [asdict(d) | sentences(d, language) for d in diagnoses]
-        print(json.dumps({"machine": machine.facts, "found": records}, ensure_ascii=False))
+        found = {"machine": machine.facts, "found": records}
+        print(json_line(found, sys.stdout.encoding))
     else:
         show(new_console(), language, machine, run, curve)
     return int(any(diagnosis.wrong for diagnosis in diagnoses))

@@ -15,6 +15,7 @@ from statistics import fmean, median
 from cfg_gpt2 import RunConfig, TrainConfig, require
 from load_data import load_corpus
 from run_directory.config_file import read_config
+from run_directory.printable import quoted
 from training.guard import Guard
 from training.progress import METRICS_FILE, Metrics, MetricsLog
 from training.validation_curve import MIN_RISE
@@ -235,7 +236,7 @@ def stopped_early(run: Run) -> Diagnosis | None:
     step, max_steps = int(run.lines[-1]["step"]), run.train.max_steps
     if step >= max_steps:
         return None
-    values = {"step": str(step), "max_steps": str(max_steps), "run": str(run.path)}
+    values = {"step": str(step), "max_steps": str(max_steps), "run": quoted(run.path)}
     return Diagnosis("stopped_early", values, wrong=False)
 
 

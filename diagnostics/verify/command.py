@@ -98,7 +98,7 @@ def verify(command: VerifyCommand) -> int:
     if not command.json:
         device = runtime.describe().split(",")[0]
         console.print(f"device    {device}\nmodel     {under_test.description}")
-    rows = run_checks(checks, under_test, Console(stderr=True) if command.json else console)
+    rows = run_checks(checks, under_test, new_console(stderr=True) if command.json else console)
     if command.json:
         print("\n".join(json.dumps(asdict(row)) for row in rows))
     else:

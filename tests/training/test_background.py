@@ -5,11 +5,13 @@ import signal
 import sys
 import threading
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
 import torch
 from oracles.small_run import TRAIN, new_trainer, verse_corpus
+from rich.console import Console
 
 from gpt2 import GPT2Model
 from load_data import Corpus
@@ -17,8 +19,8 @@ from trainer import Batch
 from training.background import Background
 from training.checkpoint import Checkpoints, read_checkpoint
 from training.kernels.cross_entropy import fused_language_model_loss
-from training.progress import Metrics
-from training.stop_signal import SIGNALS, stop_signal
+from training.progress import CommandConsole, Metrics
+from training.stop_signal import SIGNALS, SIGPIPE, stop_signal
 
 
 @pytest.fixture(scope="module")
@@ -97,13 +99,13 @@ def test_the_first_signal_asks_to_stop_and_the_second_stops_at_once(number: int)
     seen: list[int] = []
     before = {each: signal.signal(each, lambda n, frame: seen.append(n)) for each in SIGNALS}
     try:
-        with stop_signal() as stop:
+        with stop_signal(Console()) as stop:
             assert stop.number == 0
             os.kill(os.getpid(), number)
             assert stop.number == number and seen == []
             os.kill(os.getpid(), signal.SIGTERM)  # either of them
             assert seen == [signal.SIGTERM]
-        with stop_signal():
+        with stop_signal(Console()):
             pass
         os.kill(os.getpid(), number)
         assert seen == [signal.SIGTERM, number]
@@ -112,11 +114,59 @@ def test_the_first_signal_asks_to_stop_and_the_second_stops_at_once(number: int)
             signal.signal(each, handler)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
+def test_a_terminal_that_is_closed_twice_does_not_stop_the_save() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        with stop_signal(Console()) as stop:
+            for number in (signal.SIGHUP, signal.SIGHUP):  # of the shell and of the kernel
+                os.kill(os.getpid(), number)
+            assert stop.number == signal.SIGHUP
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # by nohup
+        with stop_signal(Console()) as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop.number == 0
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+class Unwritable(StringIO):
+    """A file that nobody can write any more."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__()
+        self.error = error
+
+    def flush(self) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(32, "Broken pipe"), OSError(28, "No space")])
+def test_an_output_that_is_lost_asks_to_stop_and_raises_nothing(error: OSError) -> None:
+    console = CommandConsole(file=Unwritable(error))
+    with stop_signal(console) as stop:
+        console.print("step 1")
+        console.print("step 2")
+        assert stop.number == SIGPIPE
+    assert console.lost is error
+    with pytest.raises(type(error)):
+        CommandConsole(file=Unwritable(error)).print("outside of the loop")
+
+
+def test_a_terminal_that_vanishes_without_a_signal_ends_nothing() -> None:
+    console = CommandConsole(file=Unwritable(OSError(5, "Input/output error")))
+    console.print("step 1")
+    with stop_signal(console) as stop:
+        console.print("step 2")
+        assert stop.number == 0
+
+
 def test_another_thread_changes_no_signal_handler() -> None:
     found = []
 
     def inside() -> None:
-        with stop_signal() as stop:
+        with stop_signal(Console()) as stop:
             found.append((stop.number, [signal.getsignal(number) for number in SIGNALS]))
 
     thread = threading.Thread(target=inside)

@@ -177,23 +177,35 @@ def test_a_run_sent_a_hundred_sigterms_ends_as_the_uninterrupted_one(uninterrupt
     assert_survives(uninterrupted, signal.SIGTERM, 100, {128 + signal.SIGTERM, -signal.SIGTERM})
 
 
+SAVED_BY = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+if sys.platform != "win32":
+    SAVED_BY += [(signal.SIGHUP, 129), (signal.SIGPIPE, 141)]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "status"), SAVED_BY)
 def test_a_signal_ends_the_command_with_its_status_and_how_to_resume(
     tmp_path: Path, number: int, status: int
 ) -> None:
     (tmp_path / "verse.txt").write_text(VERSE * 60, encoding="utf-8")
     flags = "--data.path verse.txt --data.tokenizer char --out run --train.max-steps 100000 "
     flags += "--model.n-layer 1 --model.n-embd 16 --model.n-head 2 --model.context-length 8 "
-    flags += "--train.device cpu --train.batch-size 2 --train.eval-every 100000"
+    flags += "--train.device cpu --train.batch-size 2 --train.eval-every "
+    flags += "50" if number == signal.SIGPIPE else "100000"
     command = [sys.executable, str(ROOT / "main.py"), "train", *flags.split()]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as run:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=tmp_path, text=True, **pipes) as run:
         log = tmp_path / "run" / "metrics.jsonl"
         while not (log.exists() and log.read_text().count("\n") > 3):
             assert run.poll() is None
             time.sleep(0.02)
-        run.send_signal(number)
-        words, _ = run.communicate()
+        assert run.stdout and run.stderr
+        if number == signal.SIGPIPE:  # the reader leaves
+            run.stdout.close()
+            words = run.stderr.read()
+        else:
+            run.send_signal(number)
+            words, _ = run.communicate()
     assert run.returncode == status
     step = json.loads(log.read_text().splitlines()[-1])["step"]
     assert f"Stopped after step {step} and saved." in words

@@ -1,0 +1,94 @@
+"""Prompts as they come from flags, files and the standard input: UTF-8, without a byte order mark.
+
+Previous: generate_settings.py.  Next: generate.py.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+from cfg_gpt2 import require
+from run_directory.printable import printable, quoted
+
+BYTE_ORDER_MARK = "\ufeff"  # Notepad writes it in front of a text
+MAX_PROMPT_BYTES = 100_000_000  # more is no prompt, but a device such as /dev/zero
+ESCAPES = {"\\n": "\n", "\\t": "\t"}  # that a shell leaves as they are within "..." and '...'
+
+
+def read_prompts(texts: tuple[str, ...], files: tuple[Path, ...]) -> list[str]:
+    """Returns the texts of --prompt and --prompt-file, or one empty text.
+
+    Raises ValueError for a text that is not UTF-8, FileNotFoundError for a missing file.
+    """
+    prompts = [read_standard_input() if text == "-" else text for text in texts]
+    return [*prompts, *map(read_prompt_file, files)] or [""]
+
+
+def read_standard_input() -> str:
+    """Returns all of the standard input: UTF-8, or else in the encoding of this system.
+
+    Raises ValueError where it is in neither.
+    """
+    binary = getattr(sys.stdin, "buffer", None)
+    if binary is None:
+        return sys.stdin.read()
+    data = binary.read(MAX_PROMPT_BYTES + 1)
+    try:
+        return decode(data, "--prompt -")
+    except UnicodeDecodeError:
+        text = data.decode(sys.stdin.encoding, "surrogateescape")
+        require_utf8(text, "--prompt -")
+        return text
+
+
+def read_prompt_file(path: Path) -> str:
+    """Returns the text of a file or a pipe.
+
+    Raises FileNotFoundError where it is missing, ValueError where it is a folder or not UTF-8.
+    """
+    name = f"--prompt-file {path}"
+    require(not path.is_dir(), f"{name} is a folder; name a text file")
+    if not path.exists():
+        raise FileNotFoundError(f"{name} does not exist; name a text file")
+    with path.open("rb") as file:
+        data = file.read(MAX_PROMPT_BYTES + 1)
+    try:
+        return decode(data, name)
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{name} is not UTF-8 text: {error.reason} at byte {error.start}; save it as UTF-8"
+        ) from None
+
+
+def decode(data: bytes, name: str) -> str:
+    """Returns the text of bytes in UTF-8, without a byte order mark, with newlines as line ends.
+
+    Raises UnicodeDecodeError for bytes that are not UTF-8, ValueError for too many.
+    """
+    limit = MAX_PROMPT_BYTES
+    require(len(data) <= limit, f"{name} has more than {limit:,} bytes; give it a shorter text")
+    return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def require_utf8(text: str, name: str) -> None:
+    """Raises ValueError for a text with bytes that were not UTF-8, of which Python keeps halves."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        byte = printable(text[error.start])
+        raise ValueError(
+            f"{name} is not UTF-8 text: {byte} at position {error.start}; give it as UTF-8"
+        ) from None
+
+
+def hint_about_escapes(flag: str, texts: tuple[str, ...]) -> str | None:
+    r"""Returns a sentence where a text has \n or \t as two characters: a shell does not read it."""
+    for text in texts:
+        if found := re.search(r"\\[nt]", text):
+            meant = re.sub(r"\\[nt]", lambda match: ESCAPES[match[0]], text)
+            example = quoted(meant, windows=False)
+            return (
+                f"{flag} has {found[0]} as two characters, a backslash and a letter; "
+                f"where a line end or a tab is meant, bash and zsh take {flag} {example}"
+            )
+    return None
