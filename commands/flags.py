@@ -21,6 +21,7 @@ import tyro
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructTypeInfo
 
 from commands.nanogpt import hint_for
+from commands.streams import PrintableOutput, say
 
 MIN_COLUMNS = 20  # in one column tyro would wrap its help for ever
 ONE_LINE = 100_000  # columns, in which no message is wrapped
@@ -56,7 +57,8 @@ def parse_flags(
     """
     asks_for_help = not {"-h", "--help"}.isdisjoint(arguments)
     columns = max(MIN_COLUMNS, shutil.get_terminal_size().columns) if asks_for_help else ONE_LINE
-    output = sys.stdout if asks_for_help else io.StringIO()  # no terminal: no colours in an error
+    # no terminal: no colours in an error
+    output = PrintableOutput(sys.stdout) if asks_for_help else io.StringIO()
     errors = io.StringIO()
     parse = partial(
         tyro.cli,
@@ -213,5 +215,5 @@ def rename_flag(arguments: list[str], old: str, new: str) -> list[str]:
     """Accepts the earlier name of a flag, and says on standard error what it is called today."""
     if not any(name_of(argument) == old for argument in arguments):
         return arguments
-    print(f"{old} is called {new}; {old} is still accepted", file=sys.stderr)
+    say(f"{old} is called {new}; {old} is still accepted")
     return [re.sub(rf"^{old}(?==|$)", new, argument) for argument in arguments]

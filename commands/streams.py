@@ -14,6 +14,7 @@ import _thread
 import gc
 import io
 import os
+import re
 import shutil
 import signal
 import sys
@@ -29,6 +30,7 @@ WRONG_INPUT = 2
 INTERRUPTED = 128 + signal.SIGINT  # the exit status that shells give to Ctrl-C
 PIPE_CLOSED = 128 + 13  # and to a program whose reader is gone, as in ... | head
 MIN_COLUMNS = 20  # tyro's --help does not end on a terminal of one
+SHOW_CURSOR = "\x1b[?25h"
 STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))  # by file descriptor
 
 
@@ -71,6 +73,30 @@ def say(message: str) -> None:
     """Prints a message to a person on the standard error; where nobody can read it, nothing."""
     with suppress(OSError):
         print(printable(message), file=sys.stderr)
+
+
+class PrintableOutput(io.StringIO):
+    """The standard output for a library that colours texts: all other sequences are escaped."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        """Writes a text with escapes for what a terminal would obey, but for colours."""
+        parts = re.split(r"(\x1b\[[\d;]*m)", text)  # each second one is a colour
+        shown = (part if n % 2 else printable(part) for n, part in enumerate(parts))
+        self.stream.write("".join(shown))
+        return len(text)
+
+    def isatty(self) -> bool:
+        """Tells whether the standard output is a terminal, where a library may use colours."""
+        return self.stream.isatty()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """The encoding of the standard output, which decides whether a library draws frames."""
+        return self.stream.encoding
 
 
 def prepare_streams() -> None:
@@ -117,6 +143,8 @@ def interrupt(number: int, frame: FrameType | None) -> None:
 def end_at_once(number: int, frame: FrameType | None) -> None:
     """Ends the process with the status of a signal, after what was printed is written."""
     with suppress(OSError, RuntimeError):  # RuntimeError: the signal came while it was written
+        if sys.stdout.isatty():
+            sys.stdout.write(SHOW_CURSOR)  # a bar has hidden it
         sys.stdout.flush()
     os._exit(128 + number)
 

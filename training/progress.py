@@ -64,6 +64,7 @@ class CommandConsole(Console):
             self.quiet = True
             if lost.errno == errno.EIO:  # the terminal is gone, and the process was let live on
                 return
+            lost.filename = lost.filename or "the standard output"
             self.lost = lost
             if not self.outlives_reader:
                 raise

@@ -75,6 +75,18 @@ def test_a_benchmark_measures_the_project_and_its_peers_and_writes_all_files(
     assert not list(out.glob("*.part"))
 
 
+def test_a_benchmark_whose_candidates_have_all_failed_ends_with_status_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(jobs: list[Job], *others: object, **flags: bool) -> list[Measurement]:
+        return [Measurement(job=job, error="MemoryError: no room") for job in jobs]
+
+    monkeypatch.setattr("benchmarks.command.measure", fail)
+    flags = ["--out", str(tmp_path / "result"), "--rounds", "1"]
+    assert main.main(["benchmark", "loading", *flags]) == 1
+    assert "failed: MemoryError: no room" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [

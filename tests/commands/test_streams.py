@@ -5,11 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from commands.flags import parse_flags
 from commands.streams import INTERRUPTED, MIN_COLUMNS, PIPE_CLOSED, WRONG_INPUT
+from run_directory.printable import UNSAFE
 
 ROOT = Path(__file__).parents[2]
 MAIN = [sys.executable, str(ROOT / "main.py")]
@@ -189,3 +192,19 @@ def test_a_terminal_of_one_column_gets_the_help_too() -> None:
 def test_texts_are_never_laid_out_for_a_few_columns(columns: str) -> None:
     body = "import shutil\nprint(shutil.get_terminal_size().columns)"
     assert int(in_shell("", program(body), COLUMNS=columns).stdout) >= MIN_COLUMNS
+
+
+@dataclass(frozen=True)
+class Hostile:
+    """A command whose default comes from a config.json of a stranger."""
+
+    name: str = "\x1b]0;x\x07\x9b2J"  # a name
+
+
+def test_the_help_shows_the_settings_of_a_stranger_with_escapes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        parse_flags(Hostile, "train", ["--help"], Hostile())
+    shown = capsys.readouterr().out
+    assert not UNSAFE.search(shown) and "\\x1b]0;x" in shown
