@@ -157,7 +157,7 @@ def test_no_control_sequence_of_a_text_reaches_a_terminal(folder: Path) -> None:
     left = OF_RICH.sub(b"", shown).decode()
     assert not UNSAFE.search(left), left
     assert "\\x1b" in left and "\\x07" in left
-    assert "generate $'NEW\\x1b[2J' --prompt" in left
+    assert "generate $'NEW\\x1b[2J'" in left
     line = ["generate", "NEW\x1b[2J", "--prompt", hostile, "--max-new-tokens", "9"]
     status, shown = in_terminal([*MAIN, *line], 300, cwd=folder)
     assert status == 0, shown
