@@ -58,7 +58,7 @@ def export_folder(
         f"written   {command.out}\n\nTo load it:\n"
         f"  transformers.AutoModelForCausalLM.from_pretrained({folder!r})\n"
         f"To publish it on the Hugging Face hub, under your name there:\n"
-        f"  hf upload {quoted(f'NAME/{name}')} {quoted(command.out)}"
+        f"  hf upload NAME/{quoted(name)} {quoted(command.out)}"
     )
 
 
