@@ -13,7 +13,7 @@ from cfg_gpt2 import require, require_count
 from commands.flags import parse_flags, rename_flag
 from decoding.settings import Repeated, SamplingConfig
 
-MAX_SAMPLES = 1_000_000  # each takes some kB beside its cache
+MAX_SAMPLES = 100_000  # each takes some kB beside its cache, for its random generator
 
 
 @dataclass(frozen=True, kw_only=True)
