@@ -12,6 +12,8 @@ import signal
 import sys
 from collections.abc import Callable
 
+from run_directory.paths import explain
+
 COMMANDS = {  # what reads its flags, what does its work, and a line of help
     "train": (
         "commands.train_settings:read_train_command",
@@ -92,7 +94,8 @@ def main(arguments: list[str]) -> int:
     except BrokenPipeError:
         raise  # no error of the command's: see commands/streams.py
     except (ValueError, OSError) as error:
-        say(f"error: {' '.join(str(error).split())}")
+        sentence = explain(error) if isinstance(error, OSError) else str(error)
+        say(f"error: {' '.join(sentence.split())}")
         return WRONG_INPUT
 
 

@@ -22,6 +22,7 @@ from tyro.constructors import ConstructorRegistry, StructConstructorSpec, Struct
 
 from commands.nanogpt import hint_for
 from commands.streams import PrintableOutput, say
+from commands.typed_paths import with_user_paths
 
 MIN_COLUMNS = 20  # in one column tyro would wrap its help for ever
 ONE_LINE = 100_000  # columns, in which no message is wrapped
@@ -53,7 +54,8 @@ def parse_flags(
 ) -> Settings:
     """Returns the settings of a command, made from its flags.
 
-    Raises ValueError, with one plain sentence, for a flag that is unknown or has a wrong value.
+    Paths are as user_path returns them. Raises ValueError, with one plain sentence, for a flag that
+    is unknown or has a wrong value.
     """
     asks_for_help = not {"-h", "--help"}.isdisjoint(arguments)
     columns = max(MIN_COLUMNS, shutil.get_terminal_size().columns) if asks_for_help else ONE_LINE
@@ -69,7 +71,8 @@ def parse_flags(
     )
     try:
         with display(output, errors, columns):
-            return parse(args=arguments)
+            settings = parse(args=arguments)
+        return with_user_paths(settings, arguments)
     except SystemExit as stopped:
         if stopped.code in (0, None):
             raise

@@ -2,7 +2,7 @@
 
 A file is written under a temporary name, flushed to the disk and then renamed into place, so that
 neither a crash nor a power cut leaves half of it under its own name.
-Previous: ../cfg_gpt2.py.  Next: json_file.py.
+Previous: lock.py.  Next: json_file.py.
 """
 
 import hashlib

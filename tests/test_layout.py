@@ -36,7 +36,7 @@ CELLARS_OF = {  # the cellars that each root file stands on
     "load_data": {"run_directory", "data"},
     "generation": {"decoding"},
     "trainer": {"run_directory", "data", "training"},
-    "main": {"commands"},
+    "main": {"commands", "run_directory"},
 }
 ROOT_FILES_BELOW = {  # a cellar may import the root files that are read before this one
     "run_directory": "load_data",
