@@ -15,7 +15,6 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -30,6 +29,7 @@ from data.stream import SCAN_TOKENS, TokenStream, document_boundaries, slice_str
 from data.token_files import META_FILE, Report, cache_key, make_token_files, read_meta
 from data.windows import FullWindows, MixedWindows, Window, WindowOrder, require_window
 from loss import IGNORE_INDEX
+from run_directory.paths import user_path
 from tokenizer import Tokenizer
 
 BUCKET_SIZE = 64  # windows (in evaluation, batches) that are sorted by length together
@@ -103,7 +103,7 @@ def load_corpus(config: DataConfig, report: Report | None = None) -> Corpus:
     if any(map(is_prepared, config.path)):
         return load_prepared(config)
     source = open_source(config)
-    folder = Path(config.cache_dir).expanduser() / cache_key(config, source)
+    folder = user_path(config.cache_dir, "--data.cache-dir") / cache_key(config, source)
     if not (folder / META_FILE).is_file():
         make_token_files(folder, source, config, report)
     meta = read_meta(folder)

@@ -12,13 +12,16 @@ Previous: sources.py.  Next: shards.py.
 
 import hashlib
 import json
+import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 
@@ -28,6 +31,7 @@ from data.sources import SAMPLE_BYTES, ChunkedText, TextChunk, TextSource
 from data.stream import token_dtype
 from data.text_files import fingerprint
 from run_directory.json_file import read_json_as
+from run_directory.lock import BeingWritten, in_turn, only_writer_of
 from run_directory.vocabulary import end_tokens, vocabulary_files
 from tokenizer import END_OF_TEXT, Tokenizer, UnseenCharacter
 
@@ -36,6 +40,7 @@ Report = Callable[[int, int, str], None]
 
 FORMAT = 1  # of the token files; raised when the same text would give other files
 META_FILE = "meta.json"
+KEY = r"[0-9a-f]{16}"  # the name of a cache folder
 VOCAB_SIZE = 2048  # of a trained BPE, where no other is asked for
 BATCH_CHARACTERS = 1 << 21  # characters that are encoded at a time, on all cores
 
@@ -94,25 +99,51 @@ def make_token_files(
 ) -> None:
     """Makes the token files of a source in a temporary folder and renames it to `folder`.
 
+    Of several processes that want the same files one makes them, and the others wait.
+
     Raises ValueError for an empty split, for text that is not UTF-8 and for a character that the
     vocabulary lacks; OSError, with a filename, where the files cannot be written.
     """
     report = report or (lambda done, total, what: None)
     cache = folder.parent
+
+    def waiting(process: str) -> None:
+        report(0, 0, f"waiting for {process}, which makes the same tokens")
+
     try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=cache) as temporary:
-            made = Path(temporary, folder.name)
-            made.mkdir()
-            write_token_files(made, source, config, report, batch_characters)
-            try:
-                made.rename(folder)
-            except OSError:  # a run beside this one has finished the same files first
-                if not (folder / META_FILE).is_file():
-                    raise
+        with in_turn(folder, waiting) as locked:
+            if (folder / META_FILE).is_file():
+                return
+            if locked:
+                remove_unfinished(cache, folder.name)
+            with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=cache) as temporary:
+                made = Path(temporary, folder.name)
+                made.mkdir()
+                write_token_files(made, source, config, report, batch_characters)
+                try:
+                    made.rename(folder)
+                except OSError:  # without locks a run beside this one can be the first
+                    if not (folder / META_FILE).is_file():
+                        raise
     except OSError as error:
         error.filename = error.filename or str(cache)  # OSError from a full disk has no filename
         raise
+
+
+def remove_unfinished(cache: Path, key: str) -> None:
+    """Removes the temporary folders of killed processes: those of `key`, whose lock is held, and
+    those of every key that nobody makes.
+    """
+    for folder in cache.glob(".*-*"):
+        other = folder.name[1:].partition("-")[0]
+        if not re.fullmatch(KEY, other) or not folder.is_dir():
+            continue
+        if other == key:
+            shutil.rmtree(folder, ignore_errors=True)
+            continue
+        with suppress(BeingWritten), only_writer_of(cache / other, "", lambda line: None) as locked:
+            if locked:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_token_files(
@@ -122,12 +153,12 @@ def write_token_files(
     tokenizer = make_tokenizer(source, config, report, batch_characters)
     tokenizer.save(folder)
     dtype = token_dtype(tokenizer.vocab_size)
-    n_bytes = {
-        split: write_tokens(
-            folder / f"{split}.bin", dtype, source, split, tokenizer, report, batch_characters
-        )
-        for split in SPLITS
-    }
+    n_bytes = {}
+    for split in SPLITS:
+        with (folder / f"{split}.bin").open("wb") as out:
+            n_bytes[split] = write_tokens(
+                out, dtype, source, split, tokenizer, report, batch_characters
+            )
     meta = {"dtype": dtype.name, "n_bytes": n_bytes, "floor_bits_per_byte": source.floor()}
     text = json.dumps({**meta, "source": source.identity}, ensure_ascii=False, indent=2)
     (folder / META_FILE).write_text(text + "\n", encoding="utf-8")
@@ -158,7 +189,7 @@ def make_tokenizer(
 
 
 def write_tokens(
-    file: Path,
+    out: BinaryIO,
     dtype: np.dtype,
     source: ChunkedText,
     split: str,
@@ -166,7 +197,7 @@ def write_tokens(
     report: Report,
     batch_characters: int = BATCH_CHARACTERS,
 ) -> int:
-    """Writes the stream of a split and returns the number of UTF-8 bytes of its text.
+    """Writes the stream of a split into a file; returns the number of UTF-8 bytes of its text.
 
     Raises ValueError for an empty split, and UnseenCharacter, with the position in the document,
     for a character that the tokenizer does not have.
@@ -174,17 +205,16 @@ def write_tokens(
     boundary = np.array([tokenizer.end_of_text], dtype).tobytes()
     total, what = source.n_bytes(split), f"tokenizing the {split} text"
     n_bytes = 0
-    with file.open("wb") as out:
-        for batch in in_batches(source.chunks(split), total, what, report, batch_characters):
-            try:
-                encoded = tokenizer.encode_batch([chunk.text for chunk in batch])
-            except UnseenCharacter as error:
-                chunk = next(chunk for chunk in batch if chunk.text is error.text)
-                raise error.within(chunk.start, f"the {split} text of {chunk.document}") from None
-            for chunk, ids in zip(batch, encoded, strict=True):
-                out.write((b"" if chunk.start else boundary) + np.array(ids, dtype).tobytes())
-                n_bytes += len(chunk.text.encode())
-        out.write(boundary)
+    for batch in in_batches(source.chunks(split), total, what, report, batch_characters):
+        try:
+            encoded = tokenizer.encode_batch([chunk.text for chunk in batch])
+        except UnseenCharacter as error:
+            chunk = next(chunk for chunk in batch if chunk.text is error.text)
+            raise error.within(chunk.start, f"the {split} text of {chunk.document}") from None
+        for chunk, ids in zip(batch, encoded, strict=True):
+            out.write((b"" if chunk.start else boundary) + np.array(ids, dtype).tobytes())
+            n_bytes += len(chunk.text.encode())
+    out.write(boundary)
     wrong = f"the {split} split is empty; give more text, or another --data.validation-share"
     require(n_bytes > 0, wrong)
     return n_bytes

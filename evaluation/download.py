@@ -15,6 +15,7 @@ from rich.console import Console
 
 from cfg_gpt2 import DataConfig, require
 from run_directory.files import write_whole
+from run_directory.lock import in_turn
 from training.progress import Bar
 
 CHUNK_BYTES = 1 << 16
@@ -51,9 +52,24 @@ def download(task: str, console: Console) -> Path:
     """
     published = PUBLISHED[task]
     file = Path(DataConfig().cache_dir) / published.url.rpartition("/")[2]
-    if file.is_file():
-        require_checksum(file.read_bytes(), published, f"{file} (delete it)")
-        return file
+    said: set[str] = set()
+
+    def waiting(process: str) -> None:
+        if process not in said:
+            said.add(process)
+            console.print(f"waiting for {process}, which downloads {file.name}")
+
+    if not file.is_file():
+        with in_turn(file, waiting):
+            if not file.is_file():
+                fetch(task, file, console)
+    require_checksum(file.read_bytes(), published, f"{file} (delete it)")
+    return file
+
+
+def fetch(task: str, file: Path, console: Console) -> None:
+    """Downloads the file of a task. Raises as `download` does."""
+    published = PUBLISHED[task]
     try:
         with Bar(console, f"downloading {file.name}", published.n_bytes) as bar:
             content = download_bytes(published, bar)
@@ -64,7 +80,6 @@ def download(task: str, console: Console) -> Path:
         ) from None
     require_checksum(content, published, published.url)
     write_whole(file, lambda path: path.write_bytes(content))
-    return file
 
 
 def require_checksum(content: bytes, published: PublishedFile, where: str) -> None:

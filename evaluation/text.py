@@ -103,8 +103,7 @@ class Text:
         not have.
         """
         dtype = token_dtype(tokenizer.vocab_size)
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-            file = Path(folder, "tokens.bin")  # Windows cannot delete it while it is mapped
+        with tempfile.TemporaryFile() as file:  # without a name, so nothing is left of it
             n_bytes = write_tokens(file, dtype, self.source, self.split, tokenizer, report)
             yield Split(np.memmap(file, dtype, "r"), n_bytes)
 

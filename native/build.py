@@ -9,13 +9,14 @@ Previous: step.cpp.  Next: compiled.py.
 import ctypes
 import functools
 import hashlib
+import os
 import platform
 import subprocess
 from pathlib import Path
 from shutil import which
-from tempfile import TemporaryDirectory
 
 from run_directory.files import sync
+from run_directory.lock import PART, in_turn
 
 SOURCE_DIR = Path(__file__).parent
 SOURCES = ("vectors.h", "tiles.h", "step.cpp")  # the last one includes the others
@@ -54,18 +55,26 @@ def library() -> ctypes.CDLL:
 def build(command: list[str], file: Path) -> str:
     """Makes the file, whole or not at all. Returns "" or the compiler's message.
 
-    It is made in a folder of its own, since another process may do the same at this moment.
+    Where another process does the same at this moment, this one waits for it.
     """
-    BUILT.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=BUILT) as folder:
-        output = Path(folder, file.name)
-        done = subprocess.run(
-            [*command, "-o", str(output)], capture_output=True, encoding="utf-8", errors="replace"
-        )
-        if done.returncode != 0:
-            return done.stderr or f"it ended with status {done.returncode}"
-        sync(output)
-        output.replace(file)
+    with in_turn(file, lambda process: None) as locked:
+        if file.is_file():
+            return ""
+        own = "" if locked else f".{os.getpid()}"
+        output = file.with_name(f".{file.name}{own}{PART}")  # overwrites what a killed one left
+        try:
+            done = subprocess.run(
+                [*command, "-o", str(output)],
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+            )
+            if done.returncode != 0:
+                return done.stderr or f"it ended with status {done.returncode}"
+            sync(output)
+            output.replace(file)
+        finally:
+            output.unlink(missing_ok=True)
     return ""
 
 

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from cfg_gpt2 import DataConfig, RunConfig, require
 from run_directory.files import write_whole
 from run_directory.json_file import read_json_object, shortened, validate
+from run_directory.paths import require_file
 
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"  # which a run has as soon as it is trained
@@ -32,8 +33,7 @@ def read_config(path: Path) -> RunConfig:
     Raises FileNotFoundError where there is none, ValueError where it is not such a file.
     """
     file = path / CONFIG_FILE if path.is_dir() else path
-    if not file.is_file():
-        raise FileNotFoundError(f"{file} does not exist; name a run directory, such as runs/tiny")
+    require_file(file, "name a run directory, such as runs/tiny")
     settings = read_json_object(file)
     require(
         "model_type" not in settings,

@@ -8,27 +8,39 @@ Previous: lock.py.  Next: json_file.py.
 import hashlib
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+
+from run_directory.lock import PART, require_in_place
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Calls write(temporary) to make the file, then renames it to path: whole or not at all.
 
-    Raises OSError, with the name of the file, where it cannot be written.
+    The file gets the mode that the umask gives. Raises OSError, with the name of the file, where it
+    cannot be written, and FileNotFoundError where the folder that holds it was moved or removed.
     """
+    require_in_place(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
+    temporary = path.with_name(f".{path.name}{PART}")
     try:
+        temporary.unlink(missing_ok=True)
+        temporary.touch()
+        mode = temporary.stat().st_mode
         write(temporary)
+        temporary.chmod(mode)  # safetensors makes a file that only its owner can read
         sync(temporary)
         temporary.replace(path)
         sync(path.parent)
     except OSError as error:
-        if error.errno is not None:
-            error.filename = error.filename or str(path)  # OSError of a full disk has no filename
+        if (
+            error.errno is not None
+        ):  # of a full disk it has no filename, of others the temporary one
+            error.filename, error.filename2 = str(path), None
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:

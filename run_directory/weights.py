@@ -5,6 +5,8 @@ neither memory nor values, until the tensors of the file take their places.
 Previous: config_file.py.  Next: ../gpt2.py.
 """
 
+import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +22,7 @@ from cfg_gpt2 import GPT2Config, RunConfig, require
 from run_directory.config_file import CONFIG_FILE, read_config, write_config
 from run_directory.files import write_whole
 from run_directory.json_file import shortened
+from run_directory.paths import require_file
 
 WEIGHTS_FILE = "model.safetensors"
 
@@ -47,8 +50,7 @@ def load_model(build: Callable[[GPT2Config], Model], run_dir: Path) -> Model:
     Raises FileNotFoundError where a file is missing, ValueError where it does not fit.
     """
     config, file = read_config(run_dir).model, run_dir / WEIGHTS_FILE
-    if not file.is_file():
-        raise FileNotFoundError(f"{file} does not exist; train first, or name another run")
+    require_file(file, "train first, or name another run")
     try:
         weights = load_file(file)
         require_tensors(weights, config, file)
@@ -99,7 +101,10 @@ def write_tensors(
     try:
         write_whole(path, lambda part: save_file(tensors, part, metadata=header))
     except SafetensorError as error:
-        raise OSError(f"{path} cannot be written: {error}; free some space") from None
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise OSError(f"{path} cannot be written: {error}") from None
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
 
 
 @contextmanager

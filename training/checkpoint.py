@@ -32,6 +32,8 @@ from run_directory.json_file import (
     shortened,
     validate,
 )
+from run_directory.lock import require_in_place
+from run_directory.paths import explain
 from run_directory.weights import write_tensors
 from training.guard import GuardState
 from training.optimizer import Optimizers
@@ -167,8 +169,10 @@ class Checkpoints:
     def save(self, record: Record, write: Callable[[Path], object]) -> Path:
         """Writes the checkpoint of a step, whole or not at all, and returns its path.
 
-        write(folder) makes its tensor files. Raises OSError where it cannot be written.
+        write(folder) makes its tensor files. Raises OSError where it cannot be written, and
+        FileNotFoundError where the run's directory was moved or removed.
         """
+        require_in_place(self.folder)
         path = self.folder / f"step-{record.step:06d}"
         temporary = self.folder / f".{path.name}"
         shutil.rmtree(temporary, ignore_errors=True)
@@ -187,10 +191,11 @@ class Checkpoints:
             sync(self.folder)
         except OSError as error:
             shutil.rmtree(temporary, ignore_errors=True)
-            reason = error.strerror or error
+            require_in_place(self.folder)
+            reason = explain(OSError(error.errno, error.strerror)) if error.errno else error
             raise OSError(
                 f"the checkpoint {path} cannot be written: {reason}; the one before is whole; "
-                "make room and go on with --resume"
+                "after that go on with --resume"
             ) from None
         self.prune()
         return path

@@ -28,6 +28,7 @@ from cfg_gpt2 import require
 from run_directory.config_file import METRICS_FILE
 from run_directory.files import sync, write_whole
 from run_directory.json_file import parse_json, shortened
+from run_directory.lock import require_in_place
 from run_directory.printable import printable
 
 PICTURE_FILE = "loss.png"
@@ -179,6 +180,7 @@ class MetricsLog:
         """Adds a line. Values that are not finite are left out: JSON has no word for them."""
         if not self.writes:
             return
+        require_in_place(self.path)
         finite = {key: value for key, value in metrics.items() if math.isfinite(value)}
         try:
             with self.path.open("a", encoding="utf-8") as file:
