@@ -23,6 +23,7 @@ from tokenizers import Tokenizer as Library
 
 from cfg_gpt2 import require
 from run_directory.files import write_whole
+from run_directory.paths import require_file
 from run_directory.train_bpe import train_bpe
 from run_directory.vocabulary import (
     SETTINGS_FILE,
@@ -182,9 +183,7 @@ class Tokenizer:
     def load(cls, run_dir: str | Path) -> "Tokenizer":
         """Reads run_dir/tokenizer.json; raises FileNotFoundError where there is none."""
         file = Path(run_dir) / TOKENIZER_FILE
-        if not file.is_file():
-            advice = "name a run directory, such as runs/tiny"
-            raise FileNotFoundError(f"{file} does not exist; {advice}")
+        require_file(file, "name a run directory, such as runs/tiny")
         return cls._open([file])
 
     @classmethod

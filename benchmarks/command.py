@@ -4,7 +4,8 @@ Previous: settings.py.  Next: candidates.py.
 """
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -48,13 +49,15 @@ from benchmarks.settings import (
 from cfg_gpt2 import GPT2Config, TrainConfig, require
 from commands.streams import INTERRUPTED, say
 from data.tiny_world.stories import LANGUAGES, corpus
+from run_directory.lock import first_free, only_writer
+from run_directory.paths import require_file
 from tokenizer import Tokenizer
 from training.choose_runtime import choose_runtime, is_faster_in_bf16
 from training.flops import matmul_weights, operations, parameters
 from training.machine import describe_machine, shortened
 from training.progress import Bar, new_console
 
-RESULTS_FOLDER = Path(__file__).with_name("results")
+RESULTS_FOLDER = Path("benchmarks", "results")  # in the working directory, as runs/ is
 N_STORIES = 4_000  # of tiny-world, the text to tokenize without --text
 BYTES_PER_WEIGHT = {"auto": 4, "fp32": 4, "bf16": 2, "int8": 1}  # in decoding
 ALL_FAILED = 1  # the exit status where no candidate gave a figure
@@ -76,14 +79,28 @@ def benchmark(settings: TargetSettings) -> int:
     """Runs the benchmark of a target; returns the exit status."""
     with tempfile.TemporaryDirectory(prefix="benchmark-") as scratch:
         plan = make_plan(settings, Path(scratch))
-        folder = settings.out or new_folder(plan.target)
         command = shortened(settings.command_line)
         try:
-            result = run(plan, settings, folder, Path(scratch), command)
+            with locked_folder(settings, plan.target) as folder:
+                result = run(plan, settings, folder, Path(scratch), command)
         except KeyboardInterrupt:
             say("Stopped; nothing was written.")
             return INTERRUPTED
     return ALL_FAILED if all(row.rate is None for row in result.rows) else 0
+
+
+@contextmanager
+def locked_folder(settings: TargetSettings, target: str) -> Iterator[Path]:
+    """Yields --out, or the first free one of benchmarks/results/DATE-TARGET, DATE-TARGET-2, ..."""
+    show = new_console().print
+    if settings.out:
+        with only_writer(settings.out, "choose another --out", show):
+            yield settings.out
+        return
+    name = f"{date.today().isoformat()}-{target}"
+    names = (name if n == 1 else f"{name}-{n}" for n in range(1, 1_000_000))
+    with first_free((RESULTS_FOLDER / name for name in names), show) as folder:
+        yield folder
 
 
 def make_plan(settings: TargetSettings, scratch: Path) -> Plan:
@@ -136,6 +153,7 @@ def plan_tokenizing(settings: Tokenizing, scratch: Path) -> Plan:
 
 def read_text(path: Path) -> str:
     """Reads a text file. Raises ValueError where it is empty or not UTF-8."""
+    require_file(path, "name a UTF-8 text file", "--text")
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -257,7 +275,6 @@ def report(console: Console, folder: Path, result: Result) -> None:
     """Prints the tables, and writes all files of the result."""
     from benchmarks.pictures import draw_bars, draw_scaling  # matplotlib takes 0.3 s
 
-    folder.mkdir(parents=True, exist_ok=True)
     tables: list[Table] = [result_table(result)]
     series: list[Series] = series_of(result.measurements) if result.target == "scaling" else []
     if series:
@@ -274,10 +291,3 @@ def report(console: Console, folder: Path, result: Result) -> None:
     write_page(folder, result, tables)
     write_profiles(folder, result.measurements)
     console.print(f"\nwritten to {folder}; the picture is {picture.name}")
-
-
-def new_folder(target: str) -> Path:
-    """Returns benchmarks/results/DATE-TARGET, or the first free name with a number."""
-    name = f"{date.today().isoformat()}-{target}"
-    numbers = (RESULTS_FOLDER / (name if n == 1 else f"{name}-{n}") for n in range(1, 1_000_000))
-    return next(path for path in numbers if not path.exists())

@@ -125,8 +125,6 @@ class Tokenizing(ComparedSettings):
             self.vocab_size >= 257,
             f"--vocab-size {self.vocab_size} must be at least 257: 256 bytes and the end; try 2048",
         )
-        if self.text is not None and not self.text.is_file():
-            raise FileNotFoundError(f"--text {self.text} does not exist; name a UTF-8 text file")
 
 
 @dataclass(frozen=True, kw_only=True)

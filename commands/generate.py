@@ -23,6 +23,7 @@ from decoding.speculative import DraftModel, PromptLookup, Speculation
 from gpt2 import GPT2Model
 from run_directory.generation_config import read_generation_tokens
 from run_directory.open_run import open_tokenizer
+from run_directory.paths import require_file
 from tokenizer import TOKENIZER_FILE, Tokenizer, UnseenCharacter
 from training.best_checkpoint import load_newest_or_best
 from training.choose_runtime import choose_runtime, is_large

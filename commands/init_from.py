@@ -12,6 +12,7 @@ from cfg_gpt2 import GPT2Config, InitFrom, require
 from gpt2 import GPT2Model
 from load_data import Corpus
 from run_directory.files import sha256
+from run_directory.paths import require_file
 from run_directory.printable import quoted
 from run_directory.weights import WEIGHTS_FILE, assign_weights, on_meta_device
 from tokenizer import Tokenizer
@@ -42,8 +43,7 @@ def fit_of_tokenizer(run: Path, corpus: Corpus) -> str | None:
 def origin_of(run: Path) -> InitFrom:
     """Returns what config.json records of the run that another begins from."""
     file = run / WEIGHTS_FILE
-    if not file.is_file():
-        raise FileNotFoundError(f"--init-from: {file} does not exist; name a finished run")
+    require_file(file, "name a finished run", "--init-from:")
     return InitFrom(run=str(run), weights_sha256=sha256(file))
 
 

@@ -35,6 +35,7 @@ from gpt2 import GPT2Model
 from load_data import Corpus, load_corpus
 from run_directory.config_file import CONFIG_FILE, read_config, write_config
 from run_directory.files import write_whole
+from run_directory.lock import first_free, only_writer
 from run_directory.printable import main_command, quoted
 from tokenizer import UnseenCharacter
 from trainer import Trainer
@@ -64,8 +65,14 @@ def train(command: TrainCommand) -> int:
     require_memory(command.model, command.train, runtime)  # before the text is tokenized
     console = new_console(quiet=not runtime.is_rank_zero)
     console.print(f"device    {runtime.describe()}")
-    with runtime.process_group():
-        trainer, config = train_together(command, runtime, console)
+    with ExitStack() as lock:  # of the run directory
+        with runtime.process_group():
+            trainer, config = train_together(command, runtime, console, lock)
+        return conclude(trainer, config, runtime, console)
+
+
+def conclude(trainer: Trainer, config: RunConfig, runtime: Runtime, console: CommandConsole) -> int:
+    """Says how to go on, after some samples where the run is complete; returns the exit status."""
     run_dir, corpus, status = trainer.run_dir, trainer.corpus, 0
     if trainer.state.step < config.train.max_steps:
         say_stopped(console, trainer.state.step, run_dir)
@@ -99,13 +106,13 @@ def say_stopped(console: CommandConsole, step: int, run_dir: Path) -> None:
 
 
 def train_together(
-    command: TrainCommand, runtime: Runtime, console: Console
+    command: TrainCommand, runtime: Runtime, console: Console, lock: ExitStack
 ) -> tuple[Trainer, RunConfig]:
     """A corpus, a model and the loop, in this process and in whatever others train with it."""
     paths, cache = command.data.path, command.data.cache_dir
     paths = runtime.on_rank_zero(partial(keep_piped, paths, cache))
     command = replace(command, data=replace(command.data, path=paths))
-    run_dir = command.resume or runtime.on_rank_zero(partial(new_run_dir, command))
+    run_dir = runtime.on_rank_zero(partial(lock_run_dir, command, console, lock))
     corpus = runtime.local_rank_zero_first(partial(open_corpus, command, console))
     config, model = new_model(command, corpus, runtime, console)
     trainer = Trainer(
@@ -150,7 +157,6 @@ def new_model(
 
 def begin_run(run_dir: Path, config: RunConfig, corpus: Corpus) -> None:
     """Writes what a run directory has before the first step."""
-    run_dir.mkdir(parents=True, exist_ok=True)
     write_config(run_dir, config)
     corpus.tokenizer.save(run_dir)
 
@@ -162,12 +168,17 @@ def with_tokenizer_of_shards(command: TrainCommand) -> TrainCommand:
     return replace(command, data=replace(command.data, tokenizer=DataConfig.tokenizer))
 
 
-def new_run_dir(command: TrainCommand) -> Path:
-    """--out, or the first free one of runs/tiny, runs/tiny-2, ...
+def lock_run_dir(command: TrainCommand, console: Console, lock: ExitStack) -> Path:
+    """--resume or --out, or the first free one of runs/tiny, runs/tiny-2, ...
 
-    Raises ValueError where --out already holds a run.
+    No other process writes it until `lock` is closed.
+    Raises ValueError where --out already holds a run, and where another process writes it.
     """
+    if command.resume:
+        lock.enter_context(only_writer(command.resume, "stop it first", console.print))
+        return command.resume
     if command.out:
+        lock.enter_context(only_writer(command.out, "choose another --out", console.print))
         require(
             not (command.out / CONFIG_FILE).exists(),
             f"--out {command.out} already holds a run; go on with it by "
@@ -181,13 +192,20 @@ def new_run_dir(command: TrainCommand) -> Path:
     elif name == DEFAULT_PRESET and command.data.path[0] in LANGUAGES:
         name = command.data.path[0]
     numbers = (Path("runs", name if n == 1 else f"{name}-{n}") for n in range(1, 1_000_000))
-    return next(path for path in numbers if not path.exists())
+    return lock.enter_context(first_free(numbers, console.print))
 
 
 def open_corpus(command: TrainCommand, console: Console) -> Corpus:
     """Loads the data. With --init-from a character that its tokenizer lacks is no typing error."""
     try:
         return corpus_with_bar(command.data, console)
+    except FileNotFoundError as error:
+        if command.resume is None or not str(error).startswith(command.data.path):
+            raise
+        raise FileNotFoundError(
+            f"{error}; a text that has moved is found with --resume {command.resume} "
+            "--data.path and its new place"
+        ) from None
     except UnseenCharacter as error:
         if command.init_from is None:
             raise

@@ -21,6 +21,7 @@ from cfg_gpt2 import (
 from commands.flags import parse_flags, value_of
 from commands.nanogpt import hint_for_init_from
 from run_directory.config_file import read_config
+from run_directory.paths import kind_of, user_path
 from training.tensorboard_log import require_tensorboard
 
 TRAINING = TrainConfig(  # weights that are good already want small steps
@@ -60,22 +61,36 @@ def read_train_command(arguments: list[str]) -> TrainCommand:
     if config_file:
         base = read_config_of("--config", config_file)
     if resumed:
-        base = read_config(Path(resumed))
+        base = read_config(user_path(resumed, "--resume"))
     if init_from:
-        base = settings_from(Path(init_from))
+        base = settings_from(user_path(init_from, "--init-from"))
     default = TrainCommand(model=base.model, data=base.data, train=base.train)
     command = parse_flags(TrainCommand, "train", arguments, default)
     if command.train.tensorboard:
         require_tensorboard()
     if resumed:
         require(command.out is None, "--out and --resume exclude each other; choose one")
-        unchanged = (command.model, command.data) == (base.model, base.data)
-        require(unchanged, f"--resume {resumed} keeps its model and data; change --train.* only")
-        data = with_own_tokenizer(command.data, base.init_from, Path(resumed))
+        require_same(command, base)
+        assert command.resume
+        data = with_own_tokenizer(command.data, base.init_from, command.resume)
         command = replace(command, data=data)
     if command.init_from:
         require_sizes_of(command.init_from, base.model, command.model)
     return command
+
+
+def require_same(command: TrainCommand, base: RunConfig) -> None:
+    """Raises ValueError unless a run is resumed with its own model and data.
+
+    The text and the vocabulary may lie elsewhere: that they are the same is seen from their tokens.
+    """
+    places = {name: getattr(base.data, name) for name in ("path", "tokenizer", "cache_dir")}
+    unchanged = command.model == base.model and replace(command.data, **places) == base.data
+    require(
+        unchanged,
+        f"--resume {command.resume} keeps its model and data; change --train.* only, and "
+        "--data.path for a text that has moved",
+    )
 
 
 def with_own_tokenizer(data: DataConfig, origin: InitFrom | None, run_dir: Path) -> DataConfig:
@@ -119,10 +134,11 @@ def read_config_of(flag: str, path: str) -> RunConfig:
 
     Raises FileNotFoundError where there is none, ValueError where it is no such file.
     """
-    if path.endswith(".py"):  # as with nanoGPT
+    file = user_path(path, flag)
+    if file.suffix == ".py":  # as with nanoGPT
         raise ValueError(f"{flag} {path} is Python; name a config.json, or give the flags it sets")
-    if not Path(path).exists():
+    if kind_of(file) == "missing":
         raise FileNotFoundError(
             f"{flag} {path} does not exist; name a config.json, such as runs/tiny/config.json"
         )
-    return read_config(Path(path))
+    return read_config(file)

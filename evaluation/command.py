@@ -3,15 +3,19 @@
 Previous: settings.py.  Next: session.py.
 """
 
+from contextlib import ExitStack
+
 from cfg_gpt2 import DataConfig, TrainConfig
 from data.piped_text import keep_piped
 from evaluation.measure_harness import measure_harness
 from evaluation.measure_task import measure_task
 from evaluation.measure_text import measure_text
 from evaluation.report import comparison_table, draw_comparison
-from evaluation.result import Result
+from evaluation.result import RESULTS_FOLDER, Result
 from evaluation.session import Session
 from evaluation.settings import EvaluateCommand
+from run_directory.config_file import read_config
+from run_directory.lock import only_writer
 from training.best_checkpoint import best_checkpoint
 from training.choose_runtime import choose_runtime
 from training.progress import new_console, show_table
@@ -32,13 +36,22 @@ def evaluate(command: EvaluateCommand) -> int:
         best=command.best,
     )
     session.console.print(f"device    {session.runtime.describe()}")
+    with ExitStack() as locks:
+        for run in command.runs:
+            read_config(run)  # raises where it is no run, in which nothing may be made
+            locks.enter_context(only_writer(run / RESULTS_FOLDER, "", session.console.print))
+        measure_and_report(command, session)
+    return 0
+
+
+def measure_and_report(command: EvaluateCommand, session: Session) -> None:
+    """Measures each run and prints a comparison of several."""
     results = measure(command, session)
     if len(results) > 1:
         session.console.print()
         heading, *rows = comparison_table(results)
         show_table(session.console, heading, rows, justify="right")
         session.console.print(f"\npicture   {draw_comparison(command.runs[0], results)}")
-    return 0
 
 
 def measure(command: EvaluateCommand, session: Session) -> list[Result]:

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from cfg_gpt2 import require
 from evaluation.continuations import Likelihood, Request, encode_pairs
 from run_directory.json_file import MAX_BYTES, first_error
+from run_directory.paths import require_file
 from tokenizer import Tokenizer, UnseenCharacter
 
 Row = TypeVar("Row")
@@ -50,8 +51,7 @@ def read_items(
 
     Raises FileNotFoundError where there is no file, ValueError with the number of a wrong line.
     """
-    if not file.is_file():
-        raise FileNotFoundError(f"{file} does not exist; name the task's JSONL file")
+    require_file(file, "name the task's JSONL file")
     adapter, items = TypeAdapter(row), []
     with file.open("rb") as lines:
         for number, line in enumerate(iter(lambda: lines.readline(MAX_BYTES), b""), start=1):

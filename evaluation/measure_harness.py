@@ -10,8 +10,9 @@ from pathlib import Path
 
 from cfg_gpt2 import require
 from evaluation.report import report_result
-from evaluation.result import Figures, Measure, Origin, Result
+from evaluation.result import Figures, Measure, Origin, Result, named_apart
 from evaluation.session import Run, Session
+from run_directory.paths import require_folder
 
 PACKAGE = "lm_eval"
 BOOTSTRAP_SAMPLES = 1000  # for the standard errors that have no formula
@@ -44,10 +45,13 @@ def measure_harness(
     figures = run_tasks(run, tasks, task_folder, limit, session)
     result = Result(
         command=session.command,
-        measure=Measure(
-            what="harness", name=run.result_name("harness-" + "-".join(tasks).replace("/", "-")),
-            about=f"{', '.join(tasks)} by lm-evaluation-harness {version(PACKAGE)}", paths=tasks,
-            sha256=None, limit=limit,
+        measure=named_apart(
+            folder,
+            Measure(
+                what="harness", name=run.result_name("harness-" + "-".join(tasks)),
+                about=f"{', '.join(tasks)} by lm-evaluation-harness {version(PACKAGE)}",
+                paths=tasks, sha256=None, limit=limit,
+            ),
         ),
         origin=Origin.of(run, session),
         figures=figures,
@@ -66,8 +70,8 @@ def run_tasks(
 
     from evaluation.harness import Adapter
 
-    wrong = f"--harness-path {task_folder} is no folder; name one"
-    require(task_folder is None or task_folder.is_dir(), wrong)
+    if task_folder:
+        require_folder(task_folder, "name a folder with tasks", "--harness-path")
     manager = TaskManager(include_path=str(task_folder) if task_folder else None)
     for name in tasks:
         require(

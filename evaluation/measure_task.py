@@ -23,9 +23,10 @@ from evaluation.items import (
     require_fit,
 )
 from evaluation.report import report_result
-from evaluation.result import Figures, Measure, Origin, Result, write_rows
+from evaluation.result import Figures, Measure, Origin, Result, named_apart, write_rows
 from evaluation.session import Run, Session
 from run_directory.files import sha256
+from run_directory.paths import user_path
 from training.progress import Bar
 
 
@@ -67,7 +68,7 @@ def measure_task(
     name, file = find_items(task, session.console)
     items = TASKS[name].read(file, limit)
     session.console.print(f"task      {name}: {len(items):,} items of {file}")
-    measure = Measure(
+    measured = Measure(
         what=name, name=name, about=f"{name}, {len(items):,} items", paths=(str(file),),
         sha256=sha256(file), limit=limit,
     )  # fmt: skip
@@ -77,15 +78,16 @@ def measure_task(
         run = Run.open(folder, session)
         session.console.print(f"model     {run.describe()}")
         scored_items = score_items(run, items, file, session)
+        measure = named_apart(folder, replace(measured, name=run.result_name(name)))
         result = Result(
             command=session.command,
-            measure=replace(measure, name=run.result_name(name)),
+            measure=measure,
             origin=Origin.of(run, session),
             figures=TASKS[name].figures(scored_items),
             seconds=round(time.monotonic() - started, 3),
         )
         rows = [to_row(scored, TASKS[name]) for scored in scored_items]
-        write_rows(folder, result.measure.name, rows)
+        write_rows(folder, measure.name, rows)
         report_result(session.console, result, folder)
         results.append(result)
     return results
@@ -102,7 +104,7 @@ def find_items(task: tuple[str, ...], console: Console) -> tuple[str, Path]:
         len(files) <= 1,
         f"--task {' '.join(task)} names {len(files)} files; name one, and RUN before it",
     )
-    return name, Path(files[0]).expanduser() if files else download(name, console)
+    return name, user_path(files[0], "--task") if files else download(name, console)
 
 
 def score_items(run: Run, items: list[Item], file: Path, session: Session) -> list[ScoredItem]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cfg_gpt2 import require
 from evaluation.report import report_result
-from evaluation.result import Figures, Measure, Origin, Result
+from evaluation.result import Figures, Measure, Origin, Result, named_apart
 from evaluation.score import TextScore, score_text
 from evaluation.session import Run, Session
 from evaluation.text import Text, open_text
@@ -43,9 +43,12 @@ def measure_text(
         score = score_run(run, text, stride, session)
         result = Result(
             command=session.command,
-            measure=Measure(
-                what="text", name=run.result_name(f"{text.name}-stride-{stride}"), about=text.about,
-                paths=text.paths, sha256=sha256, stride=stride,
+            measure=named_apart(
+                folder,
+                Measure(
+                    what="text", name=run.result_name(f"{text.name}-stride-{stride}"), about=text.about,
+                    paths=text.paths, sha256=sha256, stride=stride,
+                ),
             ),
             origin=Origin.of(run, session),
             figures=to_figures(score, floor),

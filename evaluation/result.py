@@ -3,15 +3,17 @@
 Previous: harness.py.  Next: report.py.
 """
 
+import hashlib
 import json
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 import torch
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from evaluation.session import Run, Session
 from run_directory.files import sha256, write_whole
@@ -22,6 +24,7 @@ from training.checkpoint import RECORD_FILE
 
 RESULTS_FOLDER = "evaluation"  # in the run directory
 FORMAT_VERSION = 1
+MAX_NAME = 150  # bytes of the name of a result file, without its endings; disks take 255
 Figures = dict[str, float | int | None]
 
 
@@ -36,6 +39,11 @@ class Measure:
     sha256: str | None  # of the text, or of the file with the items
     stride: int | None = None
     limit: int | None = None
+
+    def identity(self) -> list[str | int | tuple[str, ...] | None]:
+        """Returns what tells this measurement from another one with the same name."""
+        source = self.sha256 or self.paths
+        return [self.what, source, self.stride, self.limit]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +109,32 @@ class Result:
         text = TypeAdapter(Result).dump_json(self, indent=2) + b"\n"
         write_whole(path, lambda part: part.write_bytes(text))
         return path
+
+
+def named_apart(folder: Path, measure: Measure) -> Measure:
+    """Returns a measure with a name under which the run has no result of another measurement.
+
+    That is its own name, in letters that every disk takes, or, where a/test.txt has taken the name
+    of b/test.txt, the name and a hash of what is measured. The same measurement has the same name.
+    """
+    visible = "".join(c if c.isprintable() and c not in '/\\:*?"<>|' else "-" for c in measure.name)
+    name = visible.encode()[:MAX_NAME].decode(errors="ignore")
+    if name != visible:
+        name += f"-{digest_of(measure)}"
+    file = folder / RESULTS_FOLDER / f"{name}.json"
+    with suppress(FileNotFoundError):
+        try:
+            other = TypeAdapter(Result).validate_json(file.read_bytes()).measure
+        except ValidationError:
+            other = None  # somebody else's file
+        if other is None or other.identity() != measure.identity():
+            name += f"-{digest_of(measure)}"
+    return replace(measure, name=name)
+
+
+def digest_of(measure: Measure) -> str:
+    """Returns eight digits that stand for what is measured."""
+    return hashlib.sha256(json.dumps(measure.identity()).encode()).hexdigest()[:8]
 
 
 def write_rows(folder: Path, name: str, rows: Sequence[dict[str, object]]) -> None:

@@ -26,6 +26,7 @@ from preparation.settings import DataFlags, PrepareCommand
 from preparation.shard_writer import PROGRESS_FILE, Preparation
 from preparation.sources import DataSet, DataSource, JsonLines, TextFiles
 from preparation.worker_pool import worker_pool
+from run_directory.lock import only_writer, only_writer_of
 from run_directory.paths import printable
 from run_directory.printable import main_command
 from tokenizer import Tokenizer
@@ -44,12 +45,15 @@ def prepare(command: PrepareCommand) -> int:
         return 0
     assert command.out
     out = command.out
-    require(not out.exists(), f"--out {out} exists; name another folder, or remove it")
-    part = out.with_name(f".{out.name}.part")
-    if not (part / INDEX_FILE).is_file():
-        make_shards(command, part, console)
-    (part / PROGRESS_FILE).unlink(missing_ok=True)
-    part.rename(out)
+    instead = "choose another --out"
+    with only_writer_of(out, instead, console.print):
+        require(not os.path.lexists(out), f"--out {out} exists; name another folder, or remove it")
+        part = out.with_name(f".{out.name}.part")
+        with only_writer(part, instead, console.print):
+            if not (part / INDEX_FILE).is_file():
+                make_shards(command, part, console)
+            (part / PROGRESS_FILE).unlink(missing_ok=True)
+        part.rename(out)
     describe(console, out, read_index(out))
     console.print(f"Next, learn from it:\n  {main_command('train', '--data.path', out)}")
     return 0
@@ -63,7 +67,6 @@ def make_shards(command: PrepareCommand, part: Path, console: Console) -> None:
     vocabulary = vocabulary_identity(command.data.tokenizer, command.data.vocab_size)
     identity = [FORMAT, source.identity, vocabulary, command.shard_tokens]
     begun = (part / PROGRESS_FILE).is_file()
-    part.mkdir(parents=True, exist_ok=True)
     if not begun:
         make_tokenizer(command.data, source, console).save(part)
     tokenizer = Tokenizer.load(part)

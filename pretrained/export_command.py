@@ -3,6 +3,7 @@
 Previous: export_settings.py.  Next: ../main.py.
 """
 
+import os
 from pathlib import Path
 
 from rich.console import Console
@@ -14,6 +15,7 @@ from pretrained.hugging_face import write_folder, write_text
 from pretrained.model_card import model_card
 from run_directory.config_file import CONFIG_FILE, read_config
 from run_directory.generation_config import read_generation_tokens
+from run_directory.lock import only_writer, only_writer_of
 from run_directory.open_run import OpenedRun, open_tokenizer
 from run_directory.printable import quoted
 from training.best_checkpoint import load_newest_or_best
@@ -26,16 +28,18 @@ GGUF_SUFFIX = ".gguf"
 def export(command: ExportCommand) -> int:
     """Exports a run and prints how to load the result; returns 0."""
     console = new_console()
-    target = command.out / CONFIG_FILE if command.format == "hf" else gguf_file(command)
-    require(
-        not target.exists(), f"--out {command.out} already holds {target.name}; name another one"
-    )
-    model, record = load_newest_or_best(command.run, best=command.best, report=console.print)
-    run = OpenedRun(model, open_tokenizer(command.run, model))
-    if command.format == "gguf":
-        export_gguf(command, target, run, console)
-    else:
-        export_folder(command, run, console, record and record.step)
+    is_folder = command.format == "hf"
+    target = command.out / CONFIG_FILE if is_folder else gguf_file(command)
+    lock = only_writer if is_folder else only_writer_of
+    with lock(command.out if is_folder else target, "choose another --out", console.print):
+        already = f"--out {command.out} already holds {target.name}; name another one"
+        require(not os.path.lexists(target), already)
+        model, record = load_newest_or_best(command.run, best=command.best, report=console.print)
+        run = OpenedRun(model, open_tokenizer(command.run, model))
+        if is_folder:
+            export_folder(command, run, console, record and record.step)
+        else:
+            export_gguf(command, target, run, console)
     return 0
 
 

@@ -21,6 +21,7 @@ from pretrained.read_weights import FORMS, INDEX, read_index
 from pretrained.token_settings import SETTINGS_FILES
 from run_directory.config_file import CONFIG_FILE
 from run_directory.generation_config import GENERATION_CONFIG_FILE
+from run_directory.paths import user_path
 from run_directory.vocabulary import VOCABULARIES
 
 HUB_PREFIX = "hub:"
@@ -45,7 +46,7 @@ def find_folder(source: str, revision: str | None, say: Callable[[str], object])
     require(source != "", "the source is empty; name a folder, or a repository such as gpt2")
     name = source.removeprefix(HUB_PREFIX)
     is_hub_name = REPOSITORY.fullmatch(name) is not None and not name.startswith(".")
-    path = expanded(source)
+    path = user_path(source, "SOURCE")
     if source.startswith(HUB_PREFIX):
         require(is_hub_name, f"{name} is no name on the hub; write owner/name, such as gpt2")
         return download(name, revision)

@@ -16,6 +16,8 @@ from pretrained.import_settings import ImportCommand
 from pretrained.read_weights import read_weights
 from run_directory.config_file import CONFIG_FILE, write_config
 from run_directory.generation_config import write_generation_tokens
+from run_directory.lock import only_writer
+from run_directory.paths import user_path
 from run_directory.printable import main_command
 from run_directory.weights import WEIGHTS_FILE, write_tensors
 from tokenizer import Tokenizer
@@ -26,13 +28,14 @@ def import_model(command: ImportCommand) -> int:
     """Imports a model into a run directory and prints how to use it; returns 0."""
     console = new_console()
     run_dir = command.out or default_run_dir(command.source)
-    require(
-        not (run_dir / CONFIG_FILE).exists(),
-        f"--out {run_dir} already holds a run; name another directory",
-    )
-    folder = find_folder(command.source, command.revision, console.print)
-    console.print(f"from      {folder}")
-    tokenizer = import_folder(folder, run_dir, console)
+    with only_writer(run_dir, "choose another --out", console.print):
+        require(
+            not (run_dir / CONFIG_FILE).exists(),
+            f"--out {run_dir} already holds a run; name another directory",
+        )
+        folder = find_folder(command.source, command.revision, console.print)
+        console.print(f"from      {folder}")
+        tokenizer = import_folder(folder, run_dir, console)
     prompt = prompt_for(tokenizer)
     flags = ["--prompt", prompt] if prompt else []
     console.print(
@@ -43,7 +46,7 @@ def import_model(command: ImportCommand) -> int:
 
 def default_run_dir(source: str) -> Path:
     """Returns runs/ and the last part of the source's name."""
-    name = Path(source.removeprefix(HUB_PREFIX)).expanduser().resolve().name
+    name = user_path(source.removeprefix(HUB_PREFIX), "SOURCE").resolve().name
     require(name != "", f"{source} has no name; add --out, such as --out runs/gpt2")
     return Path("runs", name)
 

@@ -33,7 +33,7 @@ def read_config(path: Path) -> RunConfig:
     Raises FileNotFoundError where there is none, ValueError where it is not such a file.
     """
     file = path / CONFIG_FILE if path.is_dir() else path
-    require_file(file, "name a run directory, such as runs/tiny")
+    require_file(file, "name a run directory, such as runs/tiny", or_stream=True)
     settings = read_json_object(file)
     require(
         "model_type" not in settings,

@@ -35,7 +35,8 @@ class BeingWritten(ValueError):
     """Somebody else writes the same folder or file."""
 
     def __init__(self, path: Path, holder: str, instead: str) -> None:
-        super().__init__(f"{path} is being written by {holder}; wait for it, or {instead}")
+        advice = f"wait for it, or {instead}" if instead else "wait for it"
+        super().__init__(f"{path} is being written by {holder}; {advice}")
         self.holder = holder
 
 
@@ -48,7 +49,7 @@ def only_writer(folder: Path, instead: str, say: Say) -> Iterator[None]:
 
     Args:
         folder: the folder that is going to be written.
-        instead: what to do instead of waiting, for the message.
+        instead: what to do instead of waiting, for the message; empty: nothing.
         say: prints a line.
     Raises BeingWritten where another process holds the lock, ValueError where a file is in the way,
     OSError where the folder cannot be made or written.

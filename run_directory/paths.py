@@ -36,8 +36,7 @@ def user_path(text: str | Path, flag: str) -> Path:
     `~` becomes the home directory, and `a/..` the folder that it means, links followed. Whether
     there is such a file is not asked; a pattern such as *.txt stays as it is.
     Raises ValueError, with the flag, for what can be no path: the empty text, a zero byte, a name
-    that is not UTF-8 (config.json could not hold it), a name that is too long for the disk, and ~
-    with an unknown user.
+    that is not UTF-8 (config.json could not hold it), and a name that is too long for the disk.
     """
     text = os.fspath(text)
     if not text.strip():
@@ -50,14 +49,9 @@ def user_path(text: str | Path, flag: str) -> Path:
         ) from None
     if "\0" in text:
         raise ValueError(f"{flag} {printable(text)} has a zero byte, which no path can have")
-    try:
-        path = Path(text).expanduser()
-    except RuntimeError:
-        user = Path(text).parts[0]
-        raise ValueError(
-            f"{flag} {text}: nobody knows the home directory of {user}; write ./{text} for a "
-            "name that begins so, or the whole path"
-        ) from None
+    path = Path(os.path.expanduser(text))  # ~name without such a user stays, as in shells
+    if path.parts[:1] == ("~",):
+        raise ValueError(f"{flag} {text}: the home directory is not known; write the whole path")
     try:
         path.lstat()
     except OSError as error:
@@ -112,21 +106,22 @@ def is_terminal_or_null(path: Path, mode: int) -> bool:
         os.close(opened)
 
 
-def require_file(path: Path, advice: str, flag: str = "") -> None:
-    """Raises an error with a sentence unless a path names a file, or a pipe, that may be read.
+def require_file(path: Path, advice: str, flag: str = "", *, or_stream: bool = False) -> None:
+    """Raises an error with a sentence unless a path names a file that may be read.
 
     Args:
         path: the file that is going to be read.
         advice: what to do where it is missing or is something else.
         flag: the flag that named it, for the message.
-    Raises FileNotFoundError where it is missing, ValueError where it is a folder or a device,
+        or_stream: a pipe or the terminal will do, since it is read once, from the beginning.
+    Raises FileNotFoundError where it is missing, ValueError where it is something else,
     PermissionError where it may not be read.
     """
     named = f"{flag} {path}".strip()
     kind = kind_of(path)
     if kind == "missing":
         raise FileNotFoundError(f"{named} does not exist; {advice}")
-    if kind in ("folder", "device"):
+    if kind != "file" and not (or_stream and kind == "stream"):
         raise ValueError(f"{named} is a {kind}, not a file; {advice}")
     if not os.access(path, os.R_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))

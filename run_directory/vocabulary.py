@@ -25,6 +25,7 @@ from tokenizers import Tokenizer as Library
 from cfg_gpt2 import require
 from run_directory.files import write_whole
 from run_directory.json_file import read_json_object
+from run_directory.paths import user_path
 
 TOKENIZER_FILE = "tokenizer.json"
 VOCABULARIES = ((TOKENIZER_FILE,), ("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
@@ -81,7 +82,7 @@ def vocabulary_files(folder: str | Path) -> list[Path]:
 
     Raises FileNotFoundError where it has none.
     """
-    folder = Path(folder).expanduser()
+    folder = user_path(folder, "--data.tokenizer")
     for names in VOCABULARIES:
         files = [folder / name for name in names]
         if all(file.is_file() for file in files):

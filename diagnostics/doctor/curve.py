@@ -15,6 +15,7 @@ from statistics import fmean, median
 from cfg_gpt2 import RunConfig, TrainConfig, require
 from load_data import load_corpus
 from run_directory.config_file import read_config
+from run_directory.paths import require_file
 from run_directory.printable import quoted
 from training.guard import Guard
 from training.progress import METRICS_FILE, Metrics, MetricsLog
@@ -94,8 +95,7 @@ def read_run(path: Path) -> Run:
     """
     config = read_config(path)
     file = path / METRICS_FILE
-    if not file.is_file():
-        raise FileNotFoundError(f"{file} does not exist; train first, or name another run")
+    require_file(file, "train first, or name another run")
     lines = MetricsLog(path).read()
     require(len(lines) > 0, f"{file} is empty; train first, or name another run")
     return Run(path, config, lines)

@@ -4,6 +4,8 @@ import errno
 import json
 import re
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from cfg_gpt2 import DataConfig
 from data.sources import TextFileSource
 from data.token_files import cache_key
 from load_data import Corpus, load_corpus
+from run_directory.lock import only_writer_of
 from tokenizer import Tokenizer
 
 SettingsOf = Callable[..., DataConfig]
@@ -134,14 +137,15 @@ def test_two_runs_at_the_same_time_do_not_disturb_each_other(
     settings_of: SettingsOf, tmp_path: Path
 ) -> None:
     config = settings_of(write(tmp_path / "book.txt", PROSE))
-    inner: list[Corpus] = []
+    inner: list[Future[Corpus]] = []
+    with ThreadPoolExecutor() as threads:
 
-    def begin_another_run(done: int, total: int, what: str) -> None:
-        if what.startswith("tokenizing the validation") and not inner:
-            inner.append(load_corpus(config))
+        def begin_another_run(done: int, total: int, what: str) -> None:
+            if what.startswith("tokenizing the validation") and not inner:
+                inner.append(threads.submit(load_corpus, config))
 
-    outer = load_corpus(config, begin_another_run)
-    assert outer.train.tokens[:].tolist() == inner[0].train.tokens[:].tolist()
+        outer = load_corpus(config, begin_another_run)
+        assert outer.train.tokens[:].tolist() == inner[0].result().train.tokens[:].tolist()
     assert len(list((tmp_path / "cache").iterdir())) == 1
 
 
@@ -176,3 +180,34 @@ def test_the_meta_file_says_what_the_tokens_were_made_from(
     names = {file.name for file in folder.iterdir()}
     assert names == {"train.bin", "validation.bin", "tokenizer.json", "meta.json"}
     assert str(book) in json.dumps(json.loads((folder / "meta.json").read_text())["source"])
+
+
+def test_what_killed_processes_left_is_removed(settings_of: SettingsOf, tmp_path: Path) -> None:
+    book = write(tmp_path / "book.txt", PROSE)
+    settings = settings_of(book)
+    key = cache_key(settings, TextFileSource(settings))
+    cache = Path(settings.cache_dir)
+    left = [cache / f".{name}-xyz" for name in (key, "0" * 16, "1" * 16)]
+    for folder in [*left, cache / ".other-tool"]:
+        (folder / key).mkdir(parents=True)
+    with only_writer_of(cache / ("1" * 16), "", print):  # this one is being made
+        load_corpus(settings)
+        assert [folder.exists() for folder in left] == [False, False, True]
+    assert sorted(path.name for path in cache.iterdir()) == [left[2].name, ".other-tool", key]
+
+
+def test_of_two_processes_one_makes_the_tokens_and_the_other_waits(
+    settings_of: SettingsOf, tmp_path: Path
+) -> None:
+    settings = settings_of(write(tmp_path / "book.txt", PROSE))
+    folder = Path(settings.cache_dir) / cache_key(settings, TextFileSource(settings))
+    said: list[str] = []
+    lock = ExitStack()
+    lock.enter_context(only_writer_of(folder, "", print))
+
+    def report(done: int, total: int, what: str) -> None:
+        said.append(what)
+        lock.close()
+
+    load_corpus(settings, report)
+    assert re.fullmatch(r"waiting for process \d+ on .*, which makes the same tokens", said[0])

@@ -298,3 +298,44 @@ def test_without_the_harness_the_error_names_the_extra_to_install(
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# Names --------------------------------------------------------------------------------------
+
+
+def test_texts_of_the_same_name_have_a_file_each(inside: Path) -> None:
+    names = []
+    for folder in ("p", "q"):
+        (inside / folder).mkdir()
+        (inside / folder / "t.txt").write_text(f"the {folder.replace('q', 'm')}at sat. " * 9)
+    for folder in ("p", "q", "p", "q"):
+        assert main.main(["evaluate", "char", "--data.path", f"{folder}/t.txt"]) == 0
+        names.append(sorted(path.name for path in Path("char/evaluation").glob("t-*")))
+    assert names[0] == ["t-stride-16.json"]
+    assert names[1] == names[2] == names[3] and len(names[3]) == 2
+    paths = [
+        json.loads(Path("char/evaluation", n).read_text())["measure"]["paths"] for n in names[3]
+    ]
+    assert sorted(paths) == [["p/t.txt"], ["q/t.txt"]]
+
+
+def test_a_limited_task_does_not_replace_the_whole_one(inside: Path) -> None:
+    shutil.copytree("char", "limited")
+    for limit in ([], ["--limit", "1"], [], ["--limit", "1"]):
+        line = ["evaluate", "limited", "--task", "lambada", "lambada.jsonl", *limit]
+        assert main.main(line) == 0
+    found = sorted(Path("limited/evaluation").glob("lambada*.json"))
+    limits = [json.loads(file.read_text())["measure"]["limit"] for file in found]
+    assert sorted(limits, key=str) == [1, None]
+    assert len(list(Path("limited/evaluation").glob("lambada*.items.jsonl"))) == 2
+
+
+@pytest.mark.parametrize("stem", ["x" * 250, "я" * 120, "a\tb", "a:b"])
+def test_a_text_of_any_name_gets_a_result_file(inside: Path, stem: str) -> None:
+    Path(stem + ".txt").write_text("the cat sat. " * 9)
+    before = set(Path("char/evaluation").glob("*"))
+    assert main.main(["evaluate", "char", "--data.path", stem + ".txt"]) == 0
+    [file] = set(Path("char/evaluation").glob("*")) - before
+    assert file.name.isprintable() and ":" not in file.name
+    Path(stem + ".txt").unlink()
+    file.unlink()
