@@ -240,7 +240,11 @@ class Checkpoints:
         kept = {*paths[:1], *good[: self.keep], best_of(records)}
         for path in set(paths) - kept:
             shutil.rmtree(path)
-        for unfinished in self.folder.glob(".step-*"):  # of a run that was killed in a save
+        self.remove_unfinished()
+
+    def remove_unfinished(self) -> None:
+        """Removes what a run that was killed in a save has left."""
+        for unfinished in self.folder.glob(".step-*"):
             shutil.rmtree(unfinished)
 
 

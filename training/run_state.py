@@ -176,6 +176,7 @@ class RunState:
 
     def newest_checkpoint(self) -> tuple[Path, Record] | None:
         """Returns the newest one that is whole; None where the run stopped before its first."""
+        self.checkpoints.remove_unfinished()
         if not (self.checkpoints.paths() or (self.run_dir / WEIGHTS_FILE).exists()):
             return None
         return self.checkpoints.newest()
