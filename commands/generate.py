@@ -23,7 +23,7 @@ from decoding.speculative import DraftModel, PromptLookup, Speculation
 from gpt2 import GPT2Model
 from run_directory.generation_config import read_generation_tokens
 from run_directory.open_run import open_tokenizer
-from run_directory.paths import require_file
+from run_directory.paths import explain
 from tokenizer import TOKENIZER_FILE, Tokenizer, UnseenCharacter
 from training.best_checkpoint import load_newest_or_best
 from training.choose_runtime import choose_runtime, is_large
@@ -158,7 +158,8 @@ def use_native(model: GPT2Model, choice: str) -> None:
     except (ValueError, OSError, ImportError) as error:  # no compiler, a read-only folder ...
         if choice == "on":
             raise
-        say(f"decode steps run in PyTorch: {' '.join(str(error).split())}")
+        reason = explain(error) if isinstance(error, OSError) else str(error)
+        say(f"decode steps run in PyTorch: {' '.join(reason.split())}")
         return
     seconds = time.monotonic() - started
     if seconds > 1:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from run_directory.paths import require_folder
+from run_directory.paths import kind_of, require_folder
 
 LOCK_FILE = ".lock"
 PART = ".part"  # the end of the name of a file that is being written: .NAME.part
@@ -54,7 +54,7 @@ def only_writer(folder: Path, instead: str, say: Say) -> Iterator[None]:
     Raises BeingWritten where another process holds the lock, ValueError where a file is in the way,
     OSError where the folder cannot be made or written.
     """
-    if not is_unused(folder):
+    if kind_of(folder) != "missing":
         require_folder(folder, instead)
     is_ours = not folder.exists() or (is_unused(folder) and (folder / LOCK_FILE).exists())
     try:
@@ -115,7 +115,7 @@ def in_turn(file: Path, waiting: Say) -> Iterator[bool]:
 def lock_beside(file: Path) -> Path:
     """Returns the lock of a file: .NAME.lock, in the same folder."""
     file = file if file.name else file.resolve()
-    return file.with_name(f".{file.name}{LOCK_FILE}")
+    return file.parent / f".{file.name}{LOCK_FILE}"
 
 
 def is_unused(folder: Path) -> bool:

@@ -123,7 +123,8 @@ def require_file(path: Path, advice: str, flag: str = "", *, or_stream: bool = F
         raise FileNotFoundError(f"{named} does not exist; {advice}")
     if kind != "file" and not (or_stream and kind == "stream"):
         raise ValueError(f"{named} is a {kind}, not a file; {advice}")
-    if not os.access(path, os.R_OK):
+    as_now = os.access in os.supports_effective_ids  # the rights of this process, as open() has
+    if not os.access(path, os.R_OK, effective_ids=as_now):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
 

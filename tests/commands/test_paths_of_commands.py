@@ -6,6 +6,8 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -75,7 +77,7 @@ REFUSED = [
     (["generate", "run", "--prompt-file", "/dev/zero"], "--prompt-file /dev/zero is a device"),
     (["generate", "run", "--prompt-file", "no"], "--prompt-file no does not exist; name a text"),
     (["evaluate", "run", "--compare", BAD], r"--compare runs/\xca\xed is not UTF-8"),
-    (["evaluate", "none"], "none/config.json does not exist"),
+    (["evaluate", "none"], "none does not exist; name a run directory"),
     (["prepare", "--data.path", "verse.txt", "--out", "a/.."], "--out . exists; name another"),
     (["prepare", "--data.path", "verse.txt", "--out", "."], "--out . exists; name another"),
     (["prepare", "--data.path", "verse.txt", "--out", "/"], "--out / exists; name another"),
@@ -149,71 +151,82 @@ def test_every_file_of_a_run_has_the_mode_that_the_umask_gives(folder: Path) -> 
     assert modes == {str(path): 0o750 if path.is_dir() else 0o640 for path in made}
 
 
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root can become another")
-@pytest.mark.parametrize(
-    ("line", "path"),
-    [
-        ("generate run", "run/model.safetensors"),
-        ("export run --out made", "run/model.safetensors"),
-        ("generate run", "run/tokenizer.json"),
-        ("generate run", "run/config.json"),
-        ("generate run", "run"),
-        ("generate run --prompt-file verse.txt", "verse.txt"),
-    ],
-)
-def test_what_may_not_be_read_is_called_so(
-    line: str, path: str, folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for each in (folder, *folder.rglob("*")):
-        each.chmod(0o755 if each.is_dir() else 0o644)
-    folder.chmod(0o777)
-    Path(path).chmod(0)
-    inner = "run/config.json" if path == "run" else path
-    assert as_nobody(line.split(), capsys) == (
-        f"error: {inner} cannot be used: Permission denied; give yourself the right to it, "
-        "or name another path\n"
-    )
+NOBODY = 65534
 
 
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root can become another")
-@pytest.mark.parametrize(
-    "line",
-    [
-        "train --data.path verse.txt --out shut/run",
-        "train --data.path verse.txt --out shut",
-        "train --data.path verse.txt --out open --data.cache-dir shut/cache",
-        "train --resume run",
-        "evaluate run --data.path verse.txt",
-        "export run --out shut/hf",
-        "prepare --data.path verse.txt --out shut/shards",
-    ],
-)
-def test_what_may_not_be_written_is_called_so(
-    line: str, folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    Path("shut").mkdir()
-    Path("open").mkdir(mode=0o777)
-    for each in (folder, *folder.rglob("*")):
-        each.chmod(0o755 if each.is_dir() else 0o644)
-    Path("open").chmod(0o777)
-    before = files(folder)
-    said = as_nobody(line.split(), capsys)
-    assert said.startswith("error: ") and said.count("\n") == 1
-    assert " cannot be used: Permission denied; give yourself the right" in said
-    assert files(folder) == before
+@pytest.fixture
+def public(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of the folder that everybody may enter, which pytest's own are not."""
+    if os.name == "nt" or os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    with tempfile.TemporaryDirectory() as name:
+        shutil.copytree(prepared, name, dirs_exist_ok=True)
+        for path in (Path(name), *Path(name).rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        monkeypatch.chdir(name)
+        yield Path(name)
 
 
 def as_nobody(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     """Returns what a command says that a user without rights has called; its status is 2."""
-    for parent in Path.cwd().parents:
-        if parent.stat().st_mode & 0o005 != 0o005 and parent.name.startswith("pytest"):
-            parent.chmod(0o755)
-    os.seteuid(65534)
+    os.seteuid(NOBODY)
     try:
         assert main.main(arguments) == 2
     finally:
         os.seteuid(0)
     return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "path"),
+    [
+        ("generate run", "run/model.safetensors"),
+        ("export run --out open/made", "run/model.safetensors"),
+        ("generate run", "run/tokenizer.json"),
+        ("generate run", "run/config.json"),
+        ("generate run", "run"),
+        ("generate run --prompt-file verse.txt", "verse.txt"),
+        ("train --data.path verse.txt --out open/made --init-from run", "run/model.safetensors"),
+    ],
+)
+def test_what_may_not_be_read_is_called_so(
+    line: str, path: str, public: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("open").mkdir()
+    Path("open").chmod(0o777)
+    Path(path).chmod(0)
+    said = as_nobody(line.split(), capsys)
+    assert f"{path}" in said and said.count("\n") == 1
+    assert said.endswith(
+        " cannot be used: Permission denied; give yourself the right to it, or name another path\n"
+    )
+    assert os.listdir("open") == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "train --data.path verse.txt --out shut/run",
+        "train --data.path verse.txt --out shut",
+        "train --data.path verse.txt --out open/run --data.cache-dir shut/cache",
+        "train --resume run",
+        "evaluate run --data.path verse.txt",
+        "export run --out shut/hf",
+        "export run --format gguf --out shut/x.gguf",
+        "prepare --data.path verse.txt --out shut/shards",
+    ],
+)
+def test_what_may_not_be_written_is_called_so(
+    line: str, public: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("shut").mkdir()
+    Path("open").mkdir()
+    Path("open").chmod(0o777)
+    before = files(public)
+    said = as_nobody(line.split(), capsys)
+    assert said.startswith("error: ") and said.count("\n") == 1
+    assert " cannot be used: Permission denied; give yourself the right" in said
+    assert files(public) == before
 
 
 # A text that has moved ----------------------------------------------------------------------

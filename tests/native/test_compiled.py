@@ -338,7 +338,7 @@ def test_where_it_cannot_compile_by_itself_it_writes_as_ever_and_says_so(
     (tmp_path / "file").touch()
     monkeypatch.setattr(build, "BUILT", tmp_path / "file")
     use_native(model, "auto")
-    assert capsys.readouterr().err.startswith("decode steps run in PyTorch: [Errno 17]")
+    assert capsys.readouterr().err.startswith("decode steps run in PyTorch: ")
     monkeypatch.undo()
     with monkeypatch.context() as windows:
         windows.setattr("os.name", "nt")

@@ -151,7 +151,7 @@ def test_an_input_is_a_file_that_may_be_read(
         require_file(tmp_path / "none", "name a text file", "--prompt-file")
     with pytest.raises(ValueError, match="is a file, not a folder; name one"):
         require_folder(file, "name one")
-    monkeypatch.setattr(os, "access", lambda *asked: False)  # root may read everything
+    monkeypatch.setattr(os, "access", lambda *asked, **how: False)  # root may read everything
     with pytest.raises(PermissionError) as denied:
         require_file(file, "name a text file")
     assert f"{file} cannot be used: Permission denied; give" in explain(denied.value)
