@@ -41,19 +41,17 @@ def measure_text(
         run = Run.open(folder, session)
         session.console.print(f"model     {run.describe()}; stride {stride}")
         score = score_run(run, text, stride, session)
+        measure = Measure(
+            what="text", name=run.result_name(f"{text.name}-stride-{stride}"), about=text.about,
+            paths=text.paths, sha256=sha256, stride=stride,
+        )  # fmt: skip
         result = Result(
             command=session.command,
-            measure=named_apart(
-                folder,
-                Measure(
-                    what="text", name=run.result_name(f"{text.name}-stride-{stride}"), about=text.about,
-                    paths=text.paths, sha256=sha256, stride=stride,
-                ),
-            ),
+            measure=named_apart(folder, measure),
             origin=Origin.of(run, session),
             figures=to_figures(score, floor),
             seconds=round(time.monotonic() - started, 3),
-        )  # fmt: skip
+        )
         report_result(session.console, result, folder)
         results.append(result)
     return results
