@@ -10,7 +10,7 @@ import hashlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -116,7 +116,8 @@ def open_text(paths: tuple[str, ...] | None, run: Path) -> Text:
     if paths is None:
         return validation_text_of(run)
     if any(path in LANGUAGES for path in paths):
-        return validation_text(DataConfig(path=paths))
+        text = validation_text(DataConfig(path=paths))
+        return replace(text, name=f"{VALIDATION}-of-{paths[0]}")
     for path in paths:
         require(not is_prepared(path), f"{path} holds tokens and no text; name a text")
     source = WholeFileSource(paths)

@@ -147,7 +147,7 @@ def test_the_result_file_has_everything_needed_to_repeat_the_measurement() -> No
 
 def test_a_built_in_world_has_an_entropy_floor_below_the_measured_bits() -> None:
     assert main.main(["evaluate", "bpe", "--data.path", "tiny-world-ru"]) == 0
-    content = result("bpe", "validation-stride-16")
+    content = result("bpe", "validation-of-tiny-world-ru-stride-16")
     assert 0 < content["figures"]["floor"] < content["figures"]["bits_per_byte"]
     assert content["measure"]["paths"] == ["tiny-world-ru"]
 
