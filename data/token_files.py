@@ -111,6 +111,7 @@ def make_token_files(
         report(0, 0, f"waiting for {process}, which makes the same tokens")
 
     try:
+        cache.mkdir(parents=True, exist_ok=True)
         with in_turn(folder, waiting) as locked:
             if (folder / META_FILE).is_file():
                 return

@@ -23,6 +23,7 @@ from run_directory.paths import kind_of, require_folder
 LOCK_FILE = ".lock"
 PART = ".part"  # the end of the name of a file that is being written: .NAME.part
 WITHOUT_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}
+TRIES = 1000  # to lock a file that others remove at the same moment
 POLL_SECONDS = 0.2  # between two looks at a lock that somebody else holds
 FAR = 1 << 30  # Windows locks bytes, and nobody could read those that name the process
 
@@ -44,8 +45,8 @@ class BeingWritten(ValueError):
 def only_writer(folder: Path, instead: str, say: Say) -> Iterator[None]:
     """Makes a folder where there is none, and holds its lock inside this context.
 
-    What a killed writer left half-written is removed at the beginning, and a folder that stayed
-    empty at the end.
+    What a killed writer left half-written is removed at the beginning, and at the end the folders
+    that were made and stayed empty.
 
     Args:
         folder: the folder that is going to be written.
@@ -56,16 +57,10 @@ def only_writer(folder: Path, instead: str, say: Say) -> Iterator[None]:
     """
     if kind_of(folder) != "missing":
         require_folder(folder, instead)
-    is_ours = not folder.exists() or (is_unused(folder) and (folder / LOCK_FILE).exists())
-    try:
-        with held(folder / LOCK_FILE, folder, instead, say) as locked, staying_in_place(folder):
-            if locked:
-                remove_unfinished(folder)
-            yield
-    finally:
-        if is_ours:
-            with suppress(OSError):
-                folder.rmdir()
+    with held(folder / LOCK_FILE, folder, instead, say) as locked, staying_in_place(folder):
+        if locked:
+            remove_unfinished(folder)
+        yield
 
 
 @contextmanager
@@ -180,8 +175,13 @@ def identity(folder: Path) -> tuple[int, int]:
 def held(file: Path, what: Path, instead: str, say: Say) -> Iterator[bool]:
     """Holds a lock on a file, which it makes and removes; yields False on a disk without locks.
 
+    Folders that it makes, or that a killed process has made, are removed where they stay empty.
     Raises as only_writer does.
     """
+    folder = file.parent
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    if file.exists() and is_unused(folder):
+        made = [folder]
     opened, locked = open_locked(file, what, instead)
     if not locked:
         say(f"{what.parent} has no locks: let no other command write {what} meanwhile")
@@ -200,13 +200,16 @@ def held(file: Path, what: Path, instead: str, say: Say) -> Iterator[bool]:
                 file.unlink()
         if sys.platform != "win32":
             os.close(opened)
+        with suppress(OSError):  # where one is not empty, those around it are not
+            for each in made:
+                each.rmdir()
 
 
 def open_locked(file: Path, what: Path, instead: str) -> tuple[int, bool]:
     """Opens and locks a file; returns it, and False on a disk without locks. Raises as `held`."""
-    while True:
-        file.parent.mkdir(parents=True, exist_ok=True)
+    for _ in range(TRIES):
         with suppress(FileNotFoundError):  # the folder was removed at this moment: try again
+            file.parent.mkdir(parents=True, exist_ok=True)
             opened = open_to_lock(file)
             try:
                 locked = try_lock(opened)
@@ -220,6 +223,7 @@ def open_locked(file: Path, what: Path, instead: str) -> tuple[int, bool]:
             os.close(opened)
             if not locked:
                 raise BeingWritten(what, holder_of(file), instead)
+    raise FileNotFoundError(f"{file.parent} cannot be made; is the working directory still there?")
 
 
 def open_to_lock(file: Path) -> int:

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 import main
+from benchmarks.command import locked_folder
+from benchmarks.settings import Loading
 
 ROOT = Path(main.__file__).parent
 SMALL = [
@@ -186,7 +188,11 @@ def as_nobody(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         ("generate run", "run/config.json"),
         ("generate run", "run"),
         ("generate run --prompt-file verse.txt", "verse.txt"),
-        ("train --data.path verse.txt --out open/made --init-from run", "run/model.safetensors"),
+        (
+            "train --data.path verse.txt --data.cache-dir open/cache --out open/made "
+            "--init-from run",
+            "run/model.safetensors",
+        ),
     ],
 )
 def test_what_may_not_be_read_is_called_so(
@@ -200,7 +206,7 @@ def test_what_may_not_be_read_is_called_so(
     assert said.endswith(
         " cannot be used: Permission denied; give yourself the right to it, or name another path\n"
     )
-    assert os.listdir("open") == []
+    assert not Path("open/made").exists()
 
 
 @pytest.mark.parametrize(
@@ -209,7 +215,7 @@ def test_what_may_not_be_read_is_called_so(
         "train --data.path verse.txt --out shut/run",
         "train --data.path verse.txt --out shut",
         "train --data.path verse.txt --out open/run --data.cache-dir shut/cache",
-        "train --resume run",
+        "train --resume run --train.max-steps 4",
         "evaluate run --data.path verse.txt",
         "export run --out shut/hf",
         "export run --format gguf --out shut/x.gguf",
@@ -258,13 +264,13 @@ def test_a_run_does_not_go_on_with_another_text(
 ) -> None:
     Path("other.txt").write_text(VERSE + "the cat.", encoding="utf-8")
     before = Path("run/config.json").read_text(), Path("run/metrics.jsonl").read_text()
-    assert main.main(["train", "--resume", "run", *flags]) == 2
+    assert main.main(["train", "--resume", "run", "--train.max-steps", "4", *flags]) == 2
     assert capsys.readouterr().err.startswith(f"error: {sentence}")
     assert before == (Path("run/config.json").read_text(), Path("run/metrics.jsonl").read_text())
 
 
 def test_benchmarks_are_written_where_the_user_is(folder: Path) -> None:
-    assert main.main(["benchmark", "loading", "--rounds", "1", "--steps", "1"]) == 0
-    assert [path.name.split("-")[-1] for path in Path("benchmarks/results").iterdir()] == [
-        "loading"
-    ]
+    with locked_folder(Loading(), "loading") as made, locked_folder(Loading(), "loading") as other:
+        assert made.parent == other.parent == Path("benchmarks/results")
+        assert other.name == made.name + "-2"
+        assert (folder / made / ".lock").exists()

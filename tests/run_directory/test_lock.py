@@ -67,6 +67,9 @@ def test_a_second_process_is_refused_and_told_who_writes(tmp_path: Path) -> None
         with only_writer(run, "choose another", silent):
             assert f"process {os.getpid()} " in (run / ".lock").read_text()
     assert not run.exists()  # nothing was written
+    with only_writer(tmp_path / "deep" / "er" / "run", "", silent):
+        pass
+    assert os.listdir(tmp_path) == ["runs"]  # of the killed process; the other folders are gone
 
 
 def test_a_writer_leaves_its_files_and_no_lock(tmp_path: Path) -> None:
