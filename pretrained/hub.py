@@ -74,14 +74,6 @@ def find_folder(source: str, revision: str | None, say: Callable[[str], object])
     return path
 
 
-def expanded(source: str) -> Path:
-    """Returns a path with the home directory in place of ~, where there is such a user."""
-    try:
-        return Path(source).expanduser()
-    except RuntimeError:
-        return Path(source)
-
-
 def download(name: str, revision: str | None) -> Path:
     """Downloads the files that import needs into the cache, and returns their folder."""
     repository = f"{OWNERS[name]}/{name}" if name in OWNERS else name
