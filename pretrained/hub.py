@@ -6,6 +6,7 @@ out of reach, and only the cache is used: the library would try again for half a
 Previous: folder_tokens.py.  Next: import_settings.py.
 """
 
+import http.client
 import logging
 import os
 import re
@@ -161,13 +162,13 @@ def answers(address: str) -> bool:
     answered: list[bool] = []
 
     def ask() -> None:
-        request = urllib.request.Request(address, method="HEAD")
         try:
+            request = urllib.request.Request(address, method="HEAD")
             with urllib.request.urlopen(request, timeout=ANSWER_SECONDS):
                 answered.append(True)
         except urllib.error.HTTPError as error:
             answered.append(error.code < 500)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             # a certificate that Python does not know may be one that the hub's library knows
             answered.append(isinstance(getattr(error, "reason", None), ssl.SSLError))
 

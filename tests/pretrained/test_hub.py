@@ -243,12 +243,23 @@ def test_a_hub_that_refuses_the_connection_ends_at_once_with_one_sentence(tmp_pa
     assert time.monotonic() - started < 15  # of which most is the import of torch
 
 
+def say_nonsense(server: socket.socket) -> None:
+    connection, _ = server.accept()
+    with connection:
+        connection.recv(1000)
+        connection.sendall(b"220 mail.example ESMTP\r\n")
+
+
+@pytest.mark.filterwarnings("error")  # an exception in a thread is a warning to pytest
 def test_a_server_answers_or_does_not(hub: str, monkeypatch: pytest.MonkeyPatch) -> None:
     (port,) = free_ports(1)
     assert answers(hub)
     assert not answers(f"http://127.0.0.1:{port}")
     assert not answers("no address")
     assert not answers("http://no-such-host.invalid")
+    with socket.create_server(("127.0.0.1", 0)) as no_http:
+        threading.Thread(target=say_nonsense, args=[no_http], daemon=True).start()
+        assert not answers(f"http://127.0.0.1:{no_http.getsockname()[1]}")
     monkeypatch.setattr(pretrained.hub, "ANSWER_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and never says a word
         started = time.monotonic()
