@@ -175,3 +175,14 @@ def test_help_ends_on_a_narrow_terminal(
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines[5:])) <= max(20, columns)
     assert os.environ["COLUMNS"] == str(columns)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals in Python")
+def test_a_terminal_shows_that_a_command_is_loaded() -> None:
+    ours, theirs = os.openpty()
+    line = [sys.executable, str(ROOT / "main.py"), "prepare", "--check", "nothing"]
+    subprocess.run(line, stderr=theirs)
+    os.close(theirs)
+    said = os.read(ours, 10_000)
+    os.close(ours)
+    assert said.startswith(b"loading ...\r           \rerror: nothing")
