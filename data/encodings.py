@@ -9,10 +9,11 @@ Previous: file_types.py.  Next: splits.py.
 import codecs
 import os
 import re
-import shlex
 import unicodedata
 from itertools import pairwise
 from pathlib import Path
+
+from run_directory.printable import quoted
 
 WINDOW_BYTES = 1 << 22  # of the file around the first wrong byte that are looked at
 SAMPLE_BYTES = 1 << 15  # of lines with other characters than ASCII, for a guess
@@ -199,5 +200,5 @@ def conversion(file: Path, encoding: str) -> str:
     """Returns the command that converts a file to UTF-8, into the working directory."""
     if os.name == "nt":  # has no iconv
         return "save it as UTF-8 in an editor"
-    out = shlex.quote(f"{file.stem}.utf8.txt")
-    return f"convert it with iconv -f {encoding} -t UTF-8 {shlex.quote(str(file))} > {out}"
+    out = quoted(f"{file.stem}.utf8.txt")
+    return f"convert it with iconv -f {encoding} -t UTF-8 {quoted(file)} > {out}"

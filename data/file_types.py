@@ -7,13 +7,13 @@ Previous: piped_text.py.  Next: encodings.py.
 
 import codecs
 import re
-import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
 from cfg_gpt2 import require
 from run_directory.json_file import parse_json
+from run_directory.printable import quoted
 
 FileType = Literal["text", "JSONL", "Parquet"]
 
@@ -112,7 +112,7 @@ def remedy(todo: str, file: Path) -> str:
     """Returns what to do about a file, as a command that can be pasted where there is one."""
     out = file.name.partition(".")[0] + ".unpacked.txt"
     names = {"file": str(file), "folder": str(file.parent), "out": out}
-    return todo.format(**{key: shlex.quote(name) for key, name in names.items()})
+    return todo.format(**{key: quoted(name) for key, name in names.items()})
 
 
 def type_of_json(file: Path, start: bytes) -> FileType:
@@ -126,7 +126,7 @@ def type_of_json(file: Path, start: bytes) -> FileType:
     if len([row for row in rows if isinstance(row, dict)]) > len(rows) / 2:
         return "JSONL"
     if _ARRAY_OF_OBJECTS.match(start) or is_one_array(file):
-        command = remedy("jq -c '.[]' {file}", file) + f" > {shlex.quote(file.stem + '.jsonl')}"
+        command = remedy("jq -c '.[]' {file}", file) + f" > {quoted(file.stem + '.jsonl')}"
         raise ValueError(
             f"{file} is one array of JSON and no plain text; write an object a line with "
             f"{command}, which train, evaluate and prepare read by the field 'text'"

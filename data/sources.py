@@ -8,7 +8,6 @@ Previous: notes.py.  Next: token_files.py.
 """
 
 import hashlib
-import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import accumulate, islice
@@ -32,6 +31,7 @@ from data.text_files import (
     read_span,
 )
 from data.tiny_world.stories import LANGUAGES, corpus, floor_bits_per_byte
+from run_directory.printable import quoted
 
 SAMPLE_BYTES = 32_000_000  # of training text, from which BPE learns its merges
 SAMPLE_STORIES = 4_000  # the same for a built-in world, whose first stories are a fair sample
@@ -281,7 +281,7 @@ def text_type(found: FoundFiles) -> FileType:
     first = next(iter(found.sizes))
     require(
         found_type != "Parquet",
-        f"{first} is Parquet, and {SHARDS_OF} {shlex.quote(str(first))} --out shards",
+        f"{first} is Parquet, and {SHARDS_OF} {quoted(first)} --out shards",
     )
     return found_type
 
