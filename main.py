@@ -13,8 +13,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from run_directory.paths import explain
-
 COMMANDS = {  # what reads its flags, what does its work, and a line of help
     "train": (
         "commands.train_settings:read_train_command",
@@ -77,6 +75,7 @@ COMMANDS = {  # what reads its flags, what does its work, and a line of help
 def main(arguments: list[str]) -> int:
     """Runs the command that the arguments name, or `train`, and returns the exit status."""
     from commands.streams import WRONG_INPUT, say  # not above: Ctrl-C may end that import
+    from run_directory.paths import explain
 
     if arguments[:1] in (["--help"], ["-h"]):
         print(overview())
