@@ -11,10 +11,10 @@ Previous: loss.py.  Next: load_data.py.
 """
 
 import codecs
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable
-from itertools import pairwise
+from contextlib import nullcontext
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +28,13 @@ from run_directory.train_bpe import train_bpe
 from run_directory.vocabulary import (
     SETTINGS_FILE,
     TOKENIZER_FILE,
-    added_token_pattern,
     end_tokens,
     library_errors,
     open_vocabulary,
+    patterns_of,
     require_round_trip,
+    silent_library,
+    split_at_tokens,
     vocabulary_files,
     write_end_token,
 )
@@ -132,6 +134,7 @@ class Tokenizer:
         self._library = library
         by_character = isinstance(library.model, models.WordLevel)
         self._id_of_code_point = _code_point_table(library) if by_character else None
+        self._has_patterns = bool(patterns_of(library))  # a stranger's, which may never end
         vocabulary = library.get_vocab()
         self.end_token = end_of_text  # as text; end_of_text is its id
         self.end_of_text: int = vocabulary[end_of_text]
@@ -192,10 +195,10 @@ class Tokenizer:
     ) -> "Tokenizer":
         """Opens the one or two files of a vocabulary; raises ValueError if they cannot be used."""
         library = open_vocabulary(*files)
-        ends = [end_of_text] if end_of_text else [*end_tokens(files[0].parent), END_OF_TEXT]
-        known = [end for end in ends if library.token_to_id(end) is not None]
+        named = [*end_tokens(files[0].parent), END_OF_TEXT]
+        known = [end for end in named if library.token_to_id(end) is not None]
         try:
-            tokenizer = cls(library, (known or ends)[0])
+            tokenizer = cls(library, end_of_text or (known or named)[0])
             if probe:
                 require_round_trip(library, tokenizer)
         except ValueError as error:
@@ -203,9 +206,7 @@ class Tokenizer:
         return tokenizer
 
     def save(self, run_dir: str | Path) -> None:
-        """Writes run_dir/tokenizer.json, whole or not at all, and the end of text where it is not
-        the one that the folder stands for without a word.
-        """
+        """Writes run_dir/tokenizer.json, whole or not at all; beside it another end of text."""
         text = self.to_json()
         file = Path(run_dir) / TOKENIZER_FILE
         write_whole(file, lambda path: path.write_text(text, encoding="utf-8"))
@@ -230,18 +231,12 @@ class Tokenizer:
         token. Raises UnseenCharacter for a character that a character tokenizer lacks, ValueError
         for a surrogate.
         """
-        readable = self.special_tokens.values() if allow_special else [self.end_of_text]
         if not (allow_special or allow_end_of_text):
             return self.encode_batch([text])[0]
-        tokens = sorted(readable, key=lambda id: len(self._added[id].content), reverse=True)
-        pattern = "|".join(f"({added_token_pattern(self._added[id])})" for id in tokens)
-        ids: list[int] = []
-        start = 0
-        for match in re.finditer(pattern, text):
-            assert match.lastindex
-            ids += [*self.encode(text[start : match.start()]), tokens[match.lastindex - 1]]
-            start = match.end()
-        return ids + self.encode(text[start:])
+        read = self.special_tokens.values() if allow_special else [self.end_of_text]
+        pieces = split_at_tokens(text, {id: self._added[id] for id in read})
+        encoded = ([piece] if isinstance(piece, int) else self.encode(piece) for piece in pieces)
+        return list(chain.from_iterable(encoded))
 
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
         """Returns the ids of each text; BPE uses all cores, best with many texts of some kB."""
@@ -255,7 +250,8 @@ class Tokenizer:
                     f"{text[error.start]!r} at position {error.start} of the text is a surrogate, "
                     "not a character; give the text as UTF-8"
                 ) from None
-        with library_errors("the tokenizer fails on the text", "take GPT-2's, or shorter words"):
+        fails = library_errors("the tokenizer fails on the text", "take GPT-2's, or shorter words")
+        with fails, silent_library() if self._has_patterns else nullcontext():
             encodings = self._library.encode_batch_fast(texts, add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 

@@ -83,8 +83,8 @@ def train_in_thread(
             errors.append(error)
 
     thread = threading.Thread(target=train, name="training BPE", daemon=True)
-    thread.start()
     try:
+        thread.start()
         while thread.is_alive() and not all_read.wait(0.1):
             pass
         patient_until = time.monotonic() + SILENT_SECONDS
@@ -94,6 +94,7 @@ def train_in_thread(
                 on_wait()
     finally:
         stopped.set()
-        thread.join(1.0)  # reading the texts ends here; counting pairs does not
+        if thread.ident is not None:
+            thread.join(1.0)  # reading the texts ends here; counting pairs does not
     if errors:
         raise errors[0]

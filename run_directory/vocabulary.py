@@ -152,7 +152,23 @@ def write_end_token(folder: Path, token: str) -> None:
     write_whole(folder / SETTINGS_FILE, lambda part: part.write_text(text, encoding="utf-8"))
 
 
-def added_token_pattern(token: AddedToken) -> str:
+def split_at_tokens(text: str, tokens: dict[int, AddedToken]) -> Iterator[str | int]:
+    """Yields a text in pieces: the ids of the tokens that stand in it, and the text between them.
+
+    Of two tokens that begin at one place the longer one is read, as in the library.
+    """
+    ids = sorted(tokens, key=lambda id: len(tokens[id].content), reverse=True)
+    pattern = "|".join(f"({pattern_of_token(tokens[id])})" for id in ids)
+    start = 0
+    for match in re.finditer(pattern, text):
+        assert match.lastindex
+        yield text[start : match.start()]
+        yield ids[match.lastindex - 1]
+        start = match.end()
+    yield text[start:]
+
+
+def pattern_of_token(token: AddedToken) -> str:
     """Returns a regular expression for the places of a text at which the library finds a token."""
     pattern = re.escape(token.content)
     if token.single_word:
@@ -175,7 +191,8 @@ def losses(library: Library) -> Iterator[str]:
         for part in found:
             name = f"its {place} {part['type']}"
             if part["type"] not in LOSSLESS_PARTS[kind][place]:
-                yield f"{name} does not give back every text; {GPT2S}"
+                remedy = 'set "normalizer" to null in it' if place == "normalizer" else GPT2S
+                yield f"{name} does not give back every text; {remedy}"
             if part.get("behavior") == "Removed":
                 yield f"{name} removes what it splits at; {GPT2S}"
             if part.get("add_prefix_space") and place == "pre-tokenizer":
@@ -290,15 +307,18 @@ def first_difference(text: str, back: str) -> str:
     return f"{text[place : place + 20]!r} comes back as {back[place : place + 20]!r}"
 
 
+def patterns_of(library: Library) -> list[str]:
+    """Returns the regular expressions at which a tokenizer splits text, beside GPT-2's own."""
+    parts = parts_of(library.pre_tokenizer)
+    return [part["pattern"]["Regex"] for part in parts if "Regex" in part.get("pattern", {})]
+
+
 def require_fast_patterns(library: Library) -> None:
     """Raises ValueError for a pattern of words on which the library gives up, or all but does.
 
     A regular expression such as (a|aa)+$ tries every way to divide a run of letters.
     """
-    for part in parts_of(library.pre_tokenizer):
-        pattern = part.get("pattern", {}).get("Regex")
-        if pattern is None:
-            continue
+    for pattern in patterns_of(library):
         refused = f"its pattern {pattern[:80]!r} takes too long on long words"
         splitter = pre_tokenizers.Split(Regex(pattern), "isolated")
         runs = (c * 2**n for c in dict.fromkeys(pattern + "a1 \n") for n in range(4, 12))

@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +22,7 @@ from tokenizers import (
 from tokenizers import Tokenizer as Library
 
 from run_directory.vocabulary import PROBES, in_bytes
-from tokenizer import BYTE_OF_CHARACTER, END_OF_TEXT, Tokenizer
+from tokenizer import BYTE_OF_CHARACTER, END_OF_TEXT, Tokenizer, UnseenCharacter
 
 TEXT = "The fox asked where the drum was. It's in the barn! «В сарае», — сказала курица.\n" * 9
 ALPHABET = sorted(BYTE_OF_CHARACTER)
@@ -412,11 +413,16 @@ def test_a_byte_order_mark_before_a_vocabulary_is_no_error(tmp_path: Path) -> No
     assert Tokenizer.from_gpt2(tmp_path).decode(Tokenizer.load(tmp_path).encode(TEXT)) == TEXT
 
 
-def test_a_pattern_on_which_the_library_gives_up_ends_in_one_sentence(tmp_path: Path) -> None:
+def test_a_pattern_on_which_the_library_gives_up_ends_in_one_sentence(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     library = bpe(split(Regex(r"(xyz|xyz|xyzxyz)+$"), "isolated"))
     library.save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(ValueError, match=r"the tokenizer fails on the text.*; take GPT-2's"):
         Tokenizer.load(tmp_path).encode("xyz" * 500 + "!")
+    assert capfd.readouterr() == ("", "")
+    print("heard again", file=sys.stderr)
+    assert capfd.readouterr().err == "heard again\n"
 
 
 @pytest.mark.parametrize("settings", ["tokenizer_config.json", "special_tokens_map.json"])
@@ -483,3 +489,67 @@ def test_added_tokens_are_written_as_they_are_spelled(tmp_path: Path) -> None:
     assert len(ids) < 6 and tokenizer.decode(ids) == "título 20°C"
     stream = tokenizer.decode_stream()
     assert "".join(map(stream.step, ids)) + stream.finish() == "título 20°C"
+
+
+def changed(value: object, rng: random.Random) -> object:
+    """A JSON value with one place of it left out, replaced by another value, or moved."""
+    values = [
+        None,
+        True,
+        0,
+        -1,
+        2**63,
+        0.5,
+        "",
+        "\udcff",
+        "a" * 999,
+        "(",
+        [],
+        {},
+        [[]],
+        {"type": "BPE"},
+    ]
+    if isinstance(value, dict | list) and value and rng.random() < 0.9:
+        entries = list(value.items() if isinstance(value, dict) else enumerate(value))
+        key, inner = rng.choice(entries)
+        entries = [entry for entry in entries if entry[0] != key]
+        if rng.random() < 0.85:
+            entries.insert(rng.randrange(len(entries) + 1), (key, changed(inner, rng)))
+        return dict(entries) if isinstance(value, dict) else [inner for _, inner in entries]
+    if isinstance(value, int) and not isinstance(value, bool) and rng.random() < 0.5:
+        return value + rng.choice([-1, 1, 7, 10**6])
+    return rng.choice(values)
+
+
+def fuzz(folder: Path, count: int, seed: int) -> int:
+    """Opens `count` changed files; each gives text back or raises ValueError. Returns how many do
+    the first.
+    """
+    rng, opened = random.Random(seed), 0
+    wholes = [json.loads(library.to_str()) for library in (
+        bpe(), bpe(split(Regex(GPT4_PATTERN), "isolated"), change=added("fox")), characters()
+    )]  # fmt: skip
+    for _ in range(count):
+        content = changed(rng.choice(wholes), rng)
+        (folder / "tokenizer.json").write_text(json.dumps(content))
+        try:
+            tokenizer = Tokenizer.from_gpt2(folder)
+        except ValueError as error:
+            assert "tokenizer.json" in str(error) and "\n" not in str(error)
+            continue
+        text = "The fox asked" if tokenizer.is_by_character else TEXT
+        try:
+            assert tokenizer.decode(tokenizer.encode(text)) == text
+        except UnseenCharacter:
+            assert tokenizer.is_by_character
+        opened += 1
+    return opened
+
+
+def test_a_changed_vocabulary_gives_text_back_or_is_refused(tmp_path: Path) -> None:
+    assert 5 < fuzz(tmp_path, 60, seed=3) < 55
+
+
+@pytest.mark.slow
+def test_ten_thousand_changed_vocabularies_give_text_back_or_are_refused(tmp_path: Path) -> None:
+    fuzz(tmp_path, 10_000, seed=4)
