@@ -546,6 +546,7 @@ def fuzz(folder: Path, count: int, seed: int) -> int:
     return opened
 
 
+@pytest.mark.slow
 def test_a_changed_vocabulary_gives_text_back_or_is_refused(tmp_path: Path) -> None:
     assert 5 < fuzz(tmp_path, 60, seed=3) < 55
 
