@@ -11,6 +11,7 @@ from types import ModuleType
 
 from cfg_gpt2 import require
 from run_directory.files import sha256
+from run_directory.paths import user_path
 
 PACKAGES = ("transformers", "tiktoken", "ctranslate2", "llama_cpp")
 # the file of a checkout that has the model, at its possible paths
@@ -54,7 +55,7 @@ def checkout(name: str, folder: str) -> str:
     """
     origin = f"a checkout of github.com/{ORIGINS[name]}"
     require(bool(folder), f"--peers {name} needs its folder; write {name}=FOLDER, {origin}")
-    path = Path(folder).expanduser().resolve()
+    path = user_path(folder, f"--peers {name}").resolve()
     if not path.is_dir():
         raise FileNotFoundError(f"--peers {name}={folder} is no folder; give {origin}")
     if not any((path / file).is_file() for file in CHECKOUTS[name]):

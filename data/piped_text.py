@@ -28,7 +28,7 @@ def keep_piped(paths: Sequence[str], cache_dir: str) -> tuple[str, ...]:
     Standard input that comes from a file is replaced by the name of that file. Raises ValueError
     for a pipe without any text.
     """
-    return tuple(keep_one(path, Path(cache_dir).expanduser()) for path in paths)
+    return tuple(keep_one(path, user_path(cache_dir, "--data.cache-dir")) for path in paths)
 
 
 def keep_one(path: str, cache: Path) -> str:

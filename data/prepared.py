@@ -13,6 +13,7 @@ from cfg_gpt2 import DataConfig, require
 from data import SPLITS
 from data.shards import is_prepared, open_shards
 from data.stream import Stream
+from run_directory.paths import user_path
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def open_prepared(config: DataConfig) -> PreparedText:
             f"{path} is not prepared and {config.path[0]} is; "
             "prepare it with --data.tokenizer of the other",
         )
-        index, shards = open_shards(Path(path).expanduser())
+        index, shards = open_shards(user_path(path, "--data.path"))
         text_starts.append(max(0, sum(map(len, parts["train"])) - 1))
         tokenizers.append(index.tokenizer_sha256)
         require(
@@ -63,5 +64,5 @@ def open_prepared(config: DataConfig) -> PreparedText:
             for shard in index.shards(split):
                 digest.update(shard.sha256.encode())
     streams = {split: Stream(parts[split]) for split in SPLITS}
-    folder = Path(config.path[0]).expanduser()
+    folder = user_path(config.path[0], "--data.path")
     return PreparedText(folder, streams, n_bytes, tuple(text_starts), digest.hexdigest())

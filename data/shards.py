@@ -22,6 +22,7 @@ from cfg_gpt2 import require
 from data import SPLITS
 from run_directory.files import sha256
 from run_directory.json_file import is_file_name, read_json_as, shortened
+from run_directory.paths import user_path
 from tokenizer import TOKENIZER_FILE
 
 INDEX_FILE = "index.json"
@@ -77,9 +78,9 @@ class Index:
 def is_prepared(path: str) -> bool:
     """Returns whether a path of the command line names a folder that `prepare` wrote."""
     try:
-        with (Path(path).expanduser() / INDEX_FILE).open("rb") as file:
+        with (user_path(path, "--data.path") / INDEX_FILE).open("rb") as file:
             return FORMAT.rpartition(" ")[0].encode() in file.read(END_BYTES)
-    except (OSError, RuntimeError):  # whoever reads the path as a text says what is wrong with it
+    except (OSError, ValueError):  # whoever reads the path as a text says what is wrong with it
         return False
 
 

@@ -182,3 +182,11 @@ def test_an_error_with_a_sentence_keeps_it() -> None:
 def test_paths_are_checked_without_torch() -> None:
     code = "import sys; import run_directory.paths; sys.exit('torch' in sys.modules)"
     assert os.spawnl(os.P_WAIT, sys.executable, "python", "-c", code) == 0
+
+
+def test_no_other_module_expands_the_home_directory() -> None:
+    """Path.expanduser raises RuntimeError for a user who does not exist."""
+    root = Path(__file__).parents[2]
+    modules = [p for p in root.rglob("*.py") if not {".venv", "tests"} & {*p.parts}]
+    using = {p.name for p in modules if "expanduser(" in p.read_text(encoding="utf-8")}
+    assert using == {"paths.py"}
