@@ -13,7 +13,7 @@ import torch
 from cfg_gpt2 import TrainConfig, require
 from commands.engines import load_engine
 from commands.generate_settings import GenerateCommand
-from commands.prompts import BYTE_ORDER_MARK, hint_about_escapes, read_prompts, require_utf8
+from commands.prompts import BYTE_ORDER_MARK, hint_about_escapes, read_prompts, utf8_text
 from commands.streams import say
 from decoding.display import Display, Stopwatch
 from decoding.engine import cache_bytes, generate_rows
@@ -33,12 +33,22 @@ from training.memory import keep_memory
 from training.progress import new_console
 
 
+def with_utf8_texts(command: GenerateCommand) -> GenerateCommand:
+    """Returns the command with the texts of its flags as UTF-8; ValueError where they are not."""
+
+    def read(texts: tuple[str, ...], flag: str) -> tuple[str, ...]:
+        return tuple(utf8_text(text, flag) for text in texts)
+
+    sampling = replace(command.sampling, stop=read(command.sampling.stop, "--stop"))
+    prompt, ban = read(command.prompt, "--prompt"), read(command.ban, "--ban")
+    return replace(command, prompt=prompt, ban=ban, sampling=sampling)
+
+
 def generate(command: GenerateCommand) -> int:
     """`python main.py generate RUN`: continues prompts, and says how fast that was."""
+    command = with_utf8_texts(command)
     flags = {"--prompt": command.prompt, "--stop": command.sampling.stop, "--ban": command.ban}
     for flag, texts in flags.items():
-        for text in texts:
-            require_utf8(text, flag)
         if hint := hint_about_escapes(flag, texts):
             say(hint)
     device = choose_runtime(TrainConfig()).device
@@ -128,8 +138,7 @@ class Writer:
             if not prompt:
                 return 0
             try:
-                require_utf8(prompt, "the prompt")
-                self.write([prompt])
+                self.write([utf8_text(prompt, "the prompt")])
             except KeyboardInterrupt:
                 print()
             except ValueError as error:  # of this prompt; the next one may be better

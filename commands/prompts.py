@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from cfg_gpt2 import require
-from run_directory.printable import printable, quoted
+from run_directory.printable import quoted
 
 BYTE_ORDER_MARK = "\ufeff"  # Notepad writes it in front of a text
 MAX_PROMPT_BYTES = 100_000_000  # more is no prompt, but a device such as /dev/zero
@@ -37,8 +37,7 @@ def read_standard_input() -> str:
         return decode(data, "--prompt -")
     except UnicodeDecodeError:
         text = data.decode(sys.stdin.encoding, "surrogateescape")
-        require_utf8(text, "--prompt -")
-        return text
+        return utf8_text(text, "--prompt -")
 
 
 def read_prompt_file(path: Path) -> str:
@@ -70,14 +69,20 @@ def decode(data: bytes, name: str) -> str:
     return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
 
 
-def require_utf8(text: str, name: str) -> None:
-    """Raises ValueError for a text with bytes that were not UTF-8, of which Python keeps halves."""
+def utf8_text(text: str, name: str) -> str:
+    """Returns a text that a user typed, read as UTF-8 even where the locale is C.
+
+    There Python keeps each byte above 127 as half of a surrogate pair. Raises ValueError where
+    these bytes are not UTF-8.
+    """
+    data = text.encode(errors="surrogateescape")
     try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        byte = printable(text[error.start])
+        return data.decode()
+    except UnicodeDecodeError as error:
+        position = len(data[: error.start].decode())
         raise ValueError(
-            f"{name} is not UTF-8 text: {byte} at position {error.start}; give it as UTF-8"
+            f"{name} is not UTF-8 text: \\x{data[error.start]:02x} at position {position}; "
+            "give it as UTF-8"
         ) from None
 
 

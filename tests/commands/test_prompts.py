@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from commands import prompts
-from commands.prompts import hint_about_escapes, read_prompts
+from commands.prompts import hint_about_escapes, read_prompts, utf8_text
 
 unix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
 BOM = b"\xef\xbb\xbf"
@@ -85,3 +85,11 @@ def test_an_escape_that_no_shell_reads_is_named_with_what_bash_takes() -> None:
     assert hint and "two characters" in hint and hint.endswith("--stop $'\\n\\n'")
     assert "--ban $'it\\'s\\t'" in (hint_about_escapes("--ban", ("it's\\t",)) or "")
     assert hint_about_escapes("--stop", ("\n", "C:", "\\", "end")) is None
+
+
+def test_a_text_typed_in_the_locale_c_is_read_as_utf8() -> None:
+    typed = "Привет, ΑΒ".encode().decode("ascii", "surrogateescape")
+    assert utf8_text(typed, "--prompt") == "Привет, ΑΒ"
+    assert utf8_text("Привет", "--prompt") == "Привет"
+    with pytest.raises(ValueError, match=r"--stop is not UTF-8 text: \\xff at position 2"):
+        utf8_text("аб\udcff", "--stop")
