@@ -21,10 +21,9 @@ import tyro
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructTypeInfo
 
 from commands.nanogpt import hint_for
-from commands.streams import PrintableOutput, say
+from commands.streams import MIN_COLUMNS, PrintableOutput, say
 from commands.typed_paths import with_user_paths
 
-MIN_COLUMNS = 20  # in one column tyro would wrap its help for ever
 ONE_LINE = 100_000  # columns, in which no message is wrapped
 UNKNOWN = "Unrecognized options: "
 WRONG_VALUES = {  # what tyro and Python say of a value, in the words of this program

@@ -10,7 +10,7 @@ from data.file_types import TYPE_OF_SUFFIX, type_of
 from data.json_lines import TEXT_FIELD
 from data.splits import is_near
 from data.text_files import SUFFIXES, FoundFiles, in_words
-from run_directory.paths import printable
+from run_directory.paths import name_as_text
 
 END_MARK = b"<|endoftext|>"  # as files of many documents often have it between them
 SEARCHED_BYTES = 1 << 26  # of a text, for END_MARK
@@ -25,7 +25,9 @@ def notes_on_files(found: FoundFiles, field: str = TEXT_FIELD) -> list[str]:
         notes.append(f"left out: {in_words(found.left_out)}; a folder stands for its {kinds} files")
     file = next(iter(found.sizes))
     if file.suffix.lower() not in TYPE_OF_SUFFIX and type_of(file) == "JSONL":
-        notes.append(f"{printable(file)} holds JSON, an object a line: its field {field!r} is read")
+        notes.append(
+            f"{name_as_text(file)} holds JSON, an object a line: its field {field!r} is read"
+        )
     return notes
 
 
@@ -38,8 +40,8 @@ def notes_on_marks(files: Iterable[Path]) -> list[str]:
             while left > 0 and (data := text.read(READ_BYTES)):
                 if END_MARK in end + data:
                     return [
-                        f"{printable(file)} has {END_MARK.decode()} in it, which is read as text "
-                        "and ends no document; give each document a file, or a line of JSONL"
+                        f"{name_as_text(file)} has {END_MARK.decode()} in it, which is read as "
+                        "text and ends no document; give each document a file, or a line of JSONL"
                     ]
                 left, end = left - len(data), data[-len(END_MARK) :]
         if left <= 0:

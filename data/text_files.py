@@ -17,7 +17,7 @@ from typing import NamedTuple
 from cfg_gpt2 import require
 from data.encodings import not_utf8
 from data.tiny_world.stories import LANGUAGES
-from run_directory.paths import kind_of, printable, user_path
+from run_directory.paths import kind_of, name_as_text, user_path
 
 SUFFIXES = (".txt", ".md")
 CHUNK_BYTES = 1 << 16  # bytes of a file that are decoded, and then encoded, at a time
@@ -162,7 +162,7 @@ def in_words(left_out: Counter[str]) -> str:
 def fingerprint(file: Path) -> list[str | int]:
     """Returns what tells a changed file from the same one: its path, size and time of change."""
     status = file.stat()
-    return [printable(file.resolve()), status.st_size, status.st_mtime_ns]
+    return [name_as_text(file.resolve()), status.st_size, status.st_mtime_ns]
 
 
 def next_character(file: Path, offset: int) -> int:

@@ -32,7 +32,7 @@ from data.tiny_world.stories import LANGUAGES
 from data.token_files import Report, write_tokens
 from load_data import Split
 from run_directory.config_file import own_data
-from run_directory.paths import printable
+from run_directory.paths import name_as_text
 from tokenizer import Tokenizer
 
 HELD_OUT, VALIDATION = "held-out", "validation"  # the names of the splits
@@ -125,7 +125,7 @@ def open_text(paths: tuple[str, ...] | None, run: Path) -> Text:
     others = f"-and-{len(files) - 1}-more" if len(files) > 1 else ""
     return Text(
         about=", ".join(paths) + (f", {len(files)} files" if len(files) > len(paths) else ""),
-        name=printable(files[0].stem) + others, paths=paths, split=HELD_OUT, source=source,
+        name=name_as_text(files[0].stem) + others, paths=paths, split=HELD_OUT, source=source,
         notes=tuple(source.notes()),
     )  # fmt: skip
 

@@ -27,7 +27,7 @@ from preparation.shard_writer import PROGRESS_FILE, Preparation
 from preparation.sources import DataSet, DataSource, JsonLines, TextFiles
 from preparation.worker_pool import worker_pool
 from run_directory.lock import only_writer, only_writer_of
-from run_directory.paths import printable
+from run_directory.paths import name_as_text
 from run_directory.printable import main_command
 from tokenizer import Tokenizer
 from training.progress import QUIET_SECONDS, Bar, clock, new_console
@@ -86,7 +86,7 @@ def make_shards(command: PrepareCommand, part: Path, console: Console) -> None:
             if time.monotonic() - saved > SAVE_SECONDS:
                 preparation.save()
                 saved = time.monotonic()
-        index = preparation.finish(tokenizer.end_of_text, list(map(printable, source.names)))
+        index = preparation.finish(tokenizer.end_of_text, list(map(name_as_text, source.names)))
     for note in note_on_share(source.share, {split: index.n_bytes(split) for split in SPLITS}):
         console.print(f"note       {note}")
 

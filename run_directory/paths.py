@@ -45,10 +45,10 @@ def user_path(text: str | Path, flag: str) -> Path:
         text.encode()
     except UnicodeEncodeError:
         raise ValueError(
-            f"{flag} {printable(text)} is not UTF-8; rename it, or name another path"
+            f"{flag} {name_as_text(text)} is not UTF-8; rename it, or name another path"
         ) from None
     if "\0" in text:
-        raise ValueError(f"{flag} {printable(text)} has a zero byte, which no path can have")
+        raise ValueError(f"{flag} {name_as_text(text)} has a zero byte, which no path can have")
     path = Path(os.path.expanduser(text))  # ~name without such a user stays, as in shells
     if path.parts[:1] == ("~",):
         raise ValueError(f"{flag} {text}: the home directory is not known; write the whole path")
@@ -145,13 +145,13 @@ def explain(error: OSError) -> str:
     """
     if error.errno is None or not error.strerror:
         return str(error)
-    names = [printable(name) for name in (error.filename, error.filename2) if name is not None]
+    names = [name_as_text(name) for name in (error.filename, error.filename2) if name is not None]
     advice = ADVICE.get(error.errno)
     reason = error.strerror + (f"; {advice}" if advice else "")
     return f"{' to '.join(names)} cannot be used: {reason}" if names else reason
 
 
-def printable(name: object) -> str:
+def name_as_text(name: object) -> str:
     """Returns a name with escapes for the bytes that are not UTF-8, which no stream can print."""
     if isinstance(name, str | bytes | os.PathLike):
         return os.fsencode(name).decode("utf-8", "backslashreplace").replace("\0", "\\0")
