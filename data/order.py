@@ -24,7 +24,7 @@ class Permutation:
     """
 
     def __init__(self, n: int, *key: int) -> None:
-        """n is at least 1; the key is any number of integers, such as a seed and an epoch."""
+        """Takes n, at least 1, and a key of any number of integers, such as a seed and an epoch."""
         self.n, bits = n, max(1, (n - 1).bit_length())
         self.mask, self.shift = (1 << bits) - 1, (bits + 1) // 2
         words = np.random.SeedSequence([word % 2**64 for word in key]).generate_state(
