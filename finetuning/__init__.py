@@ -1,0 +1,1 @@
+"""The assistant: a trained model learns to answer, from labelled data."""
