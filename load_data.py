@@ -44,6 +44,11 @@ class Split:
     n_bytes: int  # UTF-8 bytes of the text, without the end-of-text tokens
     text_starts: tuple[int, ...] = (0,)  # with --data.mix: where the text of each path begins
 
+    @property
+    def n_targets(self) -> int:
+        """The tokens that are predicted: all but the first."""
+        return len(self.tokens) - 1
+
 
 @dataclass(frozen=True)
 class Corpus:

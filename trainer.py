@@ -18,7 +18,6 @@ from torch import Tensor
 
 from cfg_gpt2 import RunConfig
 from gpt2 import GPT2Model
-from load_data import Corpus
 from loss import bits_per_byte, next_token_loss, perplexity
 from training.guard import describe_flags
 from training.micro_batch import MicroBatches, shrink_when_out_of_memory
@@ -28,6 +27,7 @@ from training.run_state import Publish, RunState, as_they_are
 from training.runtime import Batch, LossFunction, Runtime
 from training.schedule import learning_rate
 from training.stop_signal import stop_signal
+from training.training_data import TrainingData
 
 
 def language_model_loss(model: GPT2Model, batch: Batch) -> tuple[Tensor, Tensor, Metrics]:
@@ -40,6 +40,7 @@ class Trainer:
     """Trains a model on a corpus and leaves everything in the run directory.
 
     Args:
+        corpus: what to learn from, such as load_data.Corpus.
         loss_fn: the loss of a batch as a sum and a count, with further metrics to log. A batch is
             a tuple of tensors, the last of which holds the targets; only the loss unpacks it.
         publish: what model.safetensors gets, made of the model's parameters.
@@ -49,7 +50,7 @@ class Trainer:
     def __init__(
         self,
         model: GPT2Model,
-        corpus: Corpus,
+        corpus: TrainingData,
         config: RunConfig,
         run_dir: Path,
         runtime: Runtime,
@@ -182,7 +183,7 @@ class Trainer:
     def train_bits_per_byte(self, nats_per_token: float) -> float:
         """Returns a training loss in bits per byte, at the training text's tokens per byte."""
         split = self.corpus.train
-        return bits_per_byte(nats_per_token * (len(split.tokens) - 1), split.n_bytes)
+        return bits_per_byte(nats_per_token * split.n_targets, split.n_bytes)
 
     def report(self, bar: Bar, metrics: Metrics) -> None:
         """Writes metrics to metrics.jsonl, to the bar and, after an evaluation, to the screen."""

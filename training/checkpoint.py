@@ -23,7 +23,6 @@ from torch import Tensor
 
 from cfg_gpt2 import GPT2Config, require
 from gpt2 import GPT2Model
-from load_data import Corpus
 from run_directory.files import sha256, sync
 from run_directory.json_file import (
     is_file_name,
@@ -38,6 +37,7 @@ from run_directory.weights import write_tensors
 from training.guard import GuardState
 from training.optimizer import Optimizers
 from training.random_state import random_states, set_random_states
+from training.training_data import TrainingData
 
 FOLDER = "checkpoints"
 RECORD_FILE = "checkpoint.json"
@@ -93,7 +93,7 @@ class RunIdentity:
 
 
 def identity_of(
-    model: GPT2Config, optimizer: str, corpus: Corpus, further: Mapping[str, str]
+    model: GPT2Config, optimizer: str, corpus: TrainingData, further: Mapping[str, str]
 ) -> RunIdentity:
     """Returns the identity of a run of these settings on this corpus."""
     return RunIdentity(

@@ -4,7 +4,7 @@ Every step allocates the same gradients and activations and frees them again. Th
 returns each large block to Linux at once, and Linux clears every page before it hands it out
 again: a fifth of a step of 124 million parameters in bf16 on a CPU (docs/measurements.md).
 Generation allocates as much for each prompt; int8 weights are converted to floats there.
-Previous: least_memory.py.  Next: flops.py.
+Previous: least_memory.py.  Next: training_data.py.
 """
 
 import ctypes

@@ -23,18 +23,11 @@ from training.optimizer import Optimizers
 from training.progress import Metrics
 from training.random_state import random_states, set_random_states
 from training.runtime import Batch, Runtime, empty_batch
+from training.training_data import Windows
 
 SHARE = 0.7  # of what is free: peaks were up to 1.3 times the sum, by what lives shortly
 OPTIMIZER_TENSORS = 2  # of a parameter's size: AdamW's two means
 ADVICE = "try a smaller --model.context-length, or --train.device cpu"
-
-
-class Windows(Protocol):
-    """What a corpus gives to train on."""
-
-    def batch(self, first: int, count: int, step: int = 1) -> Batch:
-        """Returns windows first, first + step, ..., `count` in all."""
-        ...
 
 
 @dataclass

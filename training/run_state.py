@@ -15,7 +15,6 @@ from torch import Tensor
 
 from cfg_gpt2 import RunConfig, require
 from gpt2 import GPT2Model
-from load_data import Corpus
 from run_directory.weights import WEIGHTS_FILE, save_weights
 from training.background import Background
 from training.checkpoint import (
@@ -33,6 +32,7 @@ from training.optimizer import Optimizers
 from training.progress import Metrics, MetricsLog, draw_losses
 from training.runtime import Runtime
 from training.tensorboard_log import TensorBoardLog
+from training.training_data import TrainingData
 from training.validation_curve import ValidationCurve
 
 Publish = Callable[[dict[str, Tensor]], Mapping[str, Tensor]]
@@ -53,7 +53,7 @@ class RunState:
     """
 
     model: GPT2Model
-    corpus: Corpus
+    corpus: TrainingData
     config: RunConfig
     run_dir: Path
     runtime: Runtime

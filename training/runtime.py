@@ -29,10 +29,10 @@ from training.kernels import choose_kernels, use_kernels
 from training.kernels.linear import ROW_CHUNK
 from training.memory import can_keep_memory, keep_memory
 from training.progress import Metrics
+from training.training_data import Batch
 from transformer_block import TransformerBlock
 
 Result = TypeVar("Result")
-Batch = tuple[Tensor, ...]  # its last tensor holds the targets; tokens and targets are (B, T)
 LossFunction = Callable[[GPT2Model, Batch], tuple[Tensor, Tensor, Metrics]]
 Objective = Callable[[Batch], tuple[Tensor, Tensor, Metrics]]  # with the model inside
 Save = Callable[[Callable[[Path], object]], object]  # gets a function that fills a folder
