@@ -97,8 +97,7 @@ def type_of(file: Path) -> FileType:
     by_name = TYPE_OF_SUFFIX.get(file.suffix.lower())
     if by_name == "Parquet" or head.startswith(b"PAR1"):
         return "Parquet"
-    for magic, name, todo in _FOREIGN:
-        require(not magic.match(head), f"{file} is {name} and no plain text; {remedy(todo, file)}")
+    require_plain_text(file, head)
     start = head.removeprefix(codecs.BOM_UTF8).lstrip()
     is_page = _WEB_PAGE.match(start) and file.suffix.lower() not in WEB_SUFFIXES
     require(not is_page, f"{file} is HTML, a web page, and no plain text; {SAVE}")
@@ -106,6 +105,12 @@ def type_of(file: Path) -> FileType:
         return by_name
     found = type_of_json(file, start)
     return by_name or found
+
+
+def require_plain_text(file: Path, head: bytes) -> None:
+    """Raises ValueError, with a remedy, where a file's first bytes are those of another kind."""
+    for magic, name, todo in _FOREIGN:
+        require(not magic.match(head), f"{file} is {name} and no plain text; {remedy(todo, file)}")
 
 
 def remedy(todo: str, file: Path) -> str:

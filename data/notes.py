@@ -9,7 +9,7 @@ from pathlib import Path
 from data.file_types import TYPE_OF_SUFFIX, type_of
 from data.json_lines import TEXT_FIELD
 from data.splits import is_near
-from data.text_files import SUFFIXES, FoundFiles, in_words
+from data.text_files import TEXTS, FoundFiles, in_words
 from run_directory.paths import name_as_text
 
 END_MARK = b"<|endoftext|>"  # as files of many documents often have it between them
@@ -21,7 +21,7 @@ def notes_on_files(found: FoundFiles, field: str = TEXT_FIELD) -> list[str]:
     """Returns sentences on what is not read, and on JSONL, read by a field, without that name."""
     notes = []
     if found.left_out:
-        kinds = " and ".join(f"*{suffix}" for suffix in SUFFIXES)
+        kinds = " and ".join(f"*{suffix}" for suffix in TEXTS.suffixes)
         notes.append(f"left out: {in_words(found.left_out)}; a folder stands for its {kinds} files")
     file = next(iter(found.sizes))
     if file.suffix.lower() not in TYPE_OF_SUFFIX and type_of(file) == "JSONL":

@@ -19,7 +19,6 @@ from data.encodings import not_utf8
 from data.tiny_world.stories import LANGUAGES
 from run_directory.paths import kind_of, name_as_text, user_path
 
-SUFFIXES = (".txt", ".md")
 CHUNK_BYTES = 1 << 16  # bytes of a file that are decoded, and then encoded, at a time
 MAX_WORD_CHARACTERS = 1 << 20  # a longer word is cut, to bound memory
 NAMED_SUFFIXES = 5  # in the line that says what was left out of folders
@@ -35,6 +34,18 @@ class Span(NamedTuple):
     stop: int
 
 
+class Wanted(NamedTuple):
+    """The files that a flag takes."""
+
+    flag: str
+    what: str  # for messages
+    suffixes: tuple[str, ...]  # of the files that are read of a folder
+    names: Sequence[str]  # that the flag takes besides paths
+
+
+TEXTS = Wanted("--data.path", "text files", (".txt", ".md"), tuple(LANGUAGES))
+
+
 class FoundFiles(NamedTuple):
     """The files that paths name, and what was left out of the folders among them."""
 
@@ -47,7 +58,7 @@ class FoundFiles(NamedTuple):
         return {file: size for files in self.by_path for file, size in files.items()}
 
 
-def find_files(paths: Sequence[str]) -> FoundFiles:
+def find_files(paths: Sequence[str], wanted: Wanted = TEXTS) -> FoundFiles:
     """Returns the files that the paths name, each of them once, without the empty ones.
 
     Raises FileNotFoundError for a path that names no file, and ValueError where all are empty.
@@ -57,7 +68,7 @@ def find_files(paths: Sequence[str]) -> FoundFiles:
     seen: set[Path] = set()
     empty: list[Path] = []
     for path in paths:
-        files = dict.fromkeys(file.resolve() for file in expand(path, left_out))
+        files = dict.fromkeys(file.resolve() for file in expand(path, left_out, wanted))
         sizes = {file: file.stat().st_size for file in files if file not in seen}
         seen.update(sizes)
         empty += [file for file, size in sizes.items() if size == 0]
@@ -69,32 +80,34 @@ def find_files(paths: Sequence[str]) -> FoundFiles:
     return FoundFiles(by_path, +left_out)
 
 
-def expand(path: str, left_out: Counter[str] | None = None) -> list[Path]:
+def expand(path: str, left_out: Counter[str] | None = None, wanted: Wanted = TEXTS) -> list[Path]:
     """Returns the files that a path of the command line names: a file, a glob or a folder.
 
-    A folder stands for its .txt and .md files at any depth; what else is in it is counted in
-    left_out. Raises FileNotFoundError where there is no file, and ValueError for a device.
+    A folder stands for its .txt and .md files at any depth, or for those with the suffixes that
+    are wanted; what else is in it is counted in left_out. Raises FileNotFoundError where there is
+    no file, and ValueError for a device.
     """
-    return files_of(user_path(path, "--data.path"), Counter() if left_out is None else left_out)
+    left_out = Counter() if left_out is None else left_out
+    return files_of(user_path(path, wanted.flag), left_out, wanted)
 
 
-def files_of(named: Path, left_out: Counter[str]) -> list[Path]:
+def files_of(named: Path, left_out: Counter[str], wanted: Wanted) -> list[Path]:
     """Returns what `expand` does, for a path without `~`."""
     kind = kind_of(named)
     if kind == "file":
         return [named]
     if kind == "folder":
-        return files_of_folder(named, left_out)
+        return files_of_folder(named, left_out, wanted)
     require(kind == "missing", f"{named} is a {kind} and no text file; leave it out")
     matches = sorted(glob.glob(str(named), recursive=True))
     if not matches:
-        known = ", ".join(LANGUAGES)
-        raise FileNotFoundError(f"{named} does not exist; name text files, folders, globs, {known}")
-    return [file for match in matches for file in files_of(Path(match), left_out)]
+        known = ", ".join([wanted.what, "folders", "globs", *wanted.names])
+        raise FileNotFoundError(f"{named} does not exist; name {known}")
+    return [file for match in matches for file in files_of(Path(match), left_out, wanted)]
 
 
-def files_of_folder(folder: Path, left_out: Counter[str]) -> list[Path]:
-    """Returns the .txt and .md files of a folder at any depth, in order, and counts the others.
+def files_of_folder(folder: Path, left_out: Counter[str], wanted: Wanted) -> list[Path]:
+    """Returns the wanted files of a folder at any depth, in order, and counts the others.
 
     Links to folders are followed, each folder is read once, and folders above this one never.
     Raises FileNotFoundError where there is no such file, and OSError for a folder that may not be
@@ -118,23 +131,23 @@ def files_of_folder(folder: Path, left_out: Counter[str]) -> list[Path]:
             others["folders that may not be read"] += 1
             continue
         for entry in entries:
-            what = what_is(entry)
+            what = what_is(entry, wanted)
             if what == "folder":
                 (linked if entry.is_symlink() else folders).append(Path(entry.path))
-            elif what == "text":
+            elif what == "wanted":
                 files.append(Path(entry.path))
             else:
                 others[what] += 1
     left_out.update(others)
     if not files:
-        kinds = " or ".join(f"*{suffix}" for suffix in SUFFIXES)
+        kinds = " or ".join(f"*{suffix}" for suffix in wanted.suffixes)
         has = f"; it has {in_words(others)}" if others else ""
         raise FileNotFoundError(f"{folder} has no {kinds} at any depth{has}; name files or a glob")
     return sorted(files)
 
 
-def what_is(entry: os.DirEntry[str]) -> str:
-    """Returns "text" or "folder" for what is read of a folder's entries, else a description."""
+def what_is(entry: os.DirEntry[str], wanted: Wanted) -> str:
+    """Returns "wanted" or "folder" for what is read of a folder's entries, else a description."""
     if entry.name.startswith("."):
         return "hidden"
     try:
@@ -145,8 +158,8 @@ def what_is(entry: os.DirEntry[str]) -> str:
     except OSError:  # links in a circle
         return "links that lead to no file"
     suffix = Path(entry.name).suffix.lower()
-    if suffix in SUFFIXES:
-        return "text"
+    if suffix in wanted.suffixes:
+        return "wanted"
     return f"*{suffix}" if suffix else "without a suffix"
 
 
