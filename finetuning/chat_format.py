@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from cfg_gpt2 import require
+from run_directory.chat_template import ROLES
 from tokenizer import Tokenizer
-
-ROLES = ("system", "user", "assistant")
 
 
 @dataclass(frozen=True)
@@ -96,17 +95,4 @@ def encode_prompt(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int
     separator = "\n" if messages else ""
     return encode_dialogue(messages, tokenizer).tokens + tokenizer.encode(
         f"{separator}<|assistant|>\n"
-    )
-
-
-def jinja_template(end: str) -> str:
-    """Returns the template as Jinja, in which transformers and llama.cpp read it.
-
-    The comment at the end and the split literal keep older llama.cpp from taking it for another.
-    """
-    return (
-        "{% for message in messages %}{{ '<|' + message['role'] + '|>\\n' + "
-        f"(message['content'] | trim) + '{end}\\n' }}}}{{% endfor %}}"
-        "{% if add_generation_prompt %}{{ '<|' + 'assistant' + '|>\\n' }}{% endif %}"
-        "{# <|user|> #}"
     )

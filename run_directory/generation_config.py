@@ -2,7 +2,7 @@
 
 The file is transformers' own. A run has one only where it was imported and its model says something
 else than its tokenizer: another first token, several ends, or none.
-Previous: open_run.py.  Next: ../load_data.py.
+Previous: open_run.py.  Next: chat_template.py.
 """
 
 import json

@@ -4,10 +4,10 @@ from finetuning.chat_format import (
     Message,
     encode_dialogue,
     encode_prompt,
-    jinja_template,
     require_turns,
     text_of,
 )
+from run_directory.chat_template import jinja_template
 from tokenizer import END_OF_TEXT, Tokenizer
 
 USER, ASSISTANT = Message("user", " Where is Max? \n"), Message("assistant", "In the hall.")
