@@ -1,0 +1,1 @@
+"""Questions about stories of the small world, each with one right answer."""

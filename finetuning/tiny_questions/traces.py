@@ -1,0 +1,224 @@
+"""Traces: stories told event by event, with what is true after each of them.
+
+A trace is drawn by one of two laws: tiny-world's own, and the busy afternoon. A question is asked
+after some of its events, about the text so far.
+Previous: afternoon.py.  Next: questions.py.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeVar
+
+from data.tiny_world.stories import draw_event
+from data.tiny_world.world import (
+    PLACES,
+    Event,
+    State,
+    all_things,
+    elsewhere,
+    happen,
+    newcomers,
+    out_of_reach,
+    possible,
+    wordings,
+)
+from finetuning.tiny_questions.afternoon import (
+    N_PLACES,
+    draw_in_afternoon,
+    happen_in_afternoon,
+    place_named,
+)
+
+AFTERNOON, TINY_WORLD = "afternoon", "tiny-world"
+LAWS = (AFTERNOON, TINY_WORLD)
+# No story of the training set has one of these things together with one of these places.
+HELD_OUT_THINGS = ("lamp", "boat", "bell", "rope")
+HELD_OUT_PLACES = ("attic", "mill", "pond", "bakery", "yard")
+
+T = TypeVar("T")
+Tell = Callable[[State, Event], str]  # the text of an event, given the state before it
+
+
+class Moment(NamedTuple):
+    """What is true after one event of a story, and the last place that its text has named."""
+
+    where: dict[str, str]
+    beliefs: dict[tuple[str, str], str]
+    last_place: str
+
+
+@dataclass(slots=True)
+class Trace:
+    """A story told event by event: moment n stands after the opening and n events."""
+
+    state: State  # at the end
+    texts: list[str]
+    moments: list[Moment]
+    events: list[Event] = field(default_factory=list)
+    length: int = 0  # characters
+
+    def append(self, event: Event, text: str, place: str) -> None:
+        """Adds an event that has just changed the state."""
+        last = place or self.moments[-1].last_place
+        self.events.append(event)
+        self.texts.append(text)
+        self.moments.append(Moment(dict(self.state.where), dict(self.state.beliefs), last))
+        self.length += 1 + len(text)
+
+    def text(self, n_events: int) -> str:
+        """Returns the text of the opening and some events."""
+        return " ".join(self.texts[: n_events + 1])
+
+    def place(self, what: str, n_events: int) -> str:
+        """Returns the place of a person or of the thing, held or not, after some events."""
+        where = self.moments[n_events].where
+        return where.get(where[what], where[what])
+
+    def believed(self, person: str, what: str, n_events: int) -> str:
+        """Returns the place where a person believes another or the thing to be, or ""."""
+        where, beliefs, _ = self.moments[n_events]
+        spot = beliefs.get((person, what), "")
+        if spot == person:
+            return where[person]
+        return beliefs.get((person, spot), "") if spot in self.state.people else spot
+
+    def path(self, person: str, n_events: int) -> list[str]:
+        """Returns the places of a person, one after the other."""
+        return [self.moments[0].where[person]] + [
+            event.where
+            for event in self.events[:n_events]
+            if event.kind == "go" and event.who == person
+        ]
+
+    def places(self, n_events: int) -> list[str]:
+        """Returns the places that the text names, in their order, each as often as it is named."""
+        first, second = self.state.people
+        start = self.moments[0]
+        named = [start.where[first], start.where[second]]
+        if self.state.spot.kind != "has":
+            named.append(start.last_place)
+        for before, after, event in zip(
+            self.moments[:n_events], self.moments[1:], self.events, strict=False
+        ):
+            if event.kind == "go":
+                named += [event.where] * 2  # "went to the hall. In the hall he saw ..."
+            elif before.last_place != after.last_place:
+                named.append(after.last_place)
+        return named
+
+
+def is_held_out(thing: str, place: str) -> bool:
+    """Returns whether a thing and a place never stand in one story of the training set."""
+    return thing in HELD_OUT_THINGS and place in HELD_OUT_PLACES
+
+
+def draw_opening_event(rng: random.Random, state: State) -> Event:
+    """Draws the next event of an opening as tiny-world's law does, without listing the others."""
+    stage = state.stage
+    if stage == "person":
+        events = newcomers(tuple(state.people))
+    elif stage == "place":
+        events = draw_whereabouts(rng, state)
+    elif stage == "spot":
+        events = draw_spot(rng, state)
+    elif stage == "thing":
+        events = all_things()
+    elif stage == "want":
+        wishers = [person for person in state.people if out_of_reach(state, person)]
+        events = wordings("want", draw(rng, wishers), state.thing)
+    else:
+        events = wordings(stage)
+    return draw(rng, events)
+
+
+def draw_whereabouts(rng: random.Random, state: State) -> tuple[Event, ...]:
+    """Returns the wordings of a drawn place of the person who was named last."""
+    person = state.people[-1]
+    if len(state.people) == 1:
+        return wordings("place", person, "", draw(rng, PLACES))
+    here = state.where[state.people[0]]
+    if rng.random() < 2 / 5:
+        return wordings("too", person, "", here)
+    return wordings("place", person, "", draw(rng, elsewhere(here)))
+
+
+def draw_spot(rng: random.Random, state: State) -> tuple[Event, ...]:
+    """Returns the wordings of a drawn place of the thing, and of who knows it or has it."""
+    ticket = rng.random()
+    if ticket < 1 / 4:
+        return wordings("has", "", "", draw(rng, state.people))
+    free = elsewhere(*(state.where[person] for person in state.people))
+    knower = draw(rng, state.people) if ticket < 3 / 4 else ""
+    return wordings("knows" if knower else "lies", knower, "", draw(rng, free))
+
+
+def draw(rng: random.Random, options: Sequence[T]) -> T:
+    """Returns one of some options, all equally likely."""
+    return options[int(rng.random() * len(options))]
+
+
+def opening(rng: random.Random, tell: Tell, *, held_out: bool) -> Trace:
+    """Returns a trace with the opening of a story alone, drawn by the world's law.
+
+    held_out asks for a held-out thing at a held-out place; else no such pair occurs.
+    """
+    while True:
+        state, texts = State(), []
+        while state.stage != "middle":
+            event = draw_opening_event(rng, state)
+            texts.append(tell(state, event))
+            happen(state, event)
+        spot = state.where[state.thing]
+        if held_out:
+            accepted = is_held_out(state.thing, state.where.get(spot, spot))
+        else:
+            accepted = not any(is_held_out(state.thing, place) for place in state.where.values())
+        if accepted:
+            last = state.where[state.people[1]] if spot in state.people else spot
+            text = " ".join(texts)
+            moment = Moment(dict(state.where), dict(state.beliefs), last)
+            return Trace(state, [text], [moment], length=len(text))
+
+
+def draw_afternoon(
+    rng: random.Random, tell: Tell, n_events: int, max_length: int, *, held_out: bool = False
+) -> Trace:
+    """Returns the trace of an afternoon of at most some events and some characters."""
+    trace = opening(rng, tell, held_out=held_out)
+    state = trace.state
+    places = list(dict.fromkeys((*trace.places(0), trace.place(state.thing, 0))))
+    while len(places) < N_PLACES:
+        place = draw(rng, PLACES)
+        if place not in places and (held_out or not is_held_out(state.thing, place)):
+            places.append(place)
+    four = tuple(places)
+    for _ in range(n_events):
+        event = draw_in_afternoon(rng, state, four)
+        text, place = tell(state, event), place_named(state, event)
+        if trace.length + 1 + len(text) > max_length:
+            break
+        happen_in_afternoon(state, event)
+        trace.append(event, text, place)
+    return trace
+
+
+def draw_tiny_world(
+    rng: random.Random, tell: Tell, max_length: int, *, held_out: bool = False
+) -> Trace:
+    """Returns the trace of a story of tiny-world, up to some characters.
+
+    Where nothing is held out, the story stops before it comes to a held-out place.
+    """
+    trace = opening(rng, tell, held_out=held_out)
+    state = trace.state
+    while state.stage != "over":
+        event, _ = draw_event(rng, possible(state))
+        text, place = tell(state, event), place_named(state, event)
+        if trace.length + 1 + len(text) > max_length:
+            break
+        if not held_out and is_held_out(state.thing, place):
+            break
+        happen(state, event)
+        trace.append(event, text, place)
+    return trace
