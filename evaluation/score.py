@@ -14,14 +14,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from cfg_gpt2 import require
 from evaluation.windows import window_batches
 from gpt2 import GPT2Model
 from load_data import Split
-from loss import IGNORE_INDEX, bits_per_byte, perplexity
-from training.kernels.cross_entropy import linear_cross_entropy
+from loss import bits_per_byte, perplexity
+from training.kernels.cross_entropy import scored_cross_entropy
 from training.runtime import Runtime
 
 TOKENS_PER_BATCH = {"cpu": 4096}  # enough to use all cores
@@ -76,19 +75,14 @@ def score_text(
     for tokens, targets in batches:
         with runtime.autocast():
             hidden_states = model.hidden_states(runtime.to_device(tokens))
-            total, count = scored_loss(model, hidden_states, runtime.to_device(targets))
+            total, count = scored_cross_entropy(
+                hidden_states, model.lm_head.weight, runtime.to_device(targets)
+            )
         nats, n_tokens = nats + total.item(), n_tokens + int(count)
         n_windows += len(tokens)
         require_not_nan(nats)
         report(n_tokens)
     return TextScore(nats=nats, n_tokens=n_tokens, n_windows=n_windows, n_bytes=split.n_bytes)
-
-
-def scored_loss(model: GPT2Model, hidden_states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, T, C), (B, T) -> sum in nats, and count; only scored positions take the output layer."""
-    scored = targets != IGNORE_INDEX
-    rows = hidden_states[scored].unsqueeze(0), targets[scored].unsqueeze(0)
-    return linear_cross_entropy(rows[0], model.lm_head.weight, rows[1])
 
 
 def rows_per_batch(n_tokens: int, runtime: Runtime) -> int:

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cfg_gpt2 import PRESETS, GPT2Config
-from evaluation.score import rows_per_batch, score_text, scored_loss
+from evaluation.score import rows_per_batch, score_text
 from evaluation.windows import window_batches
+from finetuning.supervised import supervised_loss
 from gpt2 import GPT2Model
 from load_data import Split
 from loss import IGNORE_INDEX
@@ -54,7 +55,7 @@ def assert_equal_window_by_window(config: GPT2Config, ids: list[int], strides: l
         direct = direct_losses(theirs, torch.tensor(ids), config.context_length, stride)
         batches = window_batches(split, config.context_length, stride, 1, ids[0])
         with torch.inference_mode():
-            own = [scored_loss(ours, ours.hidden_states(x), y) for x, y in batches]
+            own = [supervised_loss(ours, batch)[:2] for batch in batches]
         # windows are bucketed by length, and the last one may be shorter
         alone = sorted((int(count), nats.item() / int(count)) for nats, count in own)
         direct_means = sorted((count, nats / count) for nats, count in direct)

@@ -18,13 +18,15 @@ from safetensors.torch import load_file
 
 import training.sharded_checkpoint
 from cfg_gpt2 import GPT2Config, RunConfig, TrainConfig
+from finetuning.supervised import supervised_loss
 from gpt2 import GPT2Model
+from loss import IGNORE_INDEX
 from trainer import Trainer
 from training.checkpoint import RECORD_FILE
 from training.choose_runtime import choose_runtime, missing_compiler
 from training.kernels.cross_entropy import fused_language_model_loss
 from training.progress import Metrics, MetricsLog
-from training.runtime import Ranks, Runtime
+from training.runtime import Batch, LossFunction, Ranks, Runtime
 
 TRAIN = TrainConfig(
     max_steps=6,
@@ -52,6 +54,7 @@ class Case:
     resumes: str = ""  # the run whose checkpoint it resumes
     step: int = 3  # of that checkpoint
     dropout: float = 0.0
+    loss_fn: LossFunction = fused_language_model_loss
 
 
 def train(case: Case, folder: Path, ranks: Ranks) -> None:
@@ -68,7 +71,7 @@ def train(case: Case, folder: Path, ranks: Ranks) -> None:
             folder / case.out,
             runtime,
             Console(file=StringIO()),
-            fused_language_model_loss,
+            case.loss_fn,
         )
         if case.resumes:
             copy = partial(go_back, folder / case.resumes, folder / case.out, case.step)
@@ -77,6 +80,12 @@ def train(case: Case, folder: Path, ranks: Ranks) -> None:
             assert trainer.state.step == case.step
         runtime.on_rank_zero(lambda: (folder / case.out).mkdir(exist_ok=True))
         assert trainer.train()
+
+
+def one_target_loss(model: GPT2Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, Metrics]:
+    """The loss of finetuning where few tokens are learned: many windows have no target at all."""
+    tokens, targets = batch
+    return supervised_loss(model, (tokens, targets.masked_fill(tokens != 4, IGNORE_INDEX)))
 
 
 def go_back(run: Path, copy: Path, step: int) -> None:
@@ -184,6 +193,21 @@ def test_fifty_steps_of_several_processes_are_those_of_one(tmp_path: Path, n_ran
     assert_same(tmp_path / "ddp", tmp_path / "one")
     assert_same(tmp_path / "fsdp", tmp_path / "one")
     assert_same(tmp_path / "fsdp", tmp_path / "ddp")
+
+
+@pytest.mark.slow
+def test_a_process_whose_windows_have_no_target_takes_its_part(tmp_path: Path) -> None:
+    alone(tmp_path, Case("one", loss_fn=one_target_loss))
+    together(
+        2,
+        tmp_path,
+        [
+            Case("ddp", DDP, loss_fn=one_target_loss),
+            Case("fsdp", FSDP, loss_fn=one_target_loss),
+        ],
+    )
+    assert_same(tmp_path / "ddp", tmp_path / "one")
+    assert_same(tmp_path / "fsdp", tmp_path / "one")
 
 
 @pytest.mark.slow

@@ -70,6 +70,18 @@ def linear_cross_entropy(
     return total, (targets != IGNORE_INDEX).sum()
 
 
+def scored_cross_entropy(
+    hidden_states: Tensor, weight: Tensor, targets: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Returns linear_cross_entropy of the positions with a target; the others cost no matmul.
+
+    A GPU is waited for once, for the number of these positions.
+    """
+    scored = (targets.flatten() != IGNORE_INDEX).nonzero().squeeze(1)  # (R,)
+    rows = hidden_states.flatten(0, 1).index_select(0, scored)  # (R, C)
+    return linear_cross_entropy(rows[None], weight, targets.flatten()[scored][None])
+
+
 class LinearCrossEntropyFunction(torch.autograd.Function):
     """The sum of losses, with the gradients computed on the way forward.
 
@@ -84,7 +96,7 @@ class LinearCrossEntropyFunction(torch.autograd.Function):
         needs_hidden, needs_weight = (train and needed for needed in ctx.needs_input_grad[:2])
         padded = padded_weight(weight, matmul_dtype(hidden))
         total, grad_hidden, grad_weight = torch.zeros((), device=hidden.device), [], None
-        n_chunks = -(-hidden.size(0) * len(padded) // sizes.max_logits)
+        n_chunks = max(1, -(-hidden.size(0) * len(padded) // sizes.max_logits))
         chunks = hidden.to(padded.dtype).chunk(n_chunks), targets.chunk(n_chunks)
         with torch.autocast(hidden.device.type, enabled=False):
             for x, targets_of_x in zip(*chunks, strict=True):
