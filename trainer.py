@@ -27,11 +27,12 @@ from training.run_state import Publish, RunState, as_they_are
 from training.runtime import Batch, LossFunction, Runtime
 from training.schedule import learning_rate
 from training.stop_signal import stop_signal
+from training.sums import TOKENS, Sums, means, together
 from training.training_data import TrainingData
 
 
-def language_model_loss(model: GPT2Model, batch: Batch) -> tuple[Tensor, Tensor, Metrics]:
-    """Returns the sum of the losses in nats, the number of targets, and no further metrics."""
+def language_model_loss(model: GPT2Model, batch: Batch) -> tuple[Tensor, Tensor, Sums]:
+    """Returns the sum of the losses in nats, the number of targets, and no further sums."""
     tokens, targets = batch
     return *next_token_loss(model(tokens), targets), {}
 
@@ -41,8 +42,9 @@ class Trainer:
 
     Args:
         corpus: what to learn from, such as load_data.Corpus.
-        loss_fn: the loss of a batch as a sum and a count, with further metrics to log. A batch is
-            a tuple of tensors, the last of which holds the targets; only the loss unpacks it.
+        loss_fn: the loss of a batch as a sum and a count, with further sums to log, each divided
+            by the count. A batch is a tuple of tensors, the last of which holds the targets; only
+            the loss unpacks it.
         publish: what model.safetensors gets, made of the model's parameters.
         further: what else must be the same for the run to be resumed, such as base weights' hash.
     """
@@ -120,41 +122,41 @@ class Trainer:
         started, state = time.perf_counter(), self.state
         rate = learning_rate(state.step, self.config)
         batches = self.micro_batches.at(state.position)
-        losses, counts, extra = [], [], Metrics()
+        sums, further = [], Sums()
         self.model.train()
         for batch in batches:
             self.runtime.sync_gradients(self.objective, now=batch is batches[-1])
-            loss, count, extra = self.forward(batch)
+            loss, count, further = self.forward(batch)
             loss.backward()
-            losses.append(loss.detach())
-            counts.append(count)
-        sums = torch.stack(losses).sum(), torch.stack(counts).sum().to(losses[0].dtype)
-        loss_sum, n_targets = self.runtime.all_reduce_sum(torch.stack(sums)).unbind()
+            sums.append(together(loss.detach(), count, further))
+        totals = self.runtime.all_reduce_sum(torch.stack(sums).sum(0))
+        n_targets = totals[1]
         grad_norm = self.runtime.grad_norm(self.model) / n_targets
         clip = (self.config.grad_clip / grad_norm).clamp(max=1) if self.config.grad_clip else 1
         state.advance(self.config.batch_size)
         self.micro_batches.prefetch(state.position)
-        nats, n, norm = torch.stack([loss_sum, n_targets, grad_norm]).tolist()  # waits for a GPU
+        norm, nats, n, *values = torch.cat([grad_norm[None], totals]).tolist()  # waits for a GPU
+        n_tokens = dict(zip(further, values, strict=True)).get(TOKENS, n)
         flags = state.guard.check(nats / n, norm)
         if "skipped" in flags:
             self.model.zero_grad(set_to_none=True)
         else:
             step_optimizers(self.optimizers, rate, grad_scale=n_targets / clip)
-            state.tokens += int(n)
+            state.tokens += int(n_tokens)
         return {
             "step": state.step,
             "train_loss": nats / n,
-            "train_bits_per_byte": self.train_bits_per_byte(nats / n),
+            **self.train_bits_per_byte(nats / n),
             "learning_rate": rate,
             "grad_norm": norm,
             "tokens": state.tokens,
-            "tokens_per_second": round(n / (time.perf_counter() - started), 1),
-            **extra,
+            "tokens_per_second": round(n_tokens / (time.perf_counter() - started), 1),
+            **means(further, values, n),
             **flags,
         }
 
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Metrics]:
-        """Returns the sum of the losses of a batch, the number of its targets, further metrics."""
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Sums]:
+        """Returns the sum of the losses of a batch, the number of its targets, further sums."""
         on_device = tuple(map(self.runtime.to_device, batch))
         with self.runtime.autocast():
             return self.objective(on_device)
@@ -163,27 +165,31 @@ class Trainer:
     def evaluate(self) -> Metrics:
         """Returns the loss over the whole validation text, every document read from its start."""
         self.model.eval()
-        nats, n_targets = 0.0, 0
+        totals, further = torch.zeros((), dtype=torch.float64), Sums()
         context_length, corpus = self.model_config.context_length, self.corpus
         batches = corpus.evaluation_batches(context_length, self.micro_batches.size)
         for batch in self.runtime.batches_of_rank(batches):
-            loss, count, _ = self.forward(batch)
-            nats, n_targets = nats + loss.item(), n_targets + int(count)
-        sums = torch.tensor([nats, n_targets], dtype=torch.float64)
-        nats, n_targets = self.runtime.all_reduce_sum(sums).tolist()
+            loss, count, further = self.forward(batch)
+            totals = totals + together(loss, count, further).cpu().double()
+        nats, n_targets, *values = self.runtime.all_reduce_sum(totals).tolist()
         self.state.record_validation(nats / n_targets)
-        metrics = {
-            "val_loss": nats / n_targets,
-            "val_bits_per_byte": bits_per_byte(nats, corpus.validation.n_bytes),
-        }
+        metrics = {"val_loss": nats / n_targets}
+        if corpus.validation.n_bytes:
+            metrics["val_bits_per_byte"] = bits_per_byte(nats, corpus.validation.n_bytes)
         if corpus.floor_bits_per_byte is not None:
             metrics["floor_bits_per_byte"] = corpus.floor_bits_per_byte
-        return metrics
+        return metrics | means(further, values, n_targets, prefix="val_")
 
-    def train_bits_per_byte(self, nats_per_token: float) -> float:
-        """Returns a training loss in bits per byte, at the training text's tokens per byte."""
+    def train_bits_per_byte(self, nats_per_token: float) -> Metrics:
+        """Returns a training loss in bits per byte, at the training text's tokens per byte.
+
+        Returns nothing where the data is no text, as pairs of answers are.
+        """
         split = self.corpus.train
-        return bits_per_byte(nats_per_token * split.n_targets, split.n_bytes)
+        if not split.n_bytes:
+            return {}
+        nats = nats_per_token * split.n_targets
+        return {"train_bits_per_byte": bits_per_byte(nats, split.n_bytes)}
 
     def report(self, bar: Bar, metrics: Metrics) -> None:
         """Writes metrics to metrics.jsonl, to the bar and, after an evaluation, to the screen."""
@@ -192,18 +198,26 @@ class Trainer:
         if "skipped" in metrics or "spike" in metrics:
             self.console.print(f"{step}  {describe_flags(metrics)}")
         if "train_loss" in metrics:
-            speed = f"{metrics['tokens_per_second']:,.0f} tokens/s"
-            bits = f"{metrics['train_bits_per_byte']:.3f} bits per byte"
-            bar.move(self.state.step, f"loss {metrics['train_loss']:.3f} ({bits})  {speed}")
+            bar.move(self.state.step, describe_step(metrics))
         if "val_loss" in metrics:
             self.console.print(f"{step}  {describe_evaluation(metrics)}")
             if self.state.curve.overfits_since == self.state.step:
                 self.console.print(f"{step}  {self.state.curve.warning()}")
 
 
+def describe_step(metrics: Metrics) -> str:
+    """Returns the training loss of a step and its speed in a few words."""
+    loss, bits = f"loss {metrics['train_loss']:.3f}", metrics.get("train_bits_per_byte")
+    loss += f" ({bits:.3f} bits per byte)" if bits is not None else ""
+    return f"{loss}  {metrics['tokens_per_second']:,.0f} tokens/s"
+
+
 def describe_evaluation(metrics: Metrics) -> str:
     """Returns a line about a validation loss, with its distance to the floor where it is known."""
-    loss, bits = metrics["val_loss"], metrics["val_bits_per_byte"]
+    loss, bits = metrics["val_loss"], metrics.get("val_bits_per_byte")
+    if bits is None:
+        further = [f"{name[4:]} {x:.4g}" for name, x in metrics.items() if name.startswith("val_")]
+        return f"validation {', '.join(further)}"
     line = f"validation {loss:.4f} nats per token, {bits:.4f} bits per byte"
     line += f", perplexity {perplexity(loss):.2f}"
     floor = metrics.get("floor_bits_per_byte")

@@ -12,15 +12,15 @@ from torch import Tensor
 
 from gpt2 import GPT2Model
 from training.kernels.cross_entropy import scored_cross_entropy
-from training.progress import Metrics
 from training.runtime import Batch
+from training.sums import Sums
 
 
-def supervised_loss(model: GPT2Model, batch: Batch) -> tuple[Tensor, Tensor, Metrics]:
+def supervised_loss(model: GPT2Model, batch: Batch) -> tuple[Tensor, Tensor, Sums]:
     """Returns trainer.language_model_loss of a batch, computed where there are targets only.
 
     batch holds tokens and targets, (B, T) each. The result is the sum of losses in nats, the
-    number of targets, and no further metrics. A batch without any target gives 0 and 0.
+    number of targets, and no further sums. A batch without any target gives 0 and 0.
     """
     tokens, targets = batch
     hidden_states = model.hidden_states(tokens)

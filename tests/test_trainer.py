@@ -15,6 +15,7 @@ from oracles.small_run import (
     TRAIN,
     log_without_clock,
     new_trainer,
+    printed,
     verse_corpus,
     weights,
 )
@@ -33,6 +34,7 @@ from training.muon import Muon
 from training.progress import MetricsLog
 from training.runtime import Runtime
 from training.schedule import learning_rate
+from training.sums import Sums
 
 
 @pytest.fixture(scope="module")
@@ -208,6 +210,38 @@ def test_bf16_matmuls_give_the_fp32_loss_to_their_precision(corpus: Corpus, tmp_
     assert other["train_loss"] == pytest.approx(one["train_loss"], rel=5e-3)
 
 
+def test_further_sums_become_means_over_all_that_the_loss_counts(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    def per_window(model: GPT2Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, Sums]:
+        tokens, targets = batch
+        total, n_targets, _ = language_model_loss(model, batch)
+        n_windows = (targets != IGNORE_INDEX).any(1).sum()
+        return total, n_windows, {"first": tokens[:, 0].sum(), "tokens": n_targets}
+
+    no_text = replace(
+        corpus,
+        train=replace(corpus.train, n_bytes=0),
+        validation=replace(corpus.validation, n_bytes=0),
+    )
+    trainer = new_trainer(
+        no_text, tmp_path, replace(TRAIN, micro_batch=4, max_steps=1), loss_fn=per_window
+    )
+    tokens, targets = trainer.windows.batch(0, 6)
+    assert trainer.train()
+    before, after = trainer.state.log.read()
+    n_targets = (targets != IGNORE_INDEX).sum().item()
+    assert after["first"] == pytest.approx(tokens[:, 0].double().mean().item())
+    assert after["tokens"] == n_targets > 40
+    assert after["train_loss"] == pytest.approx(before["val_loss"], rel=0.2)  # nats per window
+    assert after["train_loss"] > 8 * math.log(2)
+    assert after["val_first"] == before["val_first"] > 0
+    assert not [name for name in before | after if "bits" in name or name == "val_tokens"]
+    line = f"validation loss {after['val_loss']:.4g}, first {after['val_first']:.4g}"
+    assert line in printed(trainer)
+    assert (tmp_path / "loss.png").exists()
+
+
 def test_only_the_loss_unpacks_a_batch_and_publish_makes_the_published_weights(
     corpus: Corpus, tmp_path: Path
 ) -> None:
@@ -218,10 +252,13 @@ def test_only_the_loss_unpacks_a_batch_and_publish_makes_the_published_weights(
             tokens, targets = plain.windows.batch(first, count, step)
             return tokens, torch.ones(tokens.shape), targets
 
+        def epochs(self, n_windows: int) -> list[float]:
+            return plain.windows.epochs(n_windows)
+
     def weighted(model: GPT2Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, dict]:
         tokens, weight, targets = batch
         total, count, extra = language_model_loss(model, (tokens, targets))
-        return total * weight.mean(), count, extra | {"weight": weight.mean().item()}
+        return total * weight.mean(), count, extra | {"weight": weight.mean() * count}
 
     def doubled(parameters: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return {name: 2 * parameter for name, parameter in parameters.items()}

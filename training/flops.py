@@ -8,7 +8,7 @@ query meets (T + 1) / 2 keys on average, once for the scores and once for the su
 Embeddings, norms, GELU, softmax and the optimizer are left out: they cost time, but they are no
 matmuls, and the sum is compared with a machine's limit of those.
                                                                 Kaplan et al. 2020, section 2.1
-Previous: training_data.py.  Next: kernels/__init__.py.
+Previous: sums.py.  Next: kernels/__init__.py.
 """
 
 from dataclasses import dataclass

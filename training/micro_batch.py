@@ -23,6 +23,7 @@ from training.optimizer import Optimizers
 from training.progress import Metrics
 from training.random_state import random_states, set_random_states
 from training.runtime import Batch, Runtime, empty_batch
+from training.sums import Sums
 from training.training_data import Windows
 
 SHARE = 0.7  # of what is free: peaks were up to 1.3 times the sum, by what lives shortly
@@ -41,7 +42,7 @@ class MicroBatches:
     """
 
     windows: Windows
-    forward: Callable[[Batch], tuple[Tensor, Tensor, Metrics]]
+    forward: Callable[[Batch], tuple[Tensor, Tensor, Sums]]
     model: nn.Module
     optimizers: Optimizers
     config: RunConfig
@@ -138,10 +139,14 @@ class MicroBatches:
     def memory_need(self) -> "MemoryNeed | None":
         """Returns what a step takes, and what there is; None where not even two windows fit."""
         example = self.windows.batch(self.position, 1)
+        context_length = self.config.model.context_length
+
+        def zeros(of_one: Tensor, n_windows: int) -> Tensor:
+            rows, *positions = of_one.shape  # a window may be several rows, such as two answers
+            return of_one.new_zeros(n_windows * rows, *[context_length for _ in positions])
 
         def loss(n_windows: int) -> Tensor:
-            shape = (n_windows, self.config.model.context_length)
-            return self.forward(tuple(x.new_zeros(shape) for x in example))[0]
+            return self.forward(tuple(zeros(x, n_windows) for x in example))[0]
 
         self.model.train()
         return measure_need(self.model, loss, has_stepped=bool(self.optimizers[0].state))

@@ -30,10 +30,10 @@ from torch.nn.parallel import DistributedDataParallel
 from gpt2 import GPT2Model
 from training.checkpoint import copy_to_cpu, strip_prefix
 from training.dtensor import full_tensor, local_part, part_like
-from training.progress import Metrics
 from training.random_state import random_states
 from training.runtime import Batch, LossFunction, Objective, Runtime, Save
 from training.sharded_checkpoint import read_shards, wait_for_shards, write_shards
+from training.sums import Sums
 
 TIMEOUT = timedelta(minutes=10)  # of one exchange; compiling at unequal speed takes minutes
 LONG_TIMEOUT = timedelta(days=1)  # while the first process of a host prepares the text
@@ -274,8 +274,8 @@ class ModelWithLoss(nn.Module):
         self.model = model
         self.loss_fn = loss_fn
 
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Metrics]:
-        """Returns the sum of a batch's losses, the number of its targets, further metrics."""
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Sums]:
+        """Returns the sum of a batch's losses, the number of its targets, further sums."""
         return self.loss_fn(self.model, batch)
 
 

@@ -241,8 +241,9 @@ def parse_metrics(line: bytes, where: str) -> Metrics:
 def draw_losses(run_dir: Path, title: str) -> Path:
     """Draws loss.png from metrics.jsonl and returns its path.
 
-    It has the training and the validation curve in bits per byte, a ring around the best
-    validation loss where that is not the last one, and the floor where it is known.
+    It has the training and the validation curve in bits per byte, or their losses where the data
+    is no text, a ring around the best validation loss where that is not the last one, and the
+    floor where it is known.
     """
     # imported here, which saves commands that draw nothing the time; without pyplot, which is for
     # one thread only
@@ -252,8 +253,10 @@ def draw_losses(run_dir: Path, title: str) -> Path:
     lines = MetricsLog(run_dir).read()
     figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
     axes = figure.subplots()
-    train = [(m["step"], m["train_bits_per_byte"]) for m in lines if "train_bits_per_byte" in m]
-    validation = [(m["step"], m["val_bits_per_byte"]) for m in lines if "val_bits_per_byte" in m]
+    is_text = any("val_bits_per_byte" in m for m in lines)
+    unit = "bits_per_byte" if is_text else "loss"
+    train = [(m["step"], m[f"train_{unit}"]) for m in lines if f"train_{unit}" in m]
+    validation = [(m["step"], m[f"val_{unit}"]) for m in lines if f"val_{unit}" in m]
     floor = next((m["floor_bits_per_byte"] for m in lines if "floor_bits_per_byte" in m), None)
     if train:
         axes.plot(*zip(*train, strict=True), color="#9db7d5", linewidth=1, label="training")
@@ -270,9 +273,11 @@ def draw_losses(run_dir: Path, title: str) -> Path:
         label = f"floor, {floor:.4f}: no model can do better"
         axes.axhline(floor, color="#c0392b", linestyle="--", label=label)
     axes.set_title(printable(title), parse_math=False)
-    axes.set(xlabel="optimizer steps", ylabel="bits per byte", yscale="log")
-    axes.yaxis.set_major_formatter(FormatStrFormatter("%.3g"))
-    axes.yaxis.set_minor_formatter(FormatStrFormatter("%.2g"))
+    axes.set(xlabel="optimizer steps", ylabel=unit.replace("_", " "))
+    if is_text:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FormatStrFormatter("%.3g"))
+        axes.yaxis.set_minor_formatter(FormatStrFormatter("%.2g"))
     axes.grid(alpha=0.25, which="both")
     axes.legend(frameon=False)
     path = run_dir / PICTURE_FILE

@@ -28,13 +28,13 @@ from training.checkpoint import TENSORS_FILE, copy_to_cpu, read_checkpoint, writ
 from training.kernels import choose_kernels, use_kernels
 from training.kernels.linear import ROW_CHUNK
 from training.memory import can_keep_memory, keep_memory
-from training.progress import Metrics
+from training.sums import Sums
 from training.training_data import Batch
 from transformer_block import TransformerBlock
 
 Result = TypeVar("Result")
-LossFunction = Callable[[GPT2Model, Batch], tuple[Tensor, Tensor, Metrics]]
-Objective = Callable[[Batch], tuple[Tensor, Tensor, Metrics]]  # with the model inside
+LossFunction = Callable[[GPT2Model, Batch], tuple[Tensor, Tensor, Sums]]
+Objective = Callable[[Batch], tuple[Tensor, Tensor, Sums]]  # with the model inside
 Save = Callable[[Callable[[Path], object]], object]  # gets a function that fills a folder
 
 

@@ -2,7 +2,7 @@
 
 load_data.Corpus is a text with all of it. Other labelled data may stand in its place, for only the
 loss unpacks a batch.
-Previous: memory.py.  Next: flops.py.
+Previous: memory.py.  Next: sums.py.
 """
 
 from collections.abc import Iterator

@@ -27,6 +27,7 @@ from training.choose_runtime import choose_runtime, missing_compiler
 from training.kernels.cross_entropy import fused_language_model_loss
 from training.progress import Metrics, MetricsLog
 from training.runtime import Batch, LossFunction, Ranks, Runtime
+from training.sums import Sums
 
 TRAIN = TrainConfig(
     max_steps=6,
@@ -82,7 +83,7 @@ def train(case: Case, folder: Path, ranks: Ranks) -> None:
         assert trainer.train()
 
 
-def one_target_loss(model: GPT2Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, Metrics]:
+def one_target_loss(model: GPT2Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, Sums]:
     """The loss of finetuning where few tokens are learned: many windows have no target at all."""
     tokens, targets = batch
     return supervised_loss(model, (tokens, targets.masked_fill(tokens != 4, IGNORE_INDEX)))

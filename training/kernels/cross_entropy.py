@@ -19,7 +19,7 @@ from torch import Tensor
 
 from gpt2 import GPT2Model
 from loss import IGNORE_INDEX
-from training.progress import Metrics
+from training.sums import Sums
 
 VOCAB_MULTIPLE = 64  # matmuls with 50,257 columns take up to twice the time of those with 50,304
 MAX_LOGITS = 1 << 26  # logits that are held at a time: 128 MB in bf16
@@ -42,11 +42,11 @@ class ChunkSizes:
 
 def fused_language_model_loss(
     model: GPT2Model, batch: tuple[Tensor, ...]
-) -> tuple[Tensor, Tensor, Metrics]:
+) -> tuple[Tensor, Tensor, Sums]:
     """Returns trainer.language_model_loss of a batch without holding all logits in memory.
 
     batch holds tokens and targets, (B, T) each. The result is the sum of losses in nats, the
-    number of targets, and no further metrics.
+    number of targets, and no further sums.
     """
     tokens, targets = batch
     return *linear_cross_entropy(model.hidden_states(tokens), model.lm_head.weight, targets), {}
