@@ -42,7 +42,8 @@ class ChunkedLinearFunction(torch.autograd.Function):
         ctx, x: Tensor, weight: Tensor, bias: Tensor | None, row_chunk: int, wide: int
     ) -> Tensor:
         """(R, in), (out, in), (out,) -> (R, out)."""
-        ctx.save_for_backward(x, weight)
+        needs_input, needs_weight = ctx.needs_input_grad[:2]
+        ctx.save_for_backward(x if needs_weight else None, weight if needs_input else None)
         ctx.row_chunk, ctx.wide = row_chunk, wide
         if len(weight) >= wide:
             return F.linear(x, weight, bias)
