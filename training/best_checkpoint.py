@@ -10,6 +10,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from cfg_gpt2 import require
 from gpt2 import GPT2Model
 from run_directory.config_file import read_config
 from run_directory.weights import assign_weights, on_meta_device
@@ -47,9 +48,15 @@ def load_best(run_dir: Path) -> tuple[GPT2Model, Record]:
     """
     path, record = best_checkpoint(run_dir)
     tensors = read_tensors(path, "model/")
+    weights = strip_prefix("model/", tensors)
     with on_meta_device():
         model = GPT2Model(record.identity.model)
-    assign_weights(model, strip_prefix("model/", tensors))
+    require(
+        weights.keys() >= {name for name, _ in model.named_parameters()},
+        f"--best: {run_dir} was trained with frozen weights, which its checkpoints do not hold; "
+        "leave out --best for the newest weights",
+    )
+    assign_weights(model, weights)
     return model.float().eval(), record
 
 

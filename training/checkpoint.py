@@ -292,13 +292,21 @@ def verified(path: Path) -> Record:
 
 
 def tensors_of(model: GPT2Model, optimizers: Optimizers) -> dict[str, Tensor]:
-    """Returns, by name and without copies, every tensor that the next step depends on."""
-    tensors = {f"model/{name}": p.detach() for name, p in model.named_parameters()}
+    """Returns, by name and without copies, every tensor that the next step depends on.
+
+    Frozen weights are not among them: a run begins with them, however often it is resumed.
+    """
+    tensors = {f"model/{n}": p.detach() for n, p in model.named_parameters() if p.requires_grad}
     for name, parameter in model.named_parameters():
         for optimizer in optimizers:
             for key, value in optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer/{name}/{key}"] = value
     return tensors | {f"random/{name}": state for name, state in random_states().items()}
+
+
+def frozen_of(model: GPT2Model) -> dict[str, Tensor]:
+    """Returns, named as by tensors_of and without copies, the weights that are not trained."""
+    return {f"model/{n}": p.detach() for n, p in model.named_parameters() if not p.requires_grad}
 
 
 def copy_to_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -340,7 +348,7 @@ def restore(tensors: dict[str, Tensor], model: GPT2Model, optimizers: Optimizers
         if name.startswith("optimizer/"):
             _, parameter_name, key = name.split("/")
             states.setdefault(parameter_name, {})[key] = tensor
-    names: dict[Tensor, str] = {p: name for name, p in model.named_parameters()}
+    names: dict[Tensor, str] = {p: name for name, p in model.named_parameters() if p.requires_grad}
     for parameter, name in names.items():
         saved = tensors.get(f"model/{name}")
         shape = None if saved is None else tuple(saved.shape)

@@ -240,7 +240,7 @@ def measure_need(
         return None
     finally:
         set_random_states(states)
-    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     n_to_allocate = 1 if has_stepped else 1 + OPTIMIZER_TENSORS  # tensors of a parameter's size
     per_window, free = max(1, two - one), free_memory(next(model.parameters()).device)
     if free is None:
@@ -248,7 +248,7 @@ def measure_need(
             "--train.micro-batch auto: this system does not say how much memory is free; "
             "give a number"
         )
-    return MemoryNeed(per_window, weights * n_to_allocate + one - per_window, free)
+    return MemoryNeed(per_window, trained * n_to_allocate + one - per_window, free)
 
 
 def kept_bytes(model: nn.Module, forward: Callable[[], Tensor]) -> int:

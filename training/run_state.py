@@ -21,6 +21,7 @@ from training.checkpoint import (
     Checkpoints,
     Record,
     RunIdentity,
+    frozen_of,
     identity_of,
     restore,
     strip_prefix,
@@ -130,7 +131,8 @@ class RunState:
             self.scalars.flush()
         record = self.record()
         tensors = self.runtime.copy_to_cpu(tensors_of(self.model, self.optimizers))
-        parameters = self.runtime.gather_full(strip_prefix("model/", tensors))
+        frozen = self.runtime.copy_to_cpu(frozen_of(self.model))
+        parameters = self.runtime.gather_full(strip_prefix("model/", tensors | frozen))
         is_saved, self.saved_step = self.saved_step == self.step, self.step
 
         def write() -> None:
