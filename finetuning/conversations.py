@@ -63,7 +63,11 @@ class Conversations:
     def notes(self) -> list[str]:
         """Sentences for the screen: the formats with their counts, and what is not read."""
         rows = self.rows
-        notes = [", ".join(f"{n:,} rows of {name}" for name, n in rows.formats.items())]
+        notes = [
+            ", ".join(
+                f"{n:,} {'row' if n == 1 else 'rows'} of {name}" for name, n in rows.formats.items()
+            )
+        ]
         if self.n_duplicates:
             notes[0] += f", {self.n_duplicates:,} of them the same as one before"
         if rows.unread:
@@ -95,13 +99,14 @@ def read_conversations(paths: Sequence[str]) -> Conversations:
     return Conversations(dialogues, pairs, len(values) - len(set(values)), rows)
 
 
-def read_questions(paths: Sequence[str]) -> list[Question]:
+def read_questions(paths: Sequence[str], flag: str = "--task") -> list[Question]:
     """Returns the questions of files, folders and globs, for an exam.
 
-    A question without a kind has the name of its file as its kind. Raises as read_conversations
-    does, and ValueError for a file that holds no questions.
+    A question without a kind has the name of its file as its kind. flag is the one that named the
+    paths, for errors. Raises as read_conversations does, and ValueError for a row of a format that
+    does not say which answers are right.
     """
-    rows = read_files(paths)
+    rows = read_files(paths, flag)
     questions = [value for value in rows.values if isinstance(value, Question)]
     require(
         len(questions) == len(rows.values),
@@ -111,9 +116,9 @@ def read_questions(paths: Sequence[str]) -> list[Question]:
     return questions
 
 
-def read_files(paths: Sequence[str]) -> RowsOfFiles:
+def read_files(paths: Sequence[str], flag: str = DATA.flag) -> RowsOfFiles:
     """Returns what the rows of all files hold. Raises ValueError for the first bad row."""
-    found = find_files(paths, DATA)
+    found = find_files(paths, DATA._replace(flag=flag))
     rows = RowsOfFiles(files=list(found.sizes), left_out=in_words(found.left_out))
     for file in rows.files:
         n_before = len(rows.values)

@@ -198,7 +198,7 @@ def content_text(content: object) -> str:
         kind = part.get("type") if isinstance(part, dict) else json_name(part)
         text = part.get("text", part.get("value")) if isinstance(part, dict) else None
         if kind != "text" or not isinstance(text, str):
-            named = shortened(kind) if isinstance(kind, str) else json_name(kind)
+            named = shortened(repr(kind)) if isinstance(kind, str) else json_name(kind)
             raise ValueError(f"a part of its content is {named} and no text; leave it out")
         texts.append(text)
     return "".join(texts)

@@ -101,7 +101,7 @@ def test_several_files_folders_and_globs_are_read_with_notes(tmp_path: Path) -> 
     read = read_conversations([str(tmp_path / "folder"), str(tmp_path / "*.jsonl")])
     assert len(read.dialogues) == 5 and read.n_duplicates == 3
     assert read.notes == [
-        "3 rows of Alpaca, 1 rows of OpenAI messages, 1 rows of prompt and completion, 3 of them "
+        "3 rows of Alpaca, 1 row of OpenAI messages, 1 row of prompt and completion, 3 of them "
         "the same as one before",
         "fields that are not read: id, name",
         "left out: 1 *.csv; a folder stands for its *.json, *.jsonl, *.ndjson files",

@@ -55,8 +55,8 @@ BAD_ROWS = {  # a line after a good one of its own kind -> what the sentence say
     assistant('"content": null, "tool_calls": [{"id": 1}]'): "message 2 of 'messages': 'tool_calls'"
     " holds calls of tools",
     assistant('"content": "a", "function_call": {"name": "f"}'): "calls of functions",
-    assistant('"content": [{"type": "image_url", "image_url": "cat.png"}]'): "is image_url and no",
-    assistant('"content": [{"type": "text"}]'): "a part of its content is text and no text",
+    assistant('"content": [{"type": "image_url", "image_url": "cat.png"}]'): "is 'image_url' and",
+    assistant('"content": [{"type": "text"}]'): "a part of its content is 'text' and no text",
     messages(U, A, U, '{"role": "tool", "content": "22"}'): "message 4 of 'messages': the role "
     "'tool' is not supported",
     # messages
