@@ -13,8 +13,9 @@ from pretrained.export_settings import ExportCommand
 from pretrained.gguf import write_gguf
 from pretrained.hugging_face import write_folder, write_text
 from pretrained.model_card import model_card
+from run_directory.chat_template import read_template
 from run_directory.config_file import CONFIG_FILE, read_config
-from run_directory.generation_config import read_generation_tokens
+from run_directory.generation_config import GenerationTokens, read_generation_tokens
 from run_directory.lock import only_writer, only_writer_of
 from run_directory.open_run import OpenedRun, open_tokenizer
 from run_directory.printable import quoted
@@ -53,9 +54,17 @@ def export_folder(
     if command.precision == "q8_0":
         raise ValueError("--precision q8_0 is for --format gguf; take fp16 or bf16 for hf")
     name = command.out.resolve().name
-    card = model_card(name, read_config(command.run), command.run, run.model.n_parameters(), step)
-    tokens = read_generation_tokens(command.run, run.tokenizer)
-    write_folder(run.model, run.tokenizer, command.out, command.precision, tokens)
+    template = read_template(command.run, run.tokenizer.end_token)
+    card = model_card(
+        name,
+        read_config(command.run),
+        command.run,
+        run.model.n_parameters(),
+        step,
+        chat_end=run.tokenizer.end_token if template else None,
+    )
+    tokens = ends_of(command, run, template)
+    write_folder(run.model, run.tokenizer, command.out, command.precision, tokens, template)
     write_text(command.out / MODEL_CARD_FILE, card)
     folder = command.out.as_posix()
     console.print(
@@ -68,6 +77,7 @@ def export_folder(
 
 def export_gguf(command: ExportCommand, file: Path, run: OpenedRun, console: Console) -> None:
     """Writes a GGUF file with a progress bar, and prints how to load it."""
+    template = read_template(command.run, run.tokenizer.end_token)
     with Bar(console, "weights", 100) as bar:
         write_gguf(
             run.model,
@@ -75,9 +85,19 @@ def export_gguf(command: ExportCommand, file: Path, run: OpenedRun, console: Con
             file,
             command.precision,
             lambda done, total: bar.move(100 * done // total, f"{done / 1e6:,.0f} M numbers"),
-            read_generation_tokens(command.run, run.tokenizer),
+            ends_of(command, run, template),
+            template,
         )
     console.print(f"written   {file}\n\nTo load it:\n  llama-cli -m {quoted(file)}")
+
+
+def ends_of(command: ExportCommand, run: OpenedRun, template: str | None) -> GenerationTokens:
+    """Returns what begins and ends a text; the token that closes each turn of a chat ends it."""
+    tokens = read_generation_tokens(command.run, run.tokenizer)
+    end = run.tokenizer.end_of_text
+    if template is None or end in tokens.eos_token_id:
+        return tokens
+    return GenerationTokens(tokens.bos_token_id, (end, *tokens.eos_token_id))
 
 
 def gguf_file(command: ExportCommand) -> Path:

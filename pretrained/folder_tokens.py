@@ -6,7 +6,7 @@
 
 The rules are those of transformers 5, so that ids and ends are the same. What they would read
 otherwise than it is written, for instance an added token with a hole before its id, is refused.
-Previous: token_settings.py.  Next: hub.py.
+Previous: token_settings.py.  Next: folder_chat.py.
 """
 
 import json

@@ -44,11 +44,13 @@ def write_gguf(
     precision: Precision = "fp32",
     report: Callable[[int, int], None] = lambda done, total: None,
     generation: GenerationTokens | None = None,
+    chat_template: str | None = None,
 ) -> None:
     """Writes a GGUF file, whole or not at all; without a tokenizer, llama.cpp works on ids only.
 
     report(done, total) is called with the count of numbers that have been written; generation is
-    what begins and ends a text, None: the tokenizer's end of text does both.
+    what begins and ends a text, None: the tokenizer's end of text does both; chat_template, in
+    Jinja, is for a model that was tuned for chat.
     Raises ValueError where the gguf package is missing, the precision does not fit, the weights
     are not finite, or llama.cpp would cut a text into other words.
     """
@@ -72,6 +74,8 @@ def write_gguf(
                 end = tokenizer.end_of_text
                 tokens = generation or GenerationTokens(end, (end,))
                 add_vocabulary(writer, to_bpe(tokenizer), model.config.vocab_size, tokens, end)
+                if chat_template is not None:
+                    writer.add_chat_template(chat_template)
             else:
                 writer.add_tokenizer_model("none")
                 writer.add_vocab_size(model.config.vocab_size)

@@ -3,7 +3,7 @@
 Downloads stay in the cache of huggingface_hub, which draws the progress bars and obeys
 HF_ENDPOINT, HF_HUB_OFFLINE, HF_HOME and HF_TOKEN. A hub that does not answer at once is taken for
 out of reach, and only the cache is used: the library would try again for half a minute.
-Previous: folder_tokens.py.  Next: import_settings.py.
+Previous: folder_chat.py.  Next: import_settings.py.
 """
 
 import http.client
@@ -20,6 +20,7 @@ from pathlib import Path
 from cfg_gpt2 import require
 from pretrained.read_weights import FORMS, INDEX, read_index
 from pretrained.token_settings import SETTINGS_FILES
+from run_directory.chat_template import TEMPLATE_FILE
 from run_directory.config_file import CONFIG_FILE
 from run_directory.generation_config import GENERATION_CONFIG_FILE
 from run_directory.paths import user_path
@@ -89,7 +90,7 @@ def download(name: str, revision: str | None) -> Path:
     for files in VOCABULARIES:
         if all([fetch(file) for file in files]):
             break
-    for file in (*SETTINGS_FILES, GENERATION_CONFIG_FILE):
+    for file in (*SETTINGS_FILES, GENERATION_CONFIG_FILE, TEMPLATE_FILE):
         fetch(file)
     return config.parent
 

@@ -17,6 +17,7 @@ from pretrained.names import PREFIX, WeightName, name_table
 from pretrained.read_weights import all_finite
 from pretrained.token_settings import TOKENIZER_CONFIG_FILE
 from pretrained.vocabulary import to_bpe
+from run_directory.chat_template import TEMPLATE_FILE
 from run_directory.config_file import CONFIG_FILE
 from run_directory.files import write_whole
 from run_directory.generation_config import (
@@ -42,17 +43,19 @@ def write_folder(
     folder: Path,
     precision: Precision = "fp32",
     generation: GenerationTokens | None = None,
+    chat_template: str | None = None,
 ) -> None:
     """Writes the weights, the tokenizer and last config.json, without which no tool loads them.
 
     generation is what begins and ends a text; None: the tokenizer's end of text does both.
+    chat_template, in Jinja, is for a model that was tuned for chat.
     Raises ValueError for weights that are not finite or that fp16 cannot hold, OSError where the
     disk is full.
     """
     dtype, end = DTYPES[precision], tokenizer.end_of_text
     tokens = generation or GenerationTokens(end, (end,))
     write_tensors(folder / WEIGHTS_FILE, hugging_face_weights(model, dtype), {"format": "pt"})
-    write_tokenizer(tokenizer, folder, model.config.context_length, tokens)
+    write_tokenizer(tokenizer, folder, model.config.context_length, tokens, chat_template)
     ids = generation_settings(tokens)
     write_json(folder / GENERATION_CONFIG_FILE, ids | {"pad_token_id": end})
     dtype_name = str(dtype).removeprefix("torch.")
@@ -99,7 +102,11 @@ def require_fp16_range(name: str, tensor: Tensor, converted: Tensor) -> None:
 
 
 def write_tokenizer(
-    tokenizer: Tokenizer, folder: Path, context_length: int, tokens: GenerationTokens
+    tokenizer: Tokenizer,
+    folder: Path,
+    context_length: int,
+    tokens: GenerationTokens,
+    chat_template: str | None,
 ) -> None:
     """Writes tokenizer.json, AutoTokenizer's settings, and for BPE GPT-2's own two files."""
     vocabulary = to_bpe(tokenizer)
@@ -110,6 +117,9 @@ def write_tokenizer(
         "model_max_length": context_length,
         "clean_up_tokenization_spaces": False,
     }
+    if chat_template is not None:  # transformers 5 reads the file, others the setting
+        settings["chat_template"] = chat_template
+        write_text(folder / TEMPLATE_FILE, chat_template)
     write_json(folder / TOKENIZER_CONFIG_FILE, settings)
     tokenizer.save(folder)
     # GPT-2's own two files leave the word pattern to the reader, and need a token for every byte

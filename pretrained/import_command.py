@@ -10,6 +10,7 @@ from rich.console import Console
 from cfg_gpt2 import DataConfig, GPT2Config, RunConfig, require
 from commands.suggest_prompt import prompt_for
 from pretrained.config_json import read_config_json
+from pretrained.folder_chat import import_chat
 from pretrained.folder_tokens import read_folder_tokens
 from pretrained.hub import HUB_PREFIX, find_folder
 from pretrained.import_settings import ImportCommand
@@ -82,6 +83,8 @@ def import_folder(folder: Path, run_dir: Path, console: Console) -> Tokenizer:
     write_tensors(run_dir / WEIGHTS_FILE, weights)
     tokenizer.save(run_dir)
     write_generation_tokens(run_dir, tokens.generation, tokenizer)
+    for line in import_chat(folder, run_dir, tokenizer.end_token):
+        console.print(line)
     data = DataConfig(tokenizer=str(run_dir))  # for training on another text with the same ids
     write_config(run_dir, RunConfig(model=config.model, data=data))
     return tokenizer

@@ -19,11 +19,17 @@ METRIC_LABELS = {  # key of metrics.jsonl -> its label in the card
 
 
 def model_card(
-    name: str, run: RunConfig, run_dir: Path, n_parameters: int, step: int | None = None
+    name: str,
+    run: RunConfig,
+    run_dir: Path,
+    n_parameters: int,
+    step: int | None = None,
+    chat_end: str | None = None,
 ) -> str:
     """Returns the text of README.md. The Hugging Face hub reads the lines between ---.
 
     step: that the weights are from; None: the last one.
+    chat_end: the token that closes each turn of a chat; None: the run was not tuned for chat.
     """
     sizes = run.model
     measured = last_metrics(run_dir / METRICS_FILE, step)
@@ -39,6 +45,7 @@ def model_card(
             "pipeline_tag: text-generation",
             "tags:",
             "- gpt2",
+            *(["- conversational"] if chat_end else []),
             "---",
             "",
             f"# {name}",
@@ -56,9 +63,31 @@ def model_card(
             'model = AutoModelForCausalLM.from_pretrained(".")',
             'tokenizer = AutoTokenizer.from_pretrained(".")',
             "```",
+            *(chat_lines(chat_end) if chat_end else []),
             "",
         ]
     )
+
+
+def chat_lines(end: str) -> list[str]:
+    """Returns how to ask a model that was tuned for chat, and what to keep out of a question."""
+    return [
+        "",
+        "It was tuned to answer, in the chat template that the tokenizer carries:",
+        "",
+        "```python",
+        'messages = [{"role": "user", "content": "..."}]',
+        "inputs = tokenizer.apply_chat_template(",
+        '    messages, add_generation_prompt=True, return_tensors="pt", return_dict=True,',
+        "    sanitize_control_tokens=True,",
+        ")",
+        "answer = model.generate(**inputs, max_new_tokens=100)[0, inputs.input_ids.size(1) :]",
+        "print(tokenizer.decode(answer, skip_special_tokens=True))",
+        "```",
+        "",
+        f"A typed `{end}` is mere letters by the last of these arguments, which transformers has "
+        "from 5.23 on. Other programs end the turn there: take it out of what users type.",
+    ]
 
 
 def last_metrics(file: Path, step: int | None = None) -> dict[str, float]:

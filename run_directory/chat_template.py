@@ -5,6 +5,7 @@ every dialogue without one begins with}. The project's own tools never run Jinja
 Previous: generation_config.py.  Next: ../load_data.py.
 """
 
+import re
 from pathlib import Path
 
 from cfg_gpt2 import require
@@ -13,10 +14,12 @@ from run_directory.json_file import read_json_object, shortened
 ROLES = ("system", "user", "assistant")
 CHAT_FILE = "chat.json"
 CHAT_FORMAT = "turns"  # finetuning/chat_format.py
+TEMPLATE_FILE = "chat_template.jinja"  # of transformers 5
 # Older llama.cpp takes a template with '<|assistant|>' and '<|user|>' for GLM-Edge's, which has no
 # end token, and one with '<|user|>' alone for Zephyr's, which is this one.
 BEGIN_ANSWER = "{% if add_generation_prompt %}{{ '<|' + 'assistant' + '|>\\n' }}{% endif %}"
 ZEPHYR = "{# <|user|> #}"
+_SYSTEM_TURN = re.compile(r"\{\{ '<\|system\|>\\n((?:[^'\\]|\\.)*)' \}\}")
 
 
 def jinja_template(end: str, system: str | None = None) -> str:
@@ -40,6 +43,20 @@ def jinja_text(text: str) -> str:
     """Returns a text as a string of Jinja."""
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
     return "'" + escaped.replace("\n", "\\n").replace("\r", "\\r") + "'"
+
+
+def system_of(template: str, end: str) -> str | None:
+    """Returns the system message that a template puts first, as jinja_template was given it.
+
+    Raises ValueError where the template is not one of jinja_template's.
+    """
+    turn = _SYSTEM_TURN.search(template)
+    system = None
+    if turn:
+        text = re.sub(r"\\(.)", lambda m: {"n": "\n", "r": "\r"}.get(m[1], m[1]), turn[1])
+        system = text.removesuffix(f"{end}\n")
+    require(jinja_template(end, system) == template, "it is the template of another program")
+    return system
 
 
 def read_template(run_dir: Path, end: str) -> str | None:
