@@ -121,13 +121,14 @@ class PrefixCachedModel:
                 break
             n_equal += 1
         self.cache.truncate([n_equal])
+        self.cached = window[:n_equal]  # all that is left where Ctrl-C ends the pass below
         tokens = torch.tensor([window[n_equal:]], device=self.model.device)  # (1, T)
-        self.cached = window
         if tokens.size(1) == n:
             logits = self.model(tokens, self.cache)[0].float()
         else:
             hidden_states = self.model.hidden_states(tokens, self.cache)
             logits = self.model.lm_head(hidden_states[0, -n:]).float()
+        self.cached = window
         require_finite(logits)
         return logits
 
