@@ -7,6 +7,8 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -21,7 +23,7 @@ from decoding.rows import RowState
 from decoding.settings import SamplingConfig
 from decoding.speculative import DraftModel, PromptLookup, Speculation
 from gpt2 import GPT2Model
-from run_directory.generation_config import read_generation_tokens
+from run_directory.generation_config import GenerationTokens, read_generation_tokens
 from run_directory.open_run import open_tokenizer
 from run_directory.paths import explain
 from tokenizer import TOKENIZER_FILE, Tokenizer, UnseenCharacter
@@ -51,14 +53,9 @@ def generate(command: GenerateCommand) -> int:
     for flag, texts in flags.items():
         if hint := hint_about_escapes(flag, texts):
             say(hint)
-    device = choose_runtime(TrainConfig()).device
-    model, _ = load_newest_or_best(command.run, best=command.best, report=say)
-    tokenizer = open_tokenizer(command.run, model)
-    tokens = read_generation_tokens(command.run, tokenizer)
-    model = to_precision(model.to(device), command.precision)
-    use_kernels(model, choose_kernels(model.device, model.dtype))
-    use_native(model, command.native)
-    keep_memory()  # after loading, so that the weights' own copies are returned
+    model, tokenizer, tokens = open_for_generation(
+        command.run, best=command.best, precision=command.precision, native=command.native
+    )
     sampling = replace(
         command.sampling,
         banned=banned_sequences(command.ban, tokenizer),
@@ -70,6 +67,31 @@ def generate(command: GenerateCommand) -> int:
         return writer.interact()
     writer.write(read_prompts(command.prompt, command.prompt_file))
     return 0
+
+
+class ReadyRun(NamedTuple):
+    """A run's model as it generates here, its tokenizer, and the tokens that bound its texts."""
+
+    model: GPT2Model
+    tokenizer: Tokenizer
+    tokens: GenerationTokens
+
+
+def open_for_generation(run: Path, *, best: bool, precision: str, native: str) -> ReadyRun:
+    """Returns a run's model in its precision, on this machine's device, with its fastest steps.
+
+    Raises FileNotFoundError where a file is missing, ValueError where one is broken or a step that
+    was asked for cannot be compiled.
+    """
+    device = choose_runtime(TrainConfig()).device
+    model, _ = load_newest_or_best(run, best=best, report=say)
+    tokenizer = open_tokenizer(run, model)
+    tokens = read_generation_tokens(run, tokenizer)
+    model = to_precision(model.to(device), precision)
+    use_kernels(model, choose_kernels(model.device, model.dtype))
+    use_native(model, native)
+    keep_memory()  # after loading, so that the weights' own copies are returned
+    return ReadyRun(model, tokenizer, tokens)
 
 
 @dataclass(frozen=True)

@@ -32,12 +32,32 @@ def read_standard_input() -> str:
     binary = getattr(sys.stdin, "buffer", None)
     if binary is None:
         return sys.stdin.read()
-    data = binary.read(MAX_PROMPT_BYTES + 1)
+    return decode_input(binary.read(MAX_PROMPT_BYTES + 1), "--prompt -")
+
+
+def read_line_of_input(name: str) -> str | None:
+    """Returns the next line of the standard input, decoded as all of it would be.
+
+    None: it has ended. Raises ValueError as read_standard_input does; `name` is the line's.
+    """
+    binary = getattr(sys.stdin, "buffer", None)
+    if binary is None:
+        line = sys.stdin.readline()
+    else:
+        line = decode_input(binary.readline(MAX_PROMPT_BYTES + 1), name)
+    return line.removesuffix("\n") if line else None
+
+
+def decode_input(data: bytes, name: str) -> str:
+    """Returns the text of bytes from the standard input.
+
+    Raises ValueError where it is neither UTF-8 nor in the encoding of this system.
+    """
     try:
-        return decode(data, "--prompt -")
+        return decode(data, name)
     except UnicodeDecodeError:
         text = data.decode(sys.stdin.encoding, "surrogateescape")
-        return utf8_text(text, "--prompt -")
+        return utf8_text(text, name)
 
 
 def read_prompt_file(path: Path) -> str:

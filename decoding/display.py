@@ -18,12 +18,21 @@ COLOURS = ((0.02, "bright_red"), (0.1, "dark_orange"), (0.4, "yellow"), (0.8, "b
 
 
 class Display:
-    """Shows texts in their order, each piece as soon as the texts before it are complete."""
+    """Shows texts in their order, each piece as soon as the texts before it are complete.
+
+    On a terminal the colour of a piece tells its probability, unless coloured is False.
+    """
 
     def __init__(
-        self, console: Console, prompts: list[str], rows: list[RowState], *, as_json: bool
+        self,
+        console: Console,
+        prompts: list[str],
+        rows: list[RowState],
+        *,
+        as_json: bool = False,
+        coloured: bool = True,
     ) -> None:
-        self.console, self.as_json = console, as_json
+        self.console, self.as_json, self.coloured = console, as_json, coloured
         self.waiting = list(zip(prompts, rows, strict=True))
         self.n_shown: int | None = None  # pieces of the first text; None: not its prompt either
 
@@ -50,7 +59,8 @@ class Display:
         values = row.log_probabilities  # the last piece may have none of its own
         pairs = list(zip_longest(row.pieces, values, fillvalue=values[-1] if values else 0.0))
         for piece, log_probability in pairs[self.n_shown :]:
-            self.put(str(piece), colour(math.exp(float(log_probability))))
+            style = colour(math.exp(float(log_probability))) if self.coloured else ""
+            self.put(str(piece), style)
         self.n_shown = len(pairs)
 
     def put(self, text: str, style: str = "") -> None:
