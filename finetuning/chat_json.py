@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Literal
 
 from cfg_gpt2 import require
+from run_directory.chat_template import CHAT_FILE
 from run_directory.config_file import read_config
 from run_directory.files import write_whole
 from run_directory.json_file import read_json_as
 from run_directory.printable import main_command
-
-CHAT_FILE = "chat.json"
 
 
 @dataclass(frozen=True, kw_only=True)

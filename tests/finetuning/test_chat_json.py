@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from cfg_gpt2 import RunConfig
-from finetuning.chat_json import CHAT_FILE, ChatSettings, read_chat_settings, write_chat_settings
+from finetuning.chat_json import ChatSettings, read_chat_settings, write_chat_settings
+from run_directory.chat_template import CHAT_FILE
 from run_directory.config_file import write_config
 
 TUNED = ChatSettings(
