@@ -29,6 +29,11 @@ COMMANDS = {  # what reads its flags, what does its work, and a line of help
         "commands.generate:generate",
         "let a trained model continue a prompt",
     ),
+    "chat": (
+        "finetuning.chat_settings:read_chat_command",
+        "finetuning.chat_command:chat",
+        "talk with a model that was finetuned for it",
+    ),
     "import": (
         "pretrained.import_settings:read_import_command",
         "pretrained.import_command:import_model",

@@ -15,10 +15,14 @@ from pathlib import Path
 import pytest
 
 import main
+from cfg_gpt2 import GPT2Config, RunConfig
 from commands.streams import INTERRUPTED, PIPE_CLOSED, WRONG_INPUT
-from run_directory.config_file import CONFIG_FILE
+from finetuning.chat_json import ChatSettings, write_chat_settings
+from gpt2 import GPT2Model
+from run_directory.config_file import CONFIG_FILE, write_config
 from run_directory.files import sha256
 from run_directory.printable import UNSAFE, printable
+from tokenizer import Tokenizer
 
 if sys.platform == "win32":
     pytest.skip("these are terminals and signals of Unix", allow_module_level=True)
@@ -37,6 +41,9 @@ COMMANDS = {  # NEW is a name that is free
     "generate": "generate run --prompt Мама --max-new-tokens 40",
     "json": "generate run --prompt Мама --max-new-tokens 40 --json",
     "questions": "generate run --interactive",
+    "chat": "chat assistant --message Мама? --max-new-tokens 9",
+    "chat in json": "chat assistant --message Мама? --max-new-tokens 9 --json",
+    "chat of lines": "chat assistant",
     "import": "import ./hf --out NEW",
     "export": "export run --out NEW",
     "gguf": "export run --format gguf --out NEW.gguf",
@@ -62,7 +69,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "verse.txt").write_text(VERSE, encoding="utf-8")
     for line in (COMMANDS["train"].replace("NEW", "run"), "export run --out hf"):
         subprocess.run([*MAIN, *line.split()], cwd=folder, check=True, capture_output=True)
+    make_assistant(folder / "assistant", Tokenizer.load(folder / "run"))
     return folder
+
+
+def make_assistant(run: Path, tokenizer: Tokenizer) -> None:
+    """Makes a run that says it was finetuned for chat, of random weights."""
+    sizes = GPT2Config(
+        vocab_size=tokenizer.vocab_size, context_length=64, n_layer=1, n_head=2, n_embd=16
+    )
+    write_config(run, RunConfig(model=sizes))
+    GPT2Model(sizes).save(run)
+    tokenizer.save(run)
+    settings = ChatSettings(method="sft", base="run", data=("verse.txt",), base_sha256="")
+    write_chat_settings(run, settings)
 
 
 def by_shell(line: str, **environment: str | None) -> Situation:
@@ -130,7 +150,7 @@ def assert_kept(name: str, situation: str, folder: Path) -> None:
     assert status in FULL.get(name, {0}) | more, shown.decode(errors="replace")
     assert b"Traceback" not in shown, shown.decode(errors="replace")
     assert b"Exception ignored" not in shown
-    if "column" not in situation and name != "generate":  # a pipe gets a text as it is
+    if "column" not in situation and name not in ("generate", "chat"):  # a pipe gets texts as is
         assert not UNSAFE.search(shown.decode("utf-8", "replace"))
     assert before == {path: sha256(path) for path in before}
 
