@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 from cfg_gpt2 import DataConfig, TrainConfig
 from data.piped_text import keep_piped
+from evaluation.exam_report import report_exam
 from evaluation.measure_harness import measure_harness
 from evaluation.measure_task import measure_task
 from evaluation.measure_text import measure_text
@@ -47,7 +48,9 @@ def evaluate(command: EvaluateCommand) -> int:
 def measure_and_report(command: EvaluateCommand, session: Session) -> None:
     """Measures each run and prints a comparison of several."""
     results = measure(command, session)
-    if len(results) > 1:
+    if results[0].measure.what == "exam":
+        report_exam(session.console, command.runs[0], results)
+    elif len(results) > 1:
         session.console.print()
         heading, *rows = comparison_table(results)
         show_table(session.console, heading, rows, justify="right")

@@ -2,7 +2,7 @@
 
     lambada    OpenAI's test set, 5,153 passages     hellaswag  the validation set, 10,042 scenes
 
-Previous: hellaswag.py.  Next: measure_harness.py.
+Previous: exam.py.  Next: measure_harness.py.
 """
 
 import hashlib

@@ -6,7 +6,7 @@
 Zellers et al. 2019. A line has activity_label, ctx_a, ctx_b, endings and label. The text is
 cleaned as in lm-evaluation-harness, because half of the items come from WikiHow and contain marks
 such as "[header]".
-Previous: lambada.py.  Next: download.py.
+Previous: lambada.py.  Next: exam.py.
 """
 
 import math

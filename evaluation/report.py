@@ -1,6 +1,6 @@
 """Results for people: lines for one model; a table and a picture for several.
 
-Previous: result.py.  Next: ../main.py.
+Previous: result.py.  Next: exam_report.py.
 """
 
 from pathlib import Path
@@ -31,9 +31,12 @@ def summary_lines(result: Result) -> list[str]:
     figures = result.figures
     if result.measure.what == "text":
         return text_lines(figures)
+    if result.measure.what == "exam":  # its parts are in the table
+        figures = {name: value for name, value in figures.items() if "/" not in name}
     values = {name: value for name, value in figures.items() if value is not None}
-    lines = [f"{name:15} {format_figure(value)}" for name, value in values.items()]
-    return [*lines, f"{'time':15} {result.seconds:.1f} s"]
+    width = max(15, *map(len, values))
+    lines = [f"{name:{width}} {format_figure(value)}" for name, value in values.items()]
+    return [*lines, f"{'time':{width}} {result.seconds:.1f} s"]
 
 
 def text_lines(figures: Figures) -> list[str]:

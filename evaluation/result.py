@@ -6,7 +6,6 @@ Previous: harness.py.  Next: report.py.
 import hashlib
 import json
 import platform
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -26,13 +25,14 @@ RESULTS_FOLDER = "evaluation"  # in the run directory
 FORMAT_VERSION = 1
 MAX_NAME = 150  # bytes of the name of a result file, without its endings; disks take 255
 Figures = dict[str, float | int | None]
+Row = dict[str, object]  # of one item
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
     """The kind of measurement and the data that it is made on."""
 
-    what: str  # text, lambada, hellaswag, harness
+    what: str  # text, lambada, hellaswag, exam, harness
     name: str  # of the files that are written
     about: str  # a description for people
     paths: tuple[str, ...]
@@ -44,6 +44,17 @@ class Measure:
         """Returns what tells this measurement from another one with the same name."""
         source = self.sha256 or self.paths
         return [self.what, source, self.stride, self.limit]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """What one run has achieved on a task: the figures, and a row for each item."""
+
+    name: str  # of the files that are written
+    about: str  # a description for people
+    figures: Figures
+    rows: list[Row]
+    to_read: str = ""  # the wrong answers below their questions, where people can read them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,10 +148,14 @@ def digest_of(measure: Measure) -> str:
     return hashlib.sha256(json.dumps(measure.identity()).encode()).hexdigest()[:8]
 
 
-def write_rows(folder: Path, name: str, rows: Sequence[dict[str, object]]) -> None:
-    """Writes folder/evaluation/NAME.items.jsonl, a line for each item."""
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    write_whole(
-        folder / RESULTS_FOLDER / f"{name}.items.jsonl",
-        lambda part: part.write_text(text, encoding="utf-8", newline="\n"),
-    )
+def write_items(folder: Path, name: str, scored: Scored) -> None:
+    """Writes folder/evaluation/NAME.items.jsonl, a line for each item, and NAME.wrong.txt."""
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in scored.rows]
+    texts = {f"{name}.items.jsonl": "".join(lines)}
+    if scored.to_read:
+        texts[f"{name}.wrong.txt"] = scored.to_read
+    for file, text in texts.items():
+        write_whole(
+            folder / RESULTS_FOLDER / file,
+            lambda part, text=text: part.write_text(text, encoding="utf-8", newline="\n"),
+        )

@@ -35,7 +35,8 @@ class EvaluateCommand:
     """tokens by which the window moves on; None: the model's context, windows side by side; the
     smaller, the more context, the more work"""
     task: tuple[str, ...] | None = None
-    """lambada or hellaswag, and its JSONL file; without a file it is downloaded"""
+    """lambada or hellaswag, and its JSONL file, which is downloaded where none is named;
+    tiny-questions or tiny-questions-ru; or a file of questions with their answers"""
     harness: tuple[str, ...] | None = None  # tasks of lm-evaluation-harness, by its names
     harness_path: Path | None = None  # a folder with more tasks for it
     limit: int | None = None  # items of a task that are scored; None: all

@@ -1,0 +1,154 @@
+"""The exam in the world's own words: what a model knows before anybody teaches it to answer.
+
+    ... In the hall she saw Max. "Where is the ball?" asked Nina. "|By the river,"
+
+A story of the world is cut (|) where the law leaves one continuation, and the model goes on. So the
+knowledge that the questions ask for is measured without a question, and without a chat template.
+
+    where-thing   what somebody answers who knows where the thing is
+    not-known     what somebody answers who does not know it
+    where-person  where somebody is in the evening
+    who-has       whether the first person has the thing in the evening
+    why           what the wisher can do with the thing at last
+
+The stories are those of the validation split, with the skew of the world: the thing is nearly
+always where it was first.
+Previous: exam.py.  Next: exam_task.py.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import NamedTuple
+
+from data.tiny_world import english, russian
+from data.tiny_world.stories import LANGUAGES, stories
+from data.tiny_world.world import Event, State, happen, knows_answer
+from finetuning.chat_format import Message
+from finetuning.exam import Answer, ExamItem, Graded, Report, greedy_answers
+from gpt2 import GPT2Model
+from tokenizer import Tokenizer
+
+KINDS = ("where-thing", "not-known", "where-person", "who-has", "why")
+N_ITEMS = 200  # of each kind
+N_STORIES = 20_000  # are looked through at most
+WORDS = {"tiny-world": english, "tiny-world-ru": russian}  # the tables of each language
+QUOTES = {"tiny-world": ('. "', ',"'), "tiny-world-ru": (". «", "»")}  # around what is answered
+WITH = {"tiny-world": (" with",), "tiny-world-ru": (" с ", " со ")}
+
+
+class Cut(NamedTuple):
+    """A place in the text of an event at which only one continuation is possible."""
+
+    kind: str
+    position: int
+    answer: str  # how the text goes on
+    rules: dict[str, str]  # simple rules, each with the continuation that it names
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cue:
+    """The beginning of a story, and how it goes on for certain."""
+
+    text: str
+    answer: str
+    kind: str
+    rules: dict[str, str]
+
+
+def draw_cues(language: str, n_items: int = N_ITEMS) -> list[Cue]:
+    """Returns n_items beginnings of stories of each kind; language is the name of a world."""
+    found: dict[str, list[Cue]] = {kind: [] for kind in KINDS}
+    for story, _ in zip(stories(LANGUAGES[language], "validation"), range(N_STORIES), strict=False):
+        for cue in cues_of(language, story.events):
+            if len(found[cue.kind]) < n_items:
+                found[cue.kind].append(cue)
+        if all(len(part) == n_items for part in found.values()):
+            break
+    return list(chain.from_iterable(found.values()))
+
+
+def cues_of(language: str, events: Sequence[Event]) -> Iterator[Cue]:
+    """Yields a cue for each place of a story at which only one continuation is possible."""
+    state, text, tell = State(), "", LANGUAGES[language].tell
+    first: dict[str, str] = {}  # the places in the beginning
+    for event in events:
+        if event.kind == "want":
+            first = {name: state.where.get(spot, spot) for name, spot in state.where.items()}
+        telling = tell(state, event)
+        for kind, position, answer, rules in cuts(language, state, event, telling, first):
+            yield Cue(text=f"{text} {telling[:position]}", answer=answer, kind=kind, rules=rules)
+        text += f" {telling}" if text else telling
+        happen(state, event)
+
+
+def cuts(
+    language: str, state: State, event: Event, telling: str, first: dict[str, str]
+) -> Iterator[Cut]:
+    """Yields the places of an event's text at which only one continuation is possible.
+
+    first has the places in the beginning of the story.
+    """
+    at = WORDS[language].AT
+    if event.kind == "ask":
+        opening, closing = QUOTES[language]
+        start = telling.index(opening) + len(opening)
+        answer = telling[start : telling.index(closing, start) + len(closing)]
+        place = knows_answer(state, event)
+        if not place:
+            yield Cut("not-known", start, answer, {})
+            return
+        guess = answer.replace(at[place][1:], at[first[event.what]][1:])
+        yield Cut("where-thing", start, answer, {"first place": guess})
+    if event.kind == "fulfil":
+        reason = WORDS[language].REASONS[event.what][state.reason].removeprefix("to ")
+        yield Cut("why", telling.index(f" {reason}"), f" {reason}", {})
+    if event.kind == "evening":
+        yield from evening_cuts(language, state, telling, first)
+
+
+def evening_cuts(language: str, state: State, telling: str, first: dict[str, str]) -> Iterator[Cut]:
+    """Yields the cuts of the evening: where each person is, and whether the first has the thing."""
+    at, person = WORDS[language].AT, state.people[0]
+    place = f" {at[state.where[person]]}"
+    start = telling.index(place)
+    yield Cut("where-person", start, place, {"first place": f" {at[first[person]]}"})
+    start += len(place)
+    held = next((word for word in WITH[language] if telling.startswith(word, start)), ",")
+    rule = {"the wisher": held if state.has(person) == (person == state.wisher) else ""}
+    yield Cut("who-has", start, held, rule)
+    other = state.people[1]
+    if not state.together():
+        place = f" {at[state.where[other]]}"
+        rule = {"first place": f" {at[first[other]]}"}
+        yield Cut("where-person", telling.index(place, start), place, rule)
+
+
+def take_exam_in_own_words(
+    model: GPT2Model,
+    tokenizer: Tokenizer,
+    cues: Sequence[Cue],
+    report: Report = lambda done: None,
+    batch_size: int | None = None,
+) -> list[Graded]:
+    """Lets the model continue each beginning; it is right where it goes on with the answer.
+
+    Raises UnseenCharacter where the tokenizer lacks a character of the stories.
+    """
+    end = tokenizer.end_of_text
+    prompts = [[end, *ids] for ids in tokenizer.encode_batch([cue.text for cue in cues])]
+    lengths = [len(ids) for ids in tokenizer.encode_batch([cue.answer for cue in cues])]
+    answers = greedy_answers(model, tokenizer, prompts, lengths, report, batch_size)
+    return [grade(cue, one.text) for cue, one in zip(cues, answers, strict=True) if one]
+
+
+def grade(cue: Cue, text: str) -> Graded:
+    """Returns a cue as an item of the exam, with the part of the continuation that answers it."""
+    item = ExamItem(
+        prompt=(Message("user", cue.text),),
+        answers=(cue.answer,),
+        kind=cue.kind,
+        baselines=cue.rules,
+    )
+    is_right = text.startswith(cue.answer)
+    return Graded(item, Answer(cue.answer if is_right else text, ended=is_right), is_right)
