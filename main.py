@@ -29,6 +29,11 @@ COMMANDS = {  # what reads its flags, what does its work, and a line of help
         "commands.generate:generate",
         "let a trained model continue a prompt",
     ),
+    "finetune": (
+        "finetuning.settings:read_finetune_command",
+        "finetuning.command:finetune",
+        "teach a trained model to answer, from labelled dialogues",
+    ),
     "chat": (
         "finetuning.chat_settings:read_chat_command",
         "finetuning.chat_command:chat",

@@ -4,7 +4,8 @@ Previous: suggest_prompt.py.  Next: generate_settings.py.
 """
 
 import os
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,7 @@ from data.piped_text import keep_piped
 from data.shards import is_prepared
 from data.stream import SCAN_TOKENS
 from data.tiny_world.stories import LANGUAGES, read_story
+from data.token_files import Report
 from generation import SamplingConfig, generate
 from gpt2 import GPT2Model
 from load_data import Corpus, load_corpus
@@ -67,13 +69,19 @@ def train(command: TrainCommand) -> int:
     console.print(f"device    {runtime.describe()}")
     with ExitStack() as lock:  # of the run directory
         with runtime.process_group():
-            trainer, config = train_together(command, runtime, console, lock)
-        return conclude(trainer, config, runtime, console)
+            trainer, corpus, config = train_together(command, runtime, console, lock)
+        return conclude(trainer, corpus, config, runtime, console)
 
 
-def conclude(trainer: Trainer, config: RunConfig, runtime: Runtime, console: CommandConsole) -> int:
+def conclude(
+    trainer: Trainer,
+    corpus: Corpus,
+    config: RunConfig,
+    runtime: Runtime,
+    console: CommandConsole,
+) -> int:
     """Says how to go on, after some samples where the run is complete; returns the exit status."""
-    run_dir, corpus, status = trainer.run_dir, trainer.corpus, 0
+    run_dir, status = trainer.run_dir, 0
     if trainer.state.step < config.train.max_steps:
         say_stopped(console, trainer.state.step, run_dir)
         if hint := trainer.state.curve.hint():
@@ -95,10 +103,10 @@ def conclude(trainer: Trainer, config: RunConfig, runtime: Runtime, console: Com
     return status
 
 
-def say_stopped(console: CommandConsole, step: int, run_dir: Path) -> None:
+def say_stopped(console: CommandConsole, step: int, run_dir: Path, command: str = "train") -> None:
     """Says how to go on, on the standard error where nobody reads the output any more."""
     line = f"Stopped after step {step} and saved. Go on with: "
-    line += main_command("train", "--resume", run_dir)
+    line += main_command(command, "--resume", run_dir)
     if console.lost:
         say(line)
     else:
@@ -107,7 +115,7 @@ def say_stopped(console: CommandConsole, step: int, run_dir: Path) -> None:
 
 def train_together(
     command: TrainCommand, runtime: Runtime, console: Console, lock: ExitStack
-) -> tuple[Trainer, RunConfig]:
+) -> tuple[Trainer, Corpus, RunConfig]:
     """A corpus, a model and the loop, in this process and in whatever others train with it."""
     paths, cache = command.data.path, command.data.cache_dir
     paths = runtime.on_rank_zero(partial(keep_piped, paths, cache))
@@ -121,9 +129,9 @@ def train_together(
     if command.resume:
         trainer.state.resume()
     runtime.on_rank_zero(partial(begin_run, run_dir, config, corpus))
-    describe(console, config, trainer, run_dir)
+    describe(console, config, trainer, corpus)
     trainer.train()
-    return trainer, config
+    return trainer, corpus, config
 
 
 def new_model(
@@ -218,21 +226,28 @@ def open_corpus(command: TrainCommand, console: Console) -> Corpus:
 
 def corpus_with_bar(config: DataConfig, console: Console) -> Corpus:
     """Loads the data, with a bar for each part of the work that there is."""
-    bars: dict[str, Bar] = {}
-    with ExitStack() as shown:
-
-        def report(done: int, total: int, what: str) -> None:
-            if what not in bars:
-                shown.close()  # the bar of the part before
-                bars[what] = shown.enter_context(Bar(console, what, total))
-            bars[what].move(done, f"{done / 1e6:.1f} MB" if total else "")
-
+    with bars(console, lambda done: f"{done / 1e6:.1f} MB") as report:
         return load_corpus(config, report)
 
 
-def describe(console: Console, config: RunConfig, trainer: Trainer, run_dir: Path) -> None:
+@contextmanager
+def bars(console: Console, text_of: Callable[[int], str] = "{:,}".format) -> Iterator[Report]:
+    """Yields a function that shows a bar for each part of a work: done, of how much, its name."""
+    shown: dict[str, Bar] = {}
+    with ExitStack() as stack:
+
+        def report(done: int, total: int, what: str) -> None:
+            if what not in shown:
+                stack.close()  # the bar of the part before
+                shown[what] = stack.enter_context(Bar(console, what, total))
+            shown[what].move(done, text_of(done) if total else "")
+
+        yield report
+
+
+def describe(console: Console, config: RunConfig, trainer: Trainer, corpus: Corpus) -> None:
     """What is going to be trained, on what, and where it goes."""
-    sizes, steps, corpus = config.model, config.train, trainer.corpus
+    sizes, steps = config.model, config.train
     n_tokens, n_bytes = len(corpus.train.tokens), corpus.train.n_bytes
     floor, done = corpus.floor_bits_per_byte, trainer.state.step
     epochs = trainer.windows.epochs(steps.max_steps * steps.batch_size)
@@ -248,7 +263,7 @@ def describe(console: Console, config: RunConfig, trainer: Trainer, run_dir: Pat
         f"{' and '.join(f'{times:.1f}' for times in epochs)} times through the text",
         *([f"weights   from {config.init_from.run}"] if config.init_from else []),
         *([f"resumed   from step {done:,} of {steps.max_steps:,}"] if done else []),
-        f"run       {run_dir}",
+        f"run       {trainer.run_dir}",
     ):
         console.print(line)
 

@@ -15,6 +15,8 @@ from run_directory.files import write_whole
 from run_directory.json_file import read_json_as
 from run_directory.printable import main_command
 
+Method = Literal["sft", "lora", "dpo", "reward"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class ChatSettings:
@@ -24,10 +26,12 @@ class ChatSettings:
 
     format: Literal["turns"] = "turns"  # the template of chat_format.py, the only one
     system: str | None = None  # the system message of a dialogue that brings none
-    method: str  # sft, lora, dpo or reward
+    method: Method
     base: str  # the run whose weights it began with
     data: tuple[str, ...]  # what it has learned from
     base_sha256: str  # of that run's weights
+    replay: float = 0.0  # the share of what was learned that came from the base's own text
+    leave_out_long: bool = False  # whether dialogues that do not fit may be left out
 
     def __post_init__(self) -> None:
         require(

@@ -1,0 +1,249 @@
+"""`python main.py finetune RUN`: a trained model learns to answer from labelled dialogues.
+
+Previous: settings.py.  Next: chat_json.py.
+"""
+
+import math
+import os
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from cfg_gpt2 import InitFrom, RunConfig, TrainConfig, require
+from commands.init_from import initial_model, origin_of, require_unchanged
+from commands.train import bars, corpus_with_bar, say_stopped
+from finetuning.chat_json import ChatSettings, write_chat_settings
+from finetuning.dialogues import DialogueCorpus, Replay, share_of_windows
+from finetuning.labelled_data import encode, open_dialogues
+from finetuning.preview import preview
+from finetuning.settings import FinetuneCommand
+from finetuning.supervised import supervised_loss
+from gpt2 import GPT2Model
+from load_data import Corpus
+from run_directory.config_file import CONFIG_FILE, own_data, read_config, write_config
+from run_directory.lock import first_free, only_writer
+from run_directory.printable import main_command, quoted
+from tokenizer import Tokenizer
+from trainer import Trainer
+from training.checkpoint import has_checkpoint
+from training.choose_runtime import choose_runtime
+from training.least_memory import require_memory
+from training.progress import CommandConsole, new_console
+from training.runtime import Ranks, Runtime
+
+REPLAY_SHARE = 0.1
+
+
+def finetune(command: FinetuneCommand) -> int:
+    """`python main.py finetune`: dialogues, a model that was trained, the loop; returns 0."""
+    ranks = Ranks.read(os.environ)
+    base = base_of(command)
+    runtime = choose_runtime(command.train, read_config(base).model, ranks)
+    require_memory(read_config(base).model, command.train, runtime)
+    console = new_console(quiet=not runtime.is_rank_zero)
+    if command.show:
+        return show(command, base, console)
+    console.print(f"device    {runtime.describe()}")
+    with ExitStack() as lock:  # of the run directory
+        with runtime.process_group():
+            trainer = finetune_together(command, base, runtime, console, lock)
+        return conclude(trainer, runtime, console)
+
+
+def base_of(command: FinetuneCommand) -> Path:
+    """Returns the run that gives sizes, tokenizer and text: RUN, or the one to be resumed."""
+    base = command.resume or command.run
+    assert base  # settings.py has seen to it
+    return base
+
+
+def show(command: FinetuneCommand, base: Path, console: Console) -> int:
+    """Prints some dialogues with what is learned of them; returns 0."""
+    with bars(console) as report:
+        dialogues = open_dialogues(command.data, command.system, report)
+    for line in dialogues.notes:
+        console.print(line)
+    tokenizer, config = Tokenizer.load(base), read_config(base).model
+    preview(dialogues.train, tokenizer, config.context_length, command.show or 0, console)
+    return 0
+
+
+def finetune_together(
+    command: FinetuneCommand, base: Path, runtime: Runtime, console: Console, lock: ExitStack
+) -> Trainer:
+    """Dialogues, a model and the loop, in this process and in whatever others train with it."""
+    run_dir = runtime.on_rank_zero(partial(lock_run_dir, command, console, lock))
+    corpus, lines = runtime.local_rank_zero_first(partial(open_corpus, command, base, console))
+    origin = read_config(base).init_from
+    if command.resume is None:
+        origin = runtime.on_rank_zero(partial(origin_of, base))
+    assert origin  # of a run to be resumed, settings.py has seen it
+    config = replace(read_config(base), train=with_steps(command, corpus), init_from=origin)
+    torch.manual_seed(config.train.seed)
+    trainer = Trainer(
+        new_model(command, config, origin, runtime),
+        corpus,
+        config,
+        run_dir,
+        runtime,
+        console,
+        loss_fn=supervised_loss,
+        further={"method": command.method, "base weights": origin.weights_sha256},
+    )
+    if command.resume:
+        trainer.state.resume()
+    runtime.on_rank_zero(partial(begin_run, command, run_dir, config, corpus))
+    describe(console, config, trainer, lines)
+    trainer.train()
+    return trainer
+
+
+def new_model(
+    command: FinetuneCommand, config: RunConfig, origin: InitFrom, runtime: Runtime
+) -> GPT2Model:
+    """Returns the model of the base, which a checkpoint's weights will replace in a resumed run."""
+    if command.resume:
+        if has_checkpoint(command.resume):
+            return GPT2Model(config.model)
+        runtime.on_rank_zero(partial(require_unchanged, origin))
+    return initial_model(config.model, origin.run)
+
+
+def open_corpus(
+    command: FinetuneCommand, base: Path, console: Console
+) -> tuple[DialogueCorpus, list[str]]:
+    """Returns the dialogues as the trainer needs them, and lines about them for the screen."""
+    tokenizer, context_length = Tokenizer.load(base), read_config(base).model.context_length
+    replay = open_replay(command, base, tokenizer, console)
+    with bars(console) as report:
+        dialogues = open_dialogues(command.data, command.system, report)
+        parts = [
+            encode(part, tokenizer, context_length, report, leave_out_long=command.leave_out_long)
+            for part in (dialogues.train, dialogues.validation)
+        ]
+    (train, counts), (validation, _) = parts
+    lines = [*dialogues.notes, *counts.lines(context_length)]
+    lines.append(f"{len(validation):,} more to be measured on")
+    if replay:
+        lines.append(f"{replay.share:.0%} of what is learned is the text of {base}")
+    return DialogueCorpus(tokenizer, train, validation, replay), lines
+
+
+def with_steps(command: FinetuneCommand, corpus: DialogueCorpus) -> TrainConfig:
+    """Returns the training settings with as many steps as --epochs asks for."""
+    if command.steps_given:
+        return command.train
+    share = share_of_windows(corpus.train, corpus.replay) if corpus.replay else 0
+    n_rows = len(corpus.train) / (1 - share)
+    steps = max(1, math.ceil(command.epochs * n_rows / command.train.batch_size))
+    warmup = min(command.train.warmup_steps, steps // 10)
+    return replace(command.train, max_steps=steps, warmup_steps=warmup)
+
+
+def open_replay(
+    command: FinetuneCommand, base: Path, tokenizer: Tokenizer, console: Console
+) -> Replay | None:
+    """Returns the text that the base was trained on, None where there is none or it is not wanted.
+
+    Raises ValueError or FileNotFoundError where --replay asks for it and it is not at hand.
+    """
+    if command.replay == 0:
+        return None
+    try:
+        corpus = corpus_with_bar(own_data(base), console)
+        require(
+            corpus.tokenizer.to_json() == tokenizer.to_json(),
+            f"the text of {base} is no longer in the tokens that it was trained on",
+        )
+    except (ValueError, OSError) as error:
+        if command.replay is not None:
+            raise ValueError(f"--replay {command.replay}: {error}; or leave --replay out") from None
+        return None
+    return replay_of(corpus, read_config(base), command.replay or REPLAY_SHARE)
+
+
+def replay_of(corpus: Corpus, config: RunConfig, share: float) -> Replay:
+    """Returns the windows of a corpus as replay."""
+    order = corpus.windows(config.model.context_length, config.train.seed).order
+    lengths = [order.window(number).length for number in range(256)]
+    return Replay(order, share, sum(lengths) / len(lengths), corpus.sha256())
+
+
+def begin_run(
+    command: FinetuneCommand, run_dir: Path, config: RunConfig, corpus: DialogueCorpus
+) -> None:
+    """Writes what a run directory has before the first step."""
+    origin = config.init_from
+    assert origin
+    write_config(run_dir, config)
+    corpus.tokenizer.save(run_dir)
+    settings = ChatSettings(
+        system=command.system,
+        method=command.method,
+        base=origin.run,
+        base_sha256=origin.weights_sha256,
+        data=command.data,
+        replay=corpus.replay.share if corpus.replay else 0.0,
+        leave_out_long=command.leave_out_long,
+    )
+    write_chat_settings(run_dir, settings)
+
+
+def lock_run_dir(command: FinetuneCommand, console: Console, lock: ExitStack) -> Path:
+    """--resume or --out, or the first free one of runs/NAME-chat, runs/NAME-chat-2, ...
+
+    No other process writes it until `lock` is closed.
+    Raises ValueError where --out already holds a run, and where another process writes it.
+    """
+    if command.resume:
+        lock.enter_context(only_writer(command.resume, "stop it first", console.print))
+        return command.resume
+    if command.out:
+        lock.enter_context(only_writer(command.out, "choose another --out", console.print))
+        require(
+            not (command.out / CONFIG_FILE).exists(),
+            f"--out {command.out} already holds a run; go on with it by "
+            f"--resume {quoted(command.out)}, or name another directory",
+        )
+        return command.out
+    assert command.run
+    name = f"{command.run.resolve().name}-chat"
+    numbers = (Path("runs", name if n == 1 else f"{name}-{n}") for n in range(1, 1_000_000))
+    return lock.enter_context(first_free(numbers, console.print))
+
+
+def describe(console: Console, config: RunConfig, trainer: Trainer, lines: list[str]) -> None:
+    """Prints what is going to be learned, by which model, and where it goes."""
+    steps, done = config.train, trainer.state.step
+    [epochs] = trainer.windows.epochs(steps.max_steps * steps.batch_size)
+    base = config.init_from.run if config.init_from else "random weights"
+    for line in (
+        *(f"data      {line}" for line in lines),
+        f"model     {trainer.model.n_parameters():,} parameters, from {base}",
+        f"training  {steps.max_steps:,} steps of {steps.batch_size} dialogues by "
+        f"{steps.optimizer}, {epochs:.1f} times through them",
+        *([f"resumed   from step {done:,} of {steps.max_steps:,}"] if done else []),
+        f"run       {trainer.run_dir}",
+    ):
+        console.print(line)
+
+
+def conclude(trainer: Trainer, runtime: Runtime, console: CommandConsole) -> int:
+    """Says how to go on; returns the exit status."""
+    run_dir, status = trainer.run_dir, 0
+    if trainer.state.step < trainer.config.max_steps:
+        say_stopped(console, trainer.state.step, run_dir, "finetune")
+        status = 128 + trainer.stopped_by
+    elif runtime.is_rank_zero:
+        console.print(
+            f"\nThe curve is in {run_dir / 'loss.png'}. Next, examine it and talk to it:\n"
+            f"  {main_command('evaluate', run_dir, '--task', 'tiny-questions')}\n"
+            f"  {main_command('chat', run_dir)}",
+        )
+    if console.lost:
+        raise console.lost  # of it main.py makes the exit status
+    return status

@@ -1,0 +1,121 @@
+"""FinetuneCommand: the settings of `finetune`, made from its flags before torch is imported.
+
+Previous: exam.py.  Next: command.py.
+"""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from cfg_gpt2 import GPT2Config, RunConfig, TrainConfig, require, require_range
+from commands.flags import parse_flags, value_of
+from finetuning.chat_json import Method, read_chat_settings
+from run_directory.chat_template import CHAT_FILE
+from run_directory.config_file import read_config
+from run_directory.paths import user_path
+
+SMALL = 10_000_000  # parameters of the blocks, below which a model takes larger steps
+
+SMALL_TRAINING = TrainConfig(  # of a model that one has trained oneself
+    batch_size=64,
+    learning_rate=2e-3,
+    final_learning_rate=2e-5,
+    warmup_steps=30,
+    weight_decay=0.0,
+    eval_every=200,
+)
+LARGE_TRAINING = replace(  # of GPT-2's weights
+    SMALL_TRAINING, batch_size=16, learning_rate=5e-5, final_learning_rate=5e-7
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneCommand:
+    """Teach a trained model to answer, from labelled dialogues."""
+
+    run: tyro.conf.Positional[Path | None] = None  # the run to begin from, such as runs/tiny-world
+    data: tuple[str, ...] = ("tiny-questions",)
+    """tiny-questions or tiny-questions-ru (built in), or files of dialogues: JSON or JSON lines as
+    OpenAI, ShareGPT or Alpaca have them."""
+    method: Method = "sft"
+    """sft learns the answers with all weights, lora with small matrices beside them, dpo from
+    pairs of a better and a worse answer, reward from answers of its own that are checked."""
+    out: Path | None = None  # the new run's directory; None: runs/ and RUN's name with -chat
+    resume: Path | None = None  # a run of `finetune` to continue, exactly where it stopped
+    show: int | None = None  # print so many dialogues, with what is learned of them, and end
+    epochs: float = 1.0  # times through the dialogues, where --train.max-steps is not given
+    replay: float | None = None
+    """share of the learned tokens that come from the text RUN was trained on, so that it forgets
+    less; None: 0.1 where that text is at hand."""
+    system: str | None = None  # a system message before every dialogue that has none
+    leave_out_long: bool = False  # leave out dialogues that do not fit the context, however many
+    train: TrainConfig = field(default_factory=lambda: SMALL_TRAINING)
+    steps_given: Annotated[bool, tyro.conf.Suppress] = False  # whether --train.max-steps was typed
+
+    def __post_init__(self) -> None:
+        require(
+            self.run is not None or self.resume is not None,
+            "finetune needs a run to begin from; name one, such as runs/tiny-world",
+        )
+        require(
+            self.run is None or self.resume is None,
+            f"{self.run} and --resume exclude each other; choose one",
+        )
+        require(
+            self.out is None or self.resume is None,
+            "--out and --resume exclude each other; choose one",
+        )
+        require(len(self.data) > 0, "--data is empty; name a file of dialogues, or tiny-questions")
+        require_range("--epochs", self.epochs, 0.001, 1e6, "; try 1")
+        if self.replay is not None:
+            require_range("--replay", self.replay, 0, 0.9, "; try 0.1")
+        require(self.show is None or self.show >= 1, f"--show {self.show} must be 1 or more; try 3")
+
+
+def read_finetune_command(arguments: list[str]) -> FinetuneCommand:
+    """Flags over the settings of --resume, or over those that suit the size of RUN.
+
+    Raises ValueError where flags are wrong, FileNotFoundError where a run is missing.
+    """
+    resumed = value_of("--resume", arguments)
+    if resumed:
+        return resumed_command(user_path(resumed, "--resume"), arguments)
+    command = parse_flags(FinetuneCommand, "finetune", arguments)
+    assert command.run
+    training = training_for(read_config(command.run).model)
+    default = FinetuneCommand(run=command.run, train=training)
+    command = parse_flags(FinetuneCommand, "finetune", arguments, default)
+    given = value_of("--train.max-steps", arguments) is not None
+    return replace(command, steps_given=given)
+
+
+def training_for(model: GPT2Config) -> TrainConfig:
+    """Returns the training that suits a model of a size."""
+    n_parameters = 12 * model.n_layer * model.n_embd**2
+    return SMALL_TRAINING if n_parameters < SMALL else LARGE_TRAINING
+
+
+def resumed_command(run_dir: Path, arguments: list[str]) -> FinetuneCommand:
+    """Returns the settings of a run of `finetune`, of which only --train.* may change."""
+    base: RunConfig = read_config(run_dir)
+    chat = read_chat_settings(run_dir)
+    require(
+        base.init_from is not None,
+        f"{run_dir} has a {CHAT_FILE} and no run that it began from; finetune it anew",
+    )
+    default = FinetuneCommand(
+        resume=run_dir,
+        data=chat.data,
+        method=chat.method,
+        replay=chat.replay,
+        system=chat.system,
+        leave_out_long=chat.leave_out_long,
+        train=base.train,
+        steps_given=True,
+    )
+    command = parse_flags(FinetuneCommand, "finetune", arguments, default)
+    unchanged = replace(command, train=base.train) == default
+    require(unchanged, f"--resume {run_dir} keeps its method and data; change --train.* only")
+    return command

@@ -1,0 +1,120 @@
+"""`python main.py finetune` from end to end, on small runs."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import main
+from finetuning.chat_json import read_chat_settings
+from training.progress import MetricsLog
+
+TEXT = "The hen asked where the drum was. In the barn, said the fox. <|user|> <|assistant|>\n"
+SMALL = (
+    "--data.path text.txt --data.vocab-size 300 --data.cache-dir cache --model.n-layer 2 "
+    "--model.n-head 2 --model.n-embd 16 --model.context-length 64 --model.dropout 0 "
+    "--train.max-steps 2 --train.batch-size 2 --train.warmup-steps 1 --train.device cpu"
+)
+QUICK = "--train.max-steps 4 --train.batch-size 3 --train.eval-every 2 --train.device cpu"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a base run, the text that it was trained on and a file of dialogues."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        Path("text.txt").write_text(TEXT * 40)
+        rows = [
+            {"messages": [
+                {"role": "user", "content": f"Where is drum {n}?"},
+                {"role": "assistant", "content": f"In barn {n % 3}."},
+            ]}
+            for n in range(30)
+        ]  # fmt: skip
+        Path("chat.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        assert main.main(["train", *SMALL.split(), "--out", "base"]) == 0
+    return folder
+
+
+@pytest.fixture
+def folder(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the same folder, in which the test works."""
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def finetune(*flags: str) -> int:
+    return main.main(["finetune", *flags])
+
+
+def test_a_run_learns_dialogues_and_says_so_in_chat_json(folder: Path) -> None:
+    assert finetune("base", "--data", "chat.jsonl", *QUICK.split(), "--out", "chat") == 0
+    chat = read_chat_settings(folder / "chat")
+    assert (chat.method, chat.base, chat.data) == ("sft", "base", ("chat.jsonl",))
+    assert 0 < chat.replay < 1
+    losses = [m["val_loss"] for m in MetricsLog(folder / "chat").read() if "val_loss" in m]
+    assert losses[-1] < losses[0]
+    before, after = (load_file(run / "model.safetensors") for run in (Path("base"), Path("chat")))
+    assert before.keys() == after.keys()
+    assert not all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_bits(folder: Path) -> None:
+    flags = ["base", "--data", "chat.jsonl", *QUICK.split()]
+    assert finetune(*flags, "--out", "straight") == 0
+    assert finetune(*flags, "--train.max-steps", "2", "--out", "half") == 0
+    config = json.loads(Path("half/config.json").read_text())
+    config["train"] |= {"max_steps": 4}
+    Path("half/config.json").write_text(json.dumps(config))
+    shutil.rmtree("base")
+    assert finetune("--resume", "half") == 0
+    straight, half = (load_file(f"{run}/model.safetensors") for run in ("straight", "half"))
+    for name, tensor in straight.items():
+        assert torch.equal(tensor, half[name]), name
+
+
+def test_without_steps_the_dialogues_are_read_once(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["base", "--data", "chat.jsonl", "--replay", "0", "--train.batch-size", "4"]
+    assert finetune(*flags, "--out", "once") == 0
+    assert "7 steps of 4 dialogues by adamw, 1.0 times" in " ".join(capsys.readouterr().out.split())
+
+
+def test_show_prints_what_is_learned_and_writes_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert finetune("base", "--data", "chat.jsonl", "--show", "2") == 0
+    out = capsys.readouterr().out
+    assert "Where is drum" in out
+    assert "<|assistant|>" in out
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("", "finetune needs a run to begin from"),
+        ("nowhere --data chat.jsonl", "nowhere"),
+        ("base --data nothing.jsonl", "nothing.jsonl"),
+        ("base --data text.txt", "text.txt"),
+        ("base --data chat.jsonl --epochs 0", "--epochs 0"),
+        ("base --data chat.jsonl --replay 1", "--replay 1"),
+        ("base --data chat.jsonl --out base", "already holds a run"),
+        ("--resume base", "was not finetuned"),
+        ("base --data tiny-questions chat.jsonl", "mixes a built-in task"),
+        ("base --data chat.jsonl --method best", "best"),
+    ],
+)
+def test_a_wrong_use_gets_one_sentence(
+    folder: Path, flags: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert finetune(*flags.split()) == 2
+    [line] = capsys.readouterr().err.strip().splitlines()[-1:]
+    assert line.startswith("error: ")
+    assert words in line
