@@ -4,11 +4,14 @@ Previous: command.py.  Next: chat.py.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pydantic import TypeAdapter
+
 from cfg_gpt2 import require
+from finetuning.lora_settings import LoraConfig
 from run_directory.chat_template import CHAT_FILE
 from run_directory.config_file import read_config
 from run_directory.files import write_whole
@@ -32,6 +35,7 @@ class ChatSettings:
     base_sha256: str  # of that run's weights
     replay: float = 0.0  # the share of what was learned that came from the base's own text
     leave_out_long: bool = False  # whether dialogues that do not fit may be left out
+    lora: LoraConfig | None = None  # of the method lora
 
     def __post_init__(self) -> None:
         require(
@@ -42,7 +46,8 @@ class ChatSettings:
 
 def write_chat_settings(run_dir: Path, settings: ChatSettings) -> None:
     """Writes run_dir/chat.json, whole or not at all."""
-    text = json.dumps(asdict(settings), indent=2, ensure_ascii=False) + "\n"
+    values = TypeAdapter(ChatSettings).dump_python(settings, mode="json")
+    text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
     file = run_dir / CHAT_FILE
     write_whole(file, lambda part: part.write_text(text, encoding="utf-8", newline="\n"))
 

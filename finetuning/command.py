@@ -5,6 +5,7 @@ Previous: settings.py.  Next: chat_json.py.
 
 import math
 import os
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -12,13 +13,16 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
+from torch import Tensor
 
 from cfg_gpt2 import InitFrom, RunConfig, TrainConfig, require
 from commands.init_from import initial_model, origin_of, require_unchanged
 from commands.train import bars, corpus_with_bar, say_stopped
+from finetuning.adapter_files import load_adapter, write_adapter
 from finetuning.chat_json import ChatSettings, write_chat_settings
 from finetuning.dialogues import DialogueCorpus, Replay, share_of_windows
 from finetuning.labelled_data import encode, open_dialogues
+from finetuning.lora import add_lora, merged
 from finetuning.preview import preview
 from finetuning.settings import FinetuneCommand
 from finetuning.supervised import supervised_loss
@@ -33,6 +37,7 @@ from training.checkpoint import has_checkpoint
 from training.choose_runtime import choose_runtime
 from training.least_memory import require_memory
 from training.progress import CommandConsole, new_console
+from training.run_state import Publish, as_they_are
 from training.runtime import Ranks, Runtime
 
 REPLAY_SHARE = 0.1
@@ -92,6 +97,7 @@ def finetune_together(
         runtime,
         console,
         loss_fn=supervised_loss,
+        publish=publish_of(command, run_dir, origin),
         further={"method": command.method, "base weights": origin.weights_sha256},
     )
     if command.resume:
@@ -105,12 +111,36 @@ def finetune_together(
 def new_model(
     command: FinetuneCommand, config: RunConfig, origin: InitFrom, runtime: Runtime
 ) -> GPT2Model:
-    """Returns the model of the base, which a checkpoint's weights will replace in a resumed run."""
+    """Returns the model of the base, with LoRA where that is the method.
+
+    A checkpoint of LoRA holds A and B alone; any other one replaces all weights of a resumed run.
+    """
+    uses_lora = command.method == "lora"
     if command.resume:
-        if has_checkpoint(command.resume):
+        if has_checkpoint(command.resume) and not uses_lora:
             return GPT2Model(config.model)
         runtime.on_rank_zero(partial(require_unchanged, origin))
-    return initial_model(config.model, origin.run)
+    model = initial_model(config.model, origin.run)
+    if uses_lora:
+        add_lora(model, command.lora, config.train.seed)
+        if command.lora.adapter:
+            load_adapter(model, command.lora)
+    return model
+
+
+def publish_of(command: FinetuneCommand, run_dir: Path, origin: InitFrom) -> Publish:
+    """Returns what makes model.safetensors of the parameters: with LoRA, the merged ones.
+
+    The adapter itself goes to adapter/, in peft's files.
+    """
+    if command.method != "lora":
+        return as_they_are
+
+    def publish(parameters: dict[str, Tensor]) -> Mapping[str, Tensor]:
+        write_adapter(run_dir / "adapter", parameters, command.lora, origin.run)
+        return merged(parameters, command.lora)
+
+    return publish
 
 
 def open_corpus(
@@ -189,6 +219,7 @@ def begin_run(
         data=command.data,
         replay=corpus.replay.share if corpus.replay else 0.0,
         leave_out_long=command.leave_out_long,
+        lora=replace(command.lora, adapter=None) if command.method == "lora" else None,
     )
     write_chat_settings(run_dir, settings)
 

@@ -12,6 +12,7 @@ import tyro
 from cfg_gpt2 import GPT2Config, RunConfig, TrainConfig, require, require_range
 from commands.flags import parse_flags, value_of
 from finetuning.chat_json import Method, read_chat_settings
+from finetuning.lora_settings import LoraConfig, require_adamw
 from run_directory.chat_template import CHAT_FILE
 from run_directory.config_file import read_config
 from run_directory.paths import user_path
@@ -29,6 +30,10 @@ SMALL_TRAINING = TrainConfig(  # of a model that one has trained oneself
 LARGE_TRAINING = replace(  # of GPT-2's weights
     SMALL_TRAINING, batch_size=16, learning_rate=5e-5, final_learning_rate=5e-7
 )
+LORA_RATES = {  # about ten times as high, by whether a model is small
+    True: {"learning_rate": 1e-2, "final_learning_rate": 1e-4},
+    False: {"learning_rate": 5e-4, "final_learning_rate": 5e-6},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +56,7 @@ class FinetuneCommand:
     less; None: 0.1 where that text is at hand."""
     system: str | None = None  # a system message before every dialogue that has none
     leave_out_long: bool = False  # leave out dialogues that do not fit the context, however many
+    lora: LoraConfig = field(default_factory=LoraConfig)
     train: TrainConfig = field(default_factory=lambda: SMALL_TRAINING)
     steps_given: Annotated[bool, tyro.conf.Suppress] = False  # whether --train.max-steps was typed
 
@@ -71,6 +77,12 @@ class FinetuneCommand:
         require_range("--epochs", self.epochs, 0.001, 1e6, "; try 1")
         if self.replay is not None:
             require_range("--replay", self.replay, 0, 0.9, "; try 0.1")
+        if self.method == "lora":
+            require_adamw(self.train.optimizer)
+        require(
+            self.method == "lora" or self.lora == LoraConfig(),
+            f"--lora.* is for --method lora, and this is --method {self.method}",
+        )
         require(self.show is None or self.show >= 1, f"--show {self.show} must be 1 or more; try 3")
 
 
@@ -84,17 +96,18 @@ def read_finetune_command(arguments: list[str]) -> FinetuneCommand:
         return resumed_command(user_path(resumed, "--resume"), arguments)
     command = parse_flags(FinetuneCommand, "finetune", arguments)
     assert command.run
-    training = training_for(read_config(command.run).model)
+    training = training_for(read_config(command.run).model, command.method)
     default = FinetuneCommand(run=command.run, train=training)
     command = parse_flags(FinetuneCommand, "finetune", arguments, default)
     given = value_of("--train.max-steps", arguments) is not None
     return replace(command, steps_given=given)
 
 
-def training_for(model: GPT2Config) -> TrainConfig:
-    """Returns the training that suits a model of a size."""
+def training_for(model: GPT2Config, method: Method) -> TrainConfig:
+    """Returns the training that suits a model of a size, and a method."""
     n_parameters = 12 * model.n_layer * model.n_embd**2
-    return SMALL_TRAINING if n_parameters < SMALL else LARGE_TRAINING
+    training = SMALL_TRAINING if n_parameters < SMALL else LARGE_TRAINING
+    return replace(training, **LORA_RATES[n_parameters < SMALL]) if method == "lora" else training
 
 
 def resumed_command(run_dir: Path, arguments: list[str]) -> FinetuneCommand:
@@ -112,6 +125,7 @@ def resumed_command(run_dir: Path, arguments: list[str]) -> FinetuneCommand:
         replay=chat.replay,
         system=chat.system,
         leave_out_long=chat.leave_out_long,
+        lora=chat.lora or LoraConfig(),
         train=base.train,
         steps_given=True,
     )

@@ -78,6 +78,24 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(folder: Path) -> None:
         assert torch.equal(tensor, half[name]), name
 
 
+def test_lora_publishes_the_merged_model_and_goes_on_to_the_same_bits(folder: Path) -> None:
+    flags = ["base", "--data", "chat.jsonl", "--method", "lora", "--lora.rank", "2", *QUICK.split()]
+    assert finetune(*flags, "--out", "straight") == 0
+    assert finetune(*flags, "--train.max-steps", "2", "--out", "half") == 0
+    assert finetune("--resume", "half", "--train.max-steps", "4") == 0
+    base, straight, half = (
+        load_file(f"{r}/model.safetensors") for r in ("base", "straight", "half")
+    )
+    assert base.keys() == straight.keys()
+    for name, tensor in straight.items():
+        assert torch.equal(tensor, half[name]), name
+        is_target = name.startswith("blocks") and name.endswith("proj.weight")
+        assert torch.equal(tensor, base[name]) != is_target, name
+    assert {file.name for file in Path("half/adapter").iterdir()} == {
+        "adapter_config.json", "adapter_model.safetensors",
+    }  # fmt: skip
+
+
 def test_without_steps_the_dialogues_are_read_once(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -109,6 +127,10 @@ def test_show_prints_what_is_learned_and_writes_nothing(
         ("--resume base", "was not finetuned"),
         ("base --data tiny-questions chat.jsonl", "mixes a built-in task"),
         ("base --data chat.jsonl --method best", "best"),
+        ("base --data chat.jsonl --lora.rank 4", "--lora.* is for --method lora"),
+        ("base --data chat.jsonl --method lora --lora.rank 99", "--lora.rank 99"),
+        ("base --data chat.jsonl --method lora --lora.targets lm_head", "the head shares"),
+        ("base --data chat.jsonl --method lora --train.optimizer muon", "muon"),
     ],
 )
 def test_a_wrong_use_gets_one_sentence(
