@@ -14,7 +14,8 @@ from functools import cache
 from data.tiny_world.world import Event, State, act, knows_answer, notice, wordings
 
 N_PLACES = 4
-GO, TAKE, GIVE, ASK, PROMISE = 3, 6, 3, 5, 3
+GO, TAKE, GIVE, ASK, PROMISE = 3, 6, 3, 12, 6
+EAGER = 30  # to take and give what was promised
 PUT, PUT_ALONE = 3, 10  # alone more often: so the other's belief about the thing becomes false
 N_PUT_WORDINGS = 3
 
@@ -30,11 +31,11 @@ def possible_in_afternoon(state: State) -> Choices:
         choices.append((GO, "go", person))
         here = state.where[person]
         if spot == here:
-            choices.append((TAKE, "take", person))
+            choices.append((EAGER if state.fetches(person) else TAKE, "take", person))
         elif spot == person:
             choices.append((PUT if is_together else PUT_ALONE, "put", person))
             if is_together:
-                choices.append((GIVE, "give", person))
+                choices.append((EAGER if state.fetches(person) else GIVE, "give", person))
         if is_together and spot not in (here, person) and person == state.wisher:
             other = state.other(person)
             if (person, state.thing) not in state.beliefs and ("ask", person) not in state.done:

@@ -5,11 +5,11 @@
 
 Some dialogues go on: more questions about the same story, one with a pronoun, a wrong objection.
 Some ask for a story, or for its end; some stories hold a sentence that tries to give the answer.
-Previous: russian.py.  Next: ../settings.py.
+Previous: russian.py.  Next: exam.py.
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -52,9 +52,13 @@ SITUATIONS = {
     "attack": 0.01,
 }
 UNSAID_SHARE = 0.15
-N_EVENTS = (3, 12)  # of an afternoon
 SEVERAL = (2, 3)
-TRIES = {AFTERNOON: 8, TINY_WORLD: 3}  # stories that are searched for a group of questions
+N_EVENTS = {AFTERNOON: (3, 12), TINY_WORLD: (0, 16)}  # after the opening, if there is room
+MANY = 99  # no story has as many events
+GROUP_TRIES = 8  # groups of one kind that are looked for before another kind is drawn
+# The kinds that take two steps are drawn twice as often, and the one that few stories allow.
+TWO_STEPS = ("where-thing", "before", "knows", "thinks", "together", "how-many")
+DRAWN_KINDS = (*KINDS, *TWO_STEPS, "where-person", *("said",) * 5)
 # The kinds that a pronoun may ask about a person, and about the thing.
 OF_PERSONS = ("where-person", "before", "knows", "thinks", "been", "how-many")
 OF_THINGS = ("where-thing", "who-has", "where-first", "who-wants", "look")
@@ -115,49 +119,42 @@ def task(language: str) -> Wordings:
 
 
 def draw_trace(
-    rng: random.Random, wordings: Wordings, law: str, shorter: int
-) -> tuple[Trace, list[int]]:
-    """Returns a story, shorter than the longest, and the moments to ask at, best first."""
-    max_length = wordings.max_length - shorter
-    if law == AFTERNOON:
-        least, most = N_EVENTS
-        n_events = least + int(rng.random() * (most - least + 1))
-        trace = draw_afternoon(rng, wordings.tell, n_events, max_length)
-        return trace, list(range(len(trace.events), 0, -1)) or [0]
-    trace = draw_tiny_world(rng, wordings.tell, max_length)
-    moments = range(len(trace.events) + 1)
-    start = int(rng.random() * len(moments))
-    return trace, [*moments[start:], *moments[:start]]
+    rng: random.Random,
+    wordings: Wordings,
+    law: str,
+    max_length: int,
+    n_events: int,
+    *,
+    held_out: bool = False,
+) -> Trace:
+    """Returns a story of at most some characters and some events after the opening."""
+    draw_story = draw_afternoon if law == AFTERNOON else draw_tiny_world
+    return draw_story(rng, wordings.tell, max_length, n_events, held_out=held_out)
 
 
 def draw_case(rng: random.Random, wordings: Wordings, law: str, *, shorter: int = 0) -> Case:
-    """Returns a story and a question of a kind and a group that are drawn first.
+    """Returns a story, by so many characters shorter than the longest, and a question about it."""
+    least, most = N_EVENTS[law]
+    n_events = least + int(rng.random() * (most - least + 1))
+    trace = draw_trace(rng, wordings, law, wordings.max_length - shorter, n_events)
+    case = Case(trace, len(trace.events), [])
+    case.n_events, question = draw_question(rng, case, range(len(trace.events), -1, -1))
+    return Case(trace, case.n_events, [question])
 
-    A group that no story of a few has is given up, and another kind is drawn.
+
+def draw_question(rng: random.Random, case: Case, moments: Sequence[int]) -> tuple[int, Question]:
+    """Returns a question that is not in the case yet, and the moment that it is asked at.
+
+    The first moment that has a question of the drawn kind and group is taken.
     """
     while True:
         if rng.random() < UNSAID_SHARE:
-            trace, moments = draw_trace(rng, wordings, law, shorter)
-            return Case(trace, moments[0], [unsaid_question(rng, trace, moments[0])])
-        kind = draw(rng, tuple(KINDS))
-        group = draw(rng, GROUPS[kind])
-        for _ in range(TRIES[law]):
-            trace, moments = draw_trace(rng, wordings, law, shorter)
-            if found := find_question(rng, trace, kind, group, moments):
-                return Case(trace, found[0], [found[1]])
-
-
-def draw_further(rng: random.Random, case: Case) -> Question | None:
-    """Returns another question at the moment of a case, or None where a few draws find none."""
-    for _ in range(4):
-        if rng.random() < UNSAID_SHARE:
-            return unsaid_question(rng, case.trace, case.n_events)
-        kind = draw(rng, tuple(KINDS))
-        group = draw(rng, GROUPS[kind])
-        found = find_question(rng, case.trace, kind, group, [case.n_events])
-        if found and found[1] not in case.questions:
-            return found[1]
-    return None
+            return moments[0], unsaid_question(rng, case.trace, moments[0])
+        kind = draw(rng, DRAWN_KINDS)
+        for _ in range(GROUP_TRIES):
+            found = find_question(rng, case.trace, kind, draw(rng, GROUPS[kind]), moments)
+            if found and found[1] not in case.questions:
+                return found
 
 
 # Dialogues
@@ -175,8 +172,7 @@ def several(rng: random.Random, wordings: Wordings, law: str) -> Example:
     n_questions = draw(rng, SEVERAL)
     case = draw_case(rng, wordings, law, shorter=wordings.question_length * (n_questions - 1))
     for _ in range(n_questions - 1):
-        if question := draw_further(rng, case):
-            case.questions.append(question)
+        case.questions.append(draw_question(rng, case, [case.n_events])[1])
     asked = " ".join(ask(rng, wordings, question) for question in case.questions)
     return finish(rng, wordings, law, case, "several", opening_turn(case, asked))
 
@@ -261,9 +257,8 @@ DRAWS: dict[str, Callable[[random.Random, Wordings, str], Example]] = {
 
 def told(rng: random.Random, wordings: Wordings, situation: str) -> Example:
     """Returns a dialogue that asks for a story of tiny-world, or for its end."""
-    max_length = wordings.max_length
     while True:
-        trace = draw_tiny_world(rng, wordings.tell, max_length)
+        trace = draw_tiny_world(rng, wordings.tell, wordings.max_length, MANY)
         if trace.state.stage == "over":
             break
     n_events = int(rng.random() * len(trace.events))

@@ -231,5 +231,5 @@ ENGLISH = Wordings(
     ATTACKS,
     max_length=505,
     turn_length=130,
-    question_length=60,
+    question_length=70,
 )

@@ -285,7 +285,7 @@ RUSSIAN = Wordings(
     PUSHBACK,
     DOUBT,
     ATTACKS,
-    max_length=530,
+    max_length=490,
     turn_length=200,
-    question_length=80,
+    question_length=90,
 )

@@ -182,9 +182,9 @@ def opening(rng: random.Random, tell: Tell, *, held_out: bool) -> Trace:
 
 
 def draw_afternoon(
-    rng: random.Random, tell: Tell, n_events: int, max_length: int, *, held_out: bool = False
+    rng: random.Random, tell: Tell, max_length: int, n_events: int, *, held_out: bool = False
 ) -> Trace:
-    """Returns the trace of an afternoon of at most some events and some characters."""
+    """Returns the trace of an afternoon, with at most some characters and some events."""
     trace = opening(rng, tell, held_out=held_out)
     state = trace.state
     places = list(dict.fromkeys((*trace.places(0), trace.place(state.thing, 0))))
@@ -204,15 +204,15 @@ def draw_afternoon(
 
 
 def draw_tiny_world(
-    rng: random.Random, tell: Tell, max_length: int, *, held_out: bool = False
+    rng: random.Random, tell: Tell, max_length: int, n_events: int, *, held_out: bool = False
 ) -> Trace:
-    """Returns the trace of a story of tiny-world, up to some characters.
+    """Returns the trace of a story of tiny-world, with at most some characters and some events.
 
     Where nothing is held out, the story stops before it comes to a held-out place.
     """
     trace = opening(rng, tell, held_out=held_out)
     state = trace.state
-    while state.stage != "over":
+    while state.stage != "over" and len(trace.events) < n_events:
         event, _ = draw_event(rng, possible(state))
         text, place = tell(state, event), place_named(state, event)
         if trace.length + 1 + len(text) > max_length:
