@@ -17,10 +17,11 @@ from torch import Tensor
 
 from cfg_gpt2 import InitFrom, RunConfig, TrainConfig, require
 from commands.init_from import initial_model, origin_of, require_unchanged
-from commands.train import bars, corpus_with_bar, say_stopped
+from commands.train import bars, say_stopped
 from finetuning.adapter_files import load_adapter, write_adapter
+from finetuning.base_text import BaseText, measure, open_base_text, replay_of
 from finetuning.chat_json import ChatSettings, write_chat_settings
-from finetuning.dialogues import DialogueCorpus, Replay, share_of_windows
+from finetuning.dialogues import DialogueCorpus, share_of_windows
 from finetuning.labelled_data import encode, open_dialogues
 from finetuning.lora import add_lora, merged
 from finetuning.preview import preview
@@ -28,9 +29,10 @@ from finetuning.settings import FinetuneCommand
 from finetuning.supervised import supervised_loss
 from gpt2 import GPT2Model
 from load_data import Corpus
-from run_directory.config_file import CONFIG_FILE, own_data, read_config, write_config
+from run_directory.config_file import CONFIG_FILE, read_config, write_config
 from run_directory.lock import first_free, only_writer
 from run_directory.printable import main_command, quoted
+from run_directory.weights import WEIGHTS_FILE
 from tokenizer import Tokenizer
 from trainer import Trainer
 from training.checkpoint import has_checkpoint
@@ -39,8 +41,6 @@ from training.least_memory import require_memory
 from training.progress import CommandConsole, new_console
 from training.run_state import Publish, as_they_are
 from training.runtime import Ranks, Runtime
-
-REPLAY_SHARE = 0.1
 
 
 def finetune(command: FinetuneCommand) -> int:
@@ -55,8 +55,8 @@ def finetune(command: FinetuneCommand) -> int:
     console.print(f"device    {runtime.describe()}")
     with ExitStack() as lock:  # of the run directory
         with runtime.process_group():
-            trainer = finetune_together(command, base, runtime, console, lock)
-        return conclude(trainer, runtime, console)
+            trainer, text = finetune_together(command, base, runtime, console, lock)
+        return conclude(trainer, text, runtime, console)
 
 
 def base_of(command: FinetuneCommand) -> Path:
@@ -79,10 +79,11 @@ def show(command: FinetuneCommand, base: Path, console: Console) -> int:
 
 def finetune_together(
     command: FinetuneCommand, base: Path, runtime: Runtime, console: Console, lock: ExitStack
-) -> Trainer:
+) -> tuple[Trainer, BaseText]:
     """Dialogues, a model and the loop, in this process and in whatever others train with it."""
     run_dir = runtime.on_rank_zero(partial(lock_run_dir, command, console, lock))
-    corpus, lines = runtime.local_rank_zero_first(partial(open_corpus, command, base, console))
+    opened = runtime.local_rank_zero_first(partial(open_corpus, command, base, console))
+    corpus, text, lines = opened
     origin = read_config(base).init_from
     if command.resume is None:
         origin = runtime.on_rank_zero(partial(origin_of, base))
@@ -105,7 +106,7 @@ def finetune_together(
     runtime.on_rank_zero(partial(begin_run, command, run_dir, config, corpus))
     describe(console, config, trainer, lines)
     trainer.train()
-    return trainer
+    return trainer, text
 
 
 def new_model(
@@ -145,10 +146,11 @@ def publish_of(command: FinetuneCommand, run_dir: Path, origin: InitFrom) -> Pub
 
 def open_corpus(
     command: FinetuneCommand, base: Path, console: Console
-) -> tuple[DialogueCorpus, list[str]]:
-    """Returns the dialogues as the trainer needs them, and lines about them for the screen."""
+) -> tuple[DialogueCorpus, BaseText, list[str]]:
+    """Returns the dialogues as the trainer needs them, the base's text, lines for the screen."""
     tokenizer, context_length = Tokenizer.load(base), read_config(base).model.context_length
-    replay = open_replay(command, base, tokenizer, console)
+    text = open_base_text(base, tokenizer, console)
+    replay = replay_of(text, base, command.replay)
     with bars(console) as report:
         dialogues = open_dialogues(command.data, command.system, report)
         parts = [
@@ -160,7 +162,9 @@ def open_corpus(
     lines.append(f"{len(validation):,} more to be measured on")
     if replay:
         lines.append(f"{replay.share:.0%} of what is learned is the text of {base}")
-    return DialogueCorpus(tokenizer, train, validation, replay), lines
+    elif command.replay is None:
+        lines.append(f"nothing of the base's own text is replayed: {text.reason}")
+    return DialogueCorpus(tokenizer, train, validation, replay), text, lines
 
 
 def with_steps(command: FinetuneCommand, corpus: DialogueCorpus) -> TrainConfig:
@@ -172,35 +176,6 @@ def with_steps(command: FinetuneCommand, corpus: DialogueCorpus) -> TrainConfig:
     steps = max(1, math.ceil(command.epochs * n_rows / command.train.batch_size))
     warmup = min(command.train.warmup_steps, steps // 10)
     return replace(command.train, max_steps=steps, warmup_steps=warmup)
-
-
-def open_replay(
-    command: FinetuneCommand, base: Path, tokenizer: Tokenizer, console: Console
-) -> Replay | None:
-    """Returns the text that the base was trained on, None where there is none or it is not wanted.
-
-    Raises ValueError or FileNotFoundError where --replay asks for it and it is not at hand.
-    """
-    if command.replay == 0:
-        return None
-    try:
-        corpus = corpus_with_bar(own_data(base), console)
-        require(
-            corpus.tokenizer.to_json() == tokenizer.to_json(),
-            f"the text of {base} is no longer in the tokens that it was trained on",
-        )
-    except (ValueError, OSError) as error:
-        if command.replay is not None:
-            raise ValueError(f"--replay {command.replay}: {error}; or leave --replay out") from None
-        return None
-    return replay_of(corpus, read_config(base), command.replay or REPLAY_SHARE)
-
-
-def replay_of(corpus: Corpus, config: RunConfig, share: float) -> Replay:
-    """Returns the windows of a corpus as replay."""
-    order = corpus.windows(config.model.context_length, config.train.seed).order
-    lengths = [order.window(number).length for number in range(256)]
-    return Replay(order, share, sum(lengths) / len(lengths), corpus.sha256())
 
 
 def begin_run(
@@ -263,13 +238,15 @@ def describe(console: Console, config: RunConfig, trainer: Trainer, lines: list[
         console.print(line)
 
 
-def conclude(trainer: Trainer, runtime: Runtime, console: CommandConsole) -> int:
+def conclude(trainer: Trainer, text: BaseText, runtime: Runtime, console: CommandConsole) -> int:
     """Says how to go on; returns the exit status."""
     run_dir, status = trainer.run_dir, 0
     if trainer.state.step < trainer.config.max_steps:
         say_stopped(console, trainer.state.step, run_dir, "finetune")
         status = 128 + trainer.stopped_by
     elif runtime.is_rank_zero:
+        if text.corpus:
+            console.print(forgotten(run_dir, text.corpus, runtime.device))
         console.print(
             f"\nThe curve is in {run_dir / 'loss.png'}. Next, examine it and talk to it:\n"
             f"  {main_command('evaluate', run_dir, '--task', 'tiny-questions')}\n"
@@ -278,3 +255,14 @@ def conclude(trainer: Trainer, runtime: Runtime, console: CommandConsole) -> int
     if console.lost:
         raise console.lost  # of it main.py makes the exit status
     return status
+
+
+def forgotten(run_dir: Path, corpus: Corpus, device: torch.device) -> str:
+    """Returns a line that compares the run with its base on the text that the base has learned."""
+    origin = read_config(run_dir).init_from
+    assert origin
+    after = measure(run_dir, corpus, device)
+    if not (Path(origin.run) / WEIGHTS_FILE).is_file():
+        return f"its base's own text: {after:.4f} bits per byte"
+    before = measure(Path(origin.run), corpus, device)
+    return f"the text of {origin.run}: {before:.4f} bits per byte before, {after:.4f} after"
