@@ -138,7 +138,7 @@ def test_only_scored_positions_take_the_output_layer(monkeypatch: pytest.MonkeyP
         rows.append(hidden_states.shape[:2].numel())
         return torch.zeros(()), (targets != IGNORE_INDEX).sum()
 
-    monkeypatch.setattr("evaluation.score.linear_cross_entropy", counted)
+    monkeypatch.setattr("training.kernels.cross_entropy.linear_cross_entropy", counted)
     score = score_text(model, split, 7, 3, CPU, lambda done: None)
     assert sum(rows) == score.n_tokens == len(split.tokens) - 1
 
