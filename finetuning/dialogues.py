@@ -137,11 +137,34 @@ class DialogueCorpus:
         return digest.hexdigest()
 
 
-class DialogueWindows:
-    """Rows in an endless order: each dialogue once an epoch, in random order, and the replay.
+class BucketedOrder:
+    """The numbers of rows without end: each once an epoch, in random order, equal lengths together.
 
-    The order is a pure function of the seed and the epoch.
+    The order is a pure function of the lengths, the seed and the epoch.
     """
+
+    def __init__(self, lengths: np.ndarray, seed: int) -> None:
+        self.lengths, self.seed = lengths, seed
+        self._start_epoch(0)
+
+    def _start_epoch(self, epoch: int) -> None:
+        """Shuffles the rows, and sorts every BUCKET_SIZE that follow each other by length."""
+        generator = np.random.default_rng(np.random.SeedSequence((self.seed % 2**64, epoch)))
+        shuffled = generator.permutation(len(self.lengths))
+        buckets = np.arange(len(shuffled)) // BUCKET_SIZE
+        self.epoch = epoch
+        self.numbers = shuffled[np.lexsort((self.lengths[shuffled], buckets))]
+
+    def __getitem__(self, place: int) -> int:
+        """Returns the number of the row at a place, counted from 0."""
+        epoch, place = divmod(place, len(self.lengths))
+        if epoch != self.epoch:
+            self._start_epoch(epoch)
+        return int(self.numbers[place])
+
+
+class DialogueWindows:
+    """Rows in an endless order: each dialogue once an epoch, in random order, and the replay."""
 
     def __init__(
         self,
@@ -151,19 +174,11 @@ class DialogueWindows:
         seed: int,
         end_of_text: int,
     ) -> None:
-        self.rows, self.replay, self.seed = rows, replay, seed
+        self.rows, self.replay = rows, replay
         self.context_length, self.end_of_text = context_length, end_of_text
         share = round(share_of_windows(rows, replay), 6) if replay else 0
         self.schedule = MixtureSchedule([1 - share, share]) if share else None
-        self._start_epoch(0)
-
-    def _start_epoch(self, epoch: int) -> None:
-        """Shuffles the rows, and sorts every BUCKET_SIZE that follow each other by length."""
-        generator = np.random.default_rng(np.random.SeedSequence((self.seed % 2**64, epoch)))
-        shuffled = generator.permutation(len(self.rows))
-        buckets = np.arange(len(shuffled)) // BUCKET_SIZE
-        self.epoch = epoch
-        self.order = shuffled[np.lexsort((self.rows.lengths[shuffled], buckets))]
+        self.order = BucketedOrder(rows.lengths, seed)
 
     def row(self, number: int) -> Row:
         """Returns the row with a number, counted from 0."""
@@ -171,10 +186,7 @@ class DialogueWindows:
             source, number = self.schedule.source(number)
             if source == 1:
                 return self.replay.row(number)
-        epoch, place = divmod(number, len(self.rows))
-        if epoch != self.epoch:
-            self._start_epoch(epoch)
-        return self.rows[self.order[place]]
+        return self.rows[self.order[number]]
 
     def batch(self, first: int, count: int, step: int = 1) -> Batch:
         """Returns rows first, first + step, ..., `count` in all: two of (B, T) int64."""
