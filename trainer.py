@@ -9,7 +9,7 @@ Previous: generation.py and training/.  Next: main.py.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -47,6 +47,7 @@ class Trainer:
             the loss unpacks it.
         publish: what model.safetensors gets, made of the model's parameters.
         further: what else must be the same for the run to be resumed, such as base weights' hash.
+        advise: a sentence about the metrics of an evaluation that people should be told.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Trainer:
         loss_fn: LossFunction = language_model_loss,
         publish: Publish = as_they_are,
         further: Mapping[str, str] | None = None,
+        advise: Callable[[Metrics], str | None] = lambda metrics: None,
     ) -> None:
         self.model = runtime.prepare(model)
         self.corpus = corpus
@@ -68,6 +70,7 @@ class Trainer:
         self.objective = runtime.objective(model, loss_fn)  # a batch -> its loss
         self.windows = corpus.windows(config.model.context_length, self.config.seed)
         self.optimizers = make_optimizers(model, self.config, runtime.precision)
+        self.advise = advise
         self.micro_batches = MicroBatches(
             self.windows, self.forward, model, self.optimizers, config, runtime, console
         )
@@ -203,6 +206,8 @@ class Trainer:
             self.console.print(f"{step}  {describe_evaluation(metrics)}")
             if self.state.curve.overfits_since == self.state.step:
                 self.console.print(f"{step}  {self.state.curve.warning()}")
+            if advice := self.advise(metrics):
+                self.console.print(f"{step}  {advice}")
 
 
 def describe_step(metrics: Metrics) -> str:
