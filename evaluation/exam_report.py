@@ -41,20 +41,19 @@ def parts_of(figures: Figures) -> dict[str, Figures]:
 
 
 def rows_of(results: Sequence[Result]) -> dict[str, list[Figures]]:
-    """Returns the figures of each run for each part: the kinds, the whole, the held-out sets.
+    """Returns the figures of each run for each part: the kinds, the whole, laws, sets.
 
     A part that a run lacks has no figures there.
     """
     of_runs = [parts_of(result.figures) for result in results]
     names = list(dict.fromkeys(name for parts in of_runs for name in parts))
-    names.sort(key=lambda name: ("kind", "", "set").index(name.partition("/")[0]))
+    names.sort(key=lambda name: ("kind", "", "law", "set").index(name.partition("/")[0]))
     return {name: [parts.get(name, {}) for parts in of_runs] for name in names}
 
 
 def label_of(part: str) -> str:
     """Returns a part's name in the table and in the picture."""
-    head, _, name = part.partition("/")
-    return {"kind": printable(name), "set": f"held out: {printable(name)}"}.get(head, "all")
+    return printable(part.partition("/")[2]) or "all"
 
 
 def best_rule(of_runs: Sequence[Figures]) -> tuple[str, float] | None:

@@ -43,8 +43,9 @@ class ExamItem:
     prompt: Dialogue  # ends with the question
     answers: tuple[str, ...]  # the accepted ones
     kind: str
-    group: str = ""  # the held-out set that the item belongs to; "": none
-    baselines: Mapping[str, str] = field(default_factory=dict)  # of simple rules: name -> answer
+    group: str = ""  # a set that is counted apart, such as a held-out one; "": the main exam
+    law: str = ""  # of the story that it is about, by which the main exam is counted too
+    baselines: Mapping[str, bool] = field(default_factory=dict)  # simple rules: whether right here
 
 
 class Answer(NamedTuple):
@@ -157,27 +158,27 @@ def share_figures(right: Sequence[bool]) -> Figures:
 def exam_figures(graded: Sequence[Graded]) -> Figures:
     """Returns the figures of an exam by name.
 
-    accuracy, ended and the refusal's are of the items outside held-out sets, or of all items where
-    there are no others. kind/KIND/accuracy is of one kind, set/SET/accuracy of one held-out set;
-    kind/KIND/baseline RULE is the accuracy of a simple rule on the same items.
+    accuracy, ended and the refusal's are of the main exam, or of all items where there is none.
+    kind/KIND/accuracy and law/LAW/accuracy are of a part of it, set/SET/accuracy of a set that is
+    counted apart; kind/KIND/baseline RULE is the accuracy of a simple rule on the same items.
     """
     main = [one for one in graded if not one.item.group] or list(graded)
     figures = share_figures([one.is_right for one in main])
     figures["ended"] = sum(one.answer.ended for one in main) / len(main)
     figures |= refusal_figures(main) | baseline_figures(main)
-    for place, part in [*parts(main, "kind"), *parts(graded, "group")]:
-        own = share_figures([one.is_right for one in part]) | baseline_figures(part)
-        figures |= {f"{place}/{name}": value for name, value in own.items()}
-    return figures
-
-
-def parts(graded: Sequence[Graded], by: str) -> list[tuple[str, list[Graded]]]:
-    """Returns the items of each kind, or of each held-out set, under the name of its figures."""
-    found: dict[str, list[Graded]] = {}
+    parts: dict[str, list[Graded]] = {}
+    for one in main:
+        parts.setdefault(f"kind/{one.item.kind}", []).append(one)
+    for one in main:
+        if one.item.law:
+            parts.setdefault(f"law/{one.item.law}", []).append(one)
     for one in graded:
-        found.setdefault(one.item.kind if by == "kind" else one.item.group, []).append(one)
-    head = {"kind": "kind", "group": "set"}[by]
-    return [(f"{head}/{name}", part) for name, part in found.items() if name]
+        if one.item.group:
+            parts.setdefault(f"set/{one.item.group}", []).append(one)
+    for name, part in parts.items():
+        own = share_figures([one.is_right for one in part]) | baseline_figures(part)
+        figures |= {f"{name}/{figure}": value for figure, value in own.items()}
+    return figures
 
 
 def refusal_figures(graded: Sequence[Graded]) -> Figures:
@@ -199,16 +200,15 @@ def refusal_figures(graded: Sequence[Graded]) -> Figures:
 
 
 def baseline_figures(graded: Sequence[Graded]) -> Figures:
-    """Returns the accuracy of each simple rule, and that of the most frequent right answer.
+    """Returns the accuracy of each simple rule on some items.
 
-    A rule that has no answer to an item is wrong there.
+    Where no rule is known, it is that of the most frequent right answer, given to all of them.
     """
-    answers = Counter(text for one in graded for text in set(one.item.answers))
     rules = dict.fromkeys(rule for one in graded for rule in one.item.baselines)
-    n_right = {MAJORITY: max(answers.values())} | {
-        rule: sum(one.item.baselines.get(rule) in one.item.answers for one in graded)
-        for rule in rules
-    }
+    n_right = {rule: sum(one.item.baselines.get(rule, False) for one in graded) for rule in rules}
+    if not rules:
+        answers = Counter(text for one in graded for text in set(one.item.answers))
+        n_right = {MAJORITY: max(answers.values())}
     return {f"baseline {rule}": n / len(graded) for rule, n in n_right.items()}
 
 

@@ -8,7 +8,6 @@ Previous: own_words.py.  Next: settings.py.
 """
 
 import hashlib
-import importlib
 import json
 import time
 from collections.abc import Sequence
@@ -24,12 +23,26 @@ from finetuning.chat_json import CHAT_FILE, read_chat_settings
 from finetuning.conversations import read_questions
 from finetuning.exam import ExamItem, Figures, Graded, exam_figures, take_exam
 from finetuning.own_words import draw_cues, take_exam_in_own_words
+from finetuning.tiny_questions.baselines import baselines
+from finetuning.tiny_questions.dialogues import TASKS, Example
+from finetuning.tiny_questions.exam import exam, situations
 from gpt2 import GPT2Model
 from run_directory.printable import printable
 from tokenizer import Tokenizer
 from training.progress import Bar
 
-WORLDS = {"tiny-questions": "tiny-world", "tiny-questions-ru": "tiny-world-ru"}
+HELD_OUT = {  # parts of the exam that nothing like was trained for
+    "wording": "unseen wordings",
+    "pair": "unseen pairs of thing and place",
+    "longer": "longer stories",
+}
+SITUATIONS = {
+    "pronoun": "second question, by a pronoun",
+    "pushback": "the user objects",
+    "attack": "an order in the story",
+}
+N_HELD_OUT = 25  # questions of each kind in each held-out part
+N_SITUATIONS = 200
 MAX_KINDS = 100  # of one file: the table has a row for each
 Row = dict[str, object]
 Asked = TypeVar("Asked")
@@ -64,7 +77,7 @@ class Exam:
         character of the questions, ValueError where none of them fits into the model's context.
         """
         is_tuned = (run_dir / CHAT_FILE).exists()
-        if not is_tuned and self.name in WORLDS:
+        if not is_tuned and self.name in TASKS:
             return self.take_in_own_words(run_dir, model, tokenizer, console, batch_size)
         items = self.items
         if is_tuned:
@@ -89,7 +102,7 @@ class Exam:
         batch_size: int | None,
     ) -> "ExamTaken":
         """Lets a model continue stories that the questions could be asked about."""
-        cues = spread(draw_cues(WORLDS[self.name]), self.limit)
+        cues = spread(draw_cues(self.name), self.limit)
         about = f"{self.name} in the world's own words, {len(cues):,} beginnings of stories"
         console.print(f"note      {run_dir} has no {CHAT_FILE}: {about}")
         with AnswerBar(console, len(cues)) as bar:
@@ -119,13 +132,38 @@ def open_exam(task: str, limit: int | None) -> Exam:
     Raises FileNotFoundError where there is no such file, ValueError for a row that is no question
     and for too many kinds.
     """
-    if task in WORLDS:
-        module = importlib.import_module("finetuning.tiny_questions.exam")
-        items, name = module.exam(task), task
+    if task in TASKS:
+        items, name = built_in_items(task), task
     else:
         items, name = items_of_file(task), Path(task).stem
     items = spread(items, limit)
     return Exam(name=name, paths=(task,), sha256=digest_of(items), items=items, limit=limit)
+
+
+def built_in_items(task: str) -> list[ExamItem]:
+    """Returns the questions of a built-in exam: the main exam, then the sets counted apart."""
+    items = items_of(exam(task), "")
+    for part, name in HELD_OUT.items():
+        items += items_of(exam(task, N_HELD_OUT, part), name)
+    for situation, name in SITUATIONS.items():
+        items += items_of(situations(task, situation, N_SITUATIONS), name)
+    return items
+
+
+def items_of(examples: Sequence[Example], group: str) -> list[ExamItem]:
+    """Returns examples of the task as questions, each with the rules that are right there."""
+    rules = baselines(examples)
+    return [
+        ExamItem(
+            prompt=example.dialogue[:-1],
+            answers=example.answers,
+            kind=example.kind,
+            group=group,
+            law="" if group else example.law,
+            baselines={rule: right[number] for rule, right in rules.items()},
+        )
+        for number, example in enumerate(examples)
+    ]
 
 
 def items_of_file(file: str) -> list[ExamItem]:

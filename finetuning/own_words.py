@@ -12,10 +12,12 @@ knowledge that the questions ask for is measured without a question, and without
     why           what the wisher can do with the thing at last
 
 The stories are those of the validation split, with the skew of the world: the thing is nearly
-always where it was first.
+always where it was first. So the first two are asked in busy afternoons too, apart: there the thing
+moves more often, and by an event that is in no story of the world, putting it down.
 Previous: exam.py.  Next: exam_task.py.
 """
 
+import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -26,11 +28,14 @@ from data.tiny_world.stories import LANGUAGES, stories
 from data.tiny_world.world import Event, State, happen, knows_answer
 from finetuning.chat_format import Message
 from finetuning.exam import Answer, ExamItem, Graded, Report, greedy_answers
+from finetuning.tiny_questions.dialogues import TASKS
+from finetuning.tiny_questions.traces import AFTERNOON, draw_afternoon
 from gpt2 import GPT2Model
 from tokenizer import Tokenizer
 
 KINDS = ("where-thing", "not-known", "where-person", "who-has", "why")
 N_ITEMS = 200  # of each kind
+N_EVENTS = 12  # of an afternoon
 N_STORIES = 20_000  # are looked through at most
 WORDS = {"tiny-world": english, "tiny-world-ru": russian}  # the tables of each language
 QUOTES = {"tiny-world": ('. "', ',"'), "tiny-world-ru": (". «", "»")}  # around what is answered
@@ -43,7 +48,7 @@ class Cut(NamedTuple):
     kind: str
     position: int
     answer: str  # how the text goes on
-    rules: dict[str, str]  # simple rules, each with the continuation that it names
+    rules: dict[str, bool]  # simple rules: whether they name it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +58,17 @@ class Cue:
     text: str
     answer: str
     kind: str
-    rules: dict[str, str]
+    rules: dict[str, bool]
+    group: str = ""  # the law of the story, where that is not the world's own
 
 
-def draw_cues(language: str, n_items: int = N_ITEMS) -> list[Cue]:
-    """Returns n_items beginnings of stories of each kind; language is the name of a world."""
+def draw_cues(task: str, n_items: int = N_ITEMS) -> list[Cue]:
+    """Returns n_items beginnings of stories of each kind, and as many of busy afternoons."""
+    return [*draw_world_cues(TASKS[task].world, n_items), *draw_afternoon_cues(task, n_items)]
+
+
+def draw_world_cues(language: str, n_items: int) -> list[Cue]:
+    """Returns n_items beginnings of each kind from stories told by the world's own law."""
     found: dict[str, list[Cue]] = {kind: [] for kind in KINDS}
     for story, _ in zip(stories(LANGUAGES[language], "validation"), range(N_STORIES), strict=False):
         for cue in cues_of(language, story.events):
@@ -82,6 +93,36 @@ def cues_of(language: str, events: Sequence[Event]) -> Iterator[Cue]:
         happen(state, event)
 
 
+def draw_afternoon_cues(task: str, n_items: int) -> list[Cue]:
+    """Returns n_items beginnings of busy afternoons that end with a question for the thing."""
+    wordings, found = TASKS[task], []
+    rng = random.Random(f"{task}/own words")
+    while len(found) < n_items:
+        trace = draw_afternoon(
+            rng, wordings.tell, n_events=N_EVENTS, max_length=wordings.max_length
+        )
+        for n, (event, telling) in enumerate(zip(trace.events, trace.texts[1:], strict=True)):
+            if event.kind == "ask":
+                places = trace.believed(event.where, event.what, n), trace.place(event.what, 0)
+                kind, position, answer, rules = answer_cut(wordings.world, telling, *places)
+                text = f"{trace.text(n)} {telling[:position]}"
+                found.append(Cue(text=text, answer=answer, kind=kind, rules=rules, group=AFTERNOON))
+    return found[:n_items]
+
+
+def answer_cut(language: str, telling: str, place: str, first: str) -> Cut:
+    """Returns where the answer begins to a question for the thing.
+
+    place is where the one who is asked believes it, or "", and first where it was in the beginning.
+    """
+    opening, closing = QUOTES[language]
+    start = telling.index(opening) + len(opening)
+    answer = telling[start : telling.index(closing, start) + len(closing)]
+    if not place:
+        return Cut("not-known", start, answer, {})
+    return Cut("where-thing", start, answer, {"first place": place == first})
+
+
 def cuts(
     language: str, state: State, event: Event, telling: str, first: dict[str, str]
 ) -> Iterator[Cut]:
@@ -89,17 +130,8 @@ def cuts(
 
     first has the places in the beginning of the story.
     """
-    at = WORDS[language].AT
     if event.kind == "ask":
-        opening, closing = QUOTES[language]
-        start = telling.index(opening) + len(opening)
-        answer = telling[start : telling.index(closing, start) + len(closing)]
-        place = knows_answer(state, event)
-        if not place:
-            yield Cut("not-known", start, answer, {})
-            return
-        guess = answer.replace(at[place][1:], at[first[event.what]][1:])
-        yield Cut("where-thing", start, answer, {"first place": guess})
+        yield answer_cut(language, telling, knows_answer(state, event), first[event.what])
     if event.kind == "fulfil":
         reason = WORDS[language].REASONS[event.what][state.reason].removeprefix("to ")
         yield Cut("why", telling.index(f" {reason}"), f" {reason}", {})
@@ -112,15 +144,15 @@ def evening_cuts(language: str, state: State, telling: str, first: dict[str, str
     at, person = WORDS[language].AT, state.people[0]
     place = f" {at[state.where[person]]}"
     start = telling.index(place)
-    yield Cut("where-person", start, place, {"first place": f" {at[first[person]]}"})
+    yield Cut("where-person", start, place, {"first place": state.where[person] == first[person]})
     start += len(place)
     held = next((word for word in WITH[language] if telling.startswith(word, start)), ",")
-    rule = {"the wisher": held if state.has(person) == (person == state.wisher) else ""}
+    rule = {"wisher": state.has(person) == (person == state.wisher)}
     yield Cut("who-has", start, held, rule)
     other = state.people[1]
     if not state.together():
         place = f" {at[state.where[other]]}"
-        rule = {"first place": f" {at[first[other]]}"}
+        rule = {"first place": state.where[other] == first[other]}
         yield Cut("where-person", telling.index(place, start), place, rule)
 
 
@@ -148,6 +180,7 @@ def grade(cue: Cue, text: str) -> Graded:
         prompt=(Message("user", cue.text),),
         answers=(cue.answer,),
         kind=cue.kind,
+        group=cue.group,
         baselines=cue.rules,
     )
     is_right = text.startswith(cue.answer)

@@ -12,8 +12,11 @@ import main
 from cfg_gpt2 import GPT2Config, RunConfig
 from evaluation.exam_report import exam_table, parts_of
 from evaluation.result import Figures, Measure, Origin, Result
+from finetuning import exam_task
 from finetuning.chat_format import Message, encode_prompt
 from finetuning.chat_json import ChatSettings, write_chat_settings
+from finetuning.own_words import draw_cues
+from finetuning.tiny_questions.exam import exam
 from gpt2 import GPT2Model
 from run_directory.config_file import write_config
 from tokenizer import Tokenizer
@@ -28,15 +31,19 @@ QUESTIONS = [  # all equally long, so that the model, which counts positions, an
 LONG = {"prompt": "Where is Max? " * 30, "answer": ANSWER, "kind": "long"}
 
 
-def save_run(folder: Path, says: str, *, is_tuned: bool = True) -> None:
+def save_run(folder: Path, says: str, *, is_tuned: bool = True, context_length: int = 96) -> None:
     """Writes a run that says the same to all prompts that are as long as QUESTIONS."""
     text = "".join(chr(i) for i in range(32, 127)) + "\n"
     tokenizer = Tokenizer.characters([text])
     prompt = encode_prompt((Message("user", "Where is Max?"),), tokenizer)
     script = [0] * (len(prompt) - 1) + [*tokenizer.encode(says), tokenizer.end_of_text]
-    script += [0] * (96 - len(script))
+    script += [0] * (context_length - len(script))
     config = GPT2Config(
-        vocab_size=tokenizer.vocab_size, context_length=96, n_layer=1, n_head=2, n_embd=64
+        vocab_size=tokenizer.vocab_size,
+        context_length=context_length,
+        n_layer=1,
+        n_head=2,
+        n_embd=64,
     )
     torch.manual_seed(3)
     model = GPT2Model(config)
@@ -149,12 +156,23 @@ def test_the_answers_in_bf16_are_the_same() -> None:
 
 
 def test_a_run_that_is_not_tuned_is_examined_in_the_worlds_own_words(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("finetuning.tiny_questions.exam")
-    line = "evaluate base --task tiny-questions --limit 4"
-    assert main.main(line.split()) == 2  # no beginning of a story fits into 96 characters
-    assert "none of 4 questions fits into the model's context of 96" in capsys.readouterr().err
+    items = exam_task.items_of(exam("tiny-questions", 1), "")
+    monkeypatch.setattr(exam_task, "built_in_items", lambda task: items)
+    monkeypatch.setattr(exam_task, "draw_cues", lambda task: draw_cues(task, 2))
+    line = ["evaluate", "base", "--task", "tiny-questions"]
+    assert main.main(line) == 2  # no beginning of a story fits into 96 characters
+    assert "none of 12 questions fits into the model's context of 96" in capsys.readouterr().err
+    shutil.copytree("base", "wide")
+    save_run(Path("wide"), ANSWER, is_tuned=False, context_length=1000)
+    assert main.main(["evaluate", "wide", *line[2:], "--limit", "6"]) == 0
+    output = capsys.readouterr().out
+    assert "has no chat.json: tiny-questions in the world's own words, 6 beginnings" in output
+    figures = result("wide", "tiny-questions-in-own-words")["figures"]
+    assert figures["items"] + figures["set/afternoon/items"] == 6 and "ended" not in figures
+    rows = Path("wide/evaluation/tiny-questions-in-own-words.items.jsonl").read_text().splitlines()
+    assert [json.loads(row)["right"] for row in rows].count(True) == 6 * figures["accuracy"] == 0
 
 
 WRONG = {
@@ -207,6 +225,6 @@ def test_the_table_has_the_kinds_then_all_then_held_out_sets_and_the_best_rule()
         ["right, in %", "questions", "x", "y", "best simple rule"],
         ["a/b", "10", "50.0 (25.0 to 75.0)", "-", "40.0 last"],
         ["all", "10", "50.0 (25.0 to 75.0)", "-", "10.0 always"],
-        ["held out: long", "10", "50.0 (25.0 to 75.0)", "-", "-"],
+        ["long", "10", "50.0 (25.0 to 75.0)", "-", "-"],
         ["ended by itself", "", "90.0", "-", ""],
     ]
