@@ -7,7 +7,7 @@
 An answer ends by itself where the model chooses the end-of-text token. The text is trimmed at both
 ends and compared letter by letter: no part of an answer counts. Held-out sets are counted apart,
 and so is the refusal, the answer to questions of the kind UNSAID.
-Previous: reinforce.py.  Next: own_words.py.
+Previous: checked_questions.py.  Next: own_words.py.
 """
 
 import math

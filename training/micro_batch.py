@@ -24,7 +24,7 @@ from training.progress import Metrics
 from training.random_state import random_states, set_random_states
 from training.runtime import Batch, Runtime, empty_batch
 from training.sums import Sums
-from training.training_data import Windows
+from training.training_data import SampledWindows, Windows
 
 SHARE = 0.7  # of what is free: peaks were up to 1.3 times the sum, by what lives shortly
 OPTIMIZER_TENSORS = 2  # of a parameter's size: AdamW's two means
@@ -63,8 +63,12 @@ class MicroBatches:
         return self.batches
 
     def prefetch(self, position: int) -> None:
-        """Reads the next step's micro-batches, while a GPU is busy with the gradients of this."""
-        self.read(position)
+        """Reads the next step's micro-batches, while a GPU is busy with the gradients of this.
+
+        Those that the model writes itself have to wait for its next weights.
+        """
+        if not isinstance(self.windows, SampledWindows):
+            self.read(position)
         self.are_done = True
 
     def read(self, position: int) -> None:

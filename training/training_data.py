@@ -5,6 +5,7 @@ loss unpacks a batch.
 Previous: memory.py.  Next: sums.py.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -25,6 +26,21 @@ class Windows(Protocol):
     def epochs(self, n_windows: int) -> list[float]:
         """Returns how often the first n_windows go through the data, or each part of them."""
         ...
+
+
+class SampledWindows(ABC):
+    """Windows that the trained model writes itself, by the weights of the step that reads them.
+
+    They are read when their step begins, and never while the step before is under way.
+    """
+
+    @abstractmethod
+    def batch(self, first: int, count: int, step: int = 1) -> Batch:
+        """Returns windows first, first + step, ..., `count` in all."""
+
+    @abstractmethod
+    def epochs(self, n_windows: int) -> list[float]:
+        """Returns how often the first n_windows go through the data, or each part of them."""
 
 
 class Part(Protocol):

@@ -1,0 +1,254 @@
+"""Learning from rewards: the model answers questions, and answers that are right become likelier.
+
+    r    = 1 where the whole answer is right and ends by itself, else 0
+    A    = r - mean of r over the answers to the same question
+    loss = -(sum over answers of A log p(answer)) / number of answers
+
+The answers are drawn by the weights of the step that learns from them, so there is no ratio of old
+and new probabilities and nothing to clip. A is not divided by the standard deviation, which would
+favour questions that are nearly always or nearly never answered. Where all answers to a question
+earn the same, nothing can be learned, and they are left out.
+                                  Williams 1992 (REINFORCE); Liu et al. 2025 (Dr. GRPO)
+Previous: reward_settings.py.  Next: checked_questions.py.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cfg_gpt2 import require
+from decoding.engine import generate_rows
+from decoding.rows import RowState
+from decoding.settings import SamplingConfig
+from finetuning.chat_format import Dialogue, Message, encode_dialogue, encode_prompt
+from finetuning.dialogues import BucketedOrder, DialogueRows, Row, collate_rows
+from finetuning.exam import Answer, ExamItem, is_right
+from finetuning.preference import answer_log_probabilities
+from finetuning.reward_settings import RewardConfig
+from gpt2 import GPT2Model
+from loss import IGNORE_INDEX
+from run_directory.weights import assign_weights, on_meta_device
+from tokenizer import Tokenizer
+from training.kernels import choose_kernels, use_kernels
+from training.run_state import Publish, as_they_are
+from training.sums import TOKENS, Sums
+from training.training_data import Batch, SampledWindows
+
+WORRYING_SHARE = 0.95  # of answers that teach nothing
+
+
+def reward_loss(model: GPT2Model, batch: Batch) -> tuple[Tensor, Tensor, Sums]:
+    """Returns the sum of the losses of answers, their number, and sums of what they earned.
+
+    batch: rewards and advantages (n,), tokens and targets (n, T).
+    """
+    rewards, advantages, tokens, targets = batch
+    counts = (targets != IGNORE_INDEX).any(1)
+    teaches = counts & (advantages != 0)
+    rows = teaches.nonzero().squeeze(1)
+    if not len(rows):  # every process needs a gradient, be it of zeros
+        rows = torch.zeros(1, dtype=torch.int64, device=tokens.device)
+    log_p = answer_log_probabilities(model, tokens[rows], targets[rows])
+    sums = {
+        "reward": (rewards * counts).sum(),
+        "without_spread": (counts & ~teaches).sum(),
+        TOKENS: (targets != IGNORE_INDEX).sum(),
+    }
+    return -(advantages[rows] * log_p).sum(), counts.sum(), sums
+
+
+def warn_of_equal_answers(metrics: Mapping[str, float]) -> str | None:
+    """Returns a sentence where almost all answers to a question earn the same; else None."""
+    share = metrics.get("without_spread", 0.0)
+    if share < WORRYING_SHARE:
+        return None
+    return (
+        f"every answer to {share:.0%} of the questions earned the same, so almost nothing is "
+        "learned; take harder questions or a higher --reward.temperature"
+    )
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """The model as it would be published, to draw answers from.
+
+    Its weights are those of the trained model, in the same memory, or made of them by `publish`.
+    """
+
+    model: GPT2Model
+    publish: Publish = as_they_are
+
+    @cached_property
+    def sampled(self) -> GPT2Model:
+        """A model without weights of its own."""
+        with on_meta_device():
+            model = GPT2Model(self.model.config).eval()
+        use_kernels(model, choose_kernels(self.model.device, self.model.dtype))
+        return model
+
+    def draw(
+        self, rows: list[RowState], config: SamplingConfig, tokenizer: Tokenizer
+    ) -> list[Answer]:
+        """Extends the rows by the weights as they are, and returns their answers."""
+        parameters = {name: p.detach() for name, p in self.model.named_parameters()}
+        assign_weights(self.sampled, self.publish(parameters))
+        for _ in generate_rows(self.sampled, rows, config, tokenizer):
+            pass
+        return [Answer(row.text, row.reason == "stop_token") for row in rows]
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Questions whose answers can be checked, as tokens."""
+
+    items: list[ExamItem]
+    prompts: list[list[int]]
+    rows: DialogueRows  # each question with its right answer
+    n_bytes: int = 0  # what is learned is no text, but what an answer earns
+
+    @classmethod
+    def of(
+        cls, items: Iterable[ExamItem], tokenizer: Tokenizer, context_length: int, n_new: int
+    ) -> "Questions":
+        """Returns the questions that leave room for an answer of n_new tokens.
+
+        Raises ValueError where there is none, UnseenCharacter as encode_prompt does.
+        """
+        pairs = [(item, encode_prompt(item.prompt, tokenizer)) for item in items]
+        fitting = [
+            (item, prompt) for item, prompt in pairs if len(prompt) + n_new <= context_length
+        ]
+        require(
+            len(fitting) > 0,
+            f"none of {len(pairs):,} questions leaves room for an answer of {n_new} tokens in a "
+            f"context of {context_length}; lower --reward.max-new-tokens",
+        )
+        right = (right_dialogue(item) for item, _ in fitting)
+        rows = DialogueRows.of((encode_dialogue(one, tokenizer) for one in right), tokenizer)
+        return cls([item for item, _ in fitting], [prompt for _, prompt in fitting], rows)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def n_targets(self) -> int:
+        """The tokens of the right answers."""
+        return self.rows.n_targets
+
+
+def right_dialogue(item: ExamItem) -> Dialogue:
+    """Returns a question with its right answer, the only message that is learned."""
+    prompt = tuple(replace(message, is_learned=False) for message in item.prompt)
+    return (*prompt, Message("assistant", item.answers[0]))
+
+
+@dataclass(frozen=True)
+class QuestionCorpus:
+    """Questions as the trainer needs them; see training/training_data.py.
+
+    The validation loss is that of the right answers; val_reward is the share of the questions that
+    are answered rightly where each token is the most likely one.
+    """
+
+    tokenizer: Tokenizer
+    train: Questions
+    validation: Questions
+    config: RewardConfig
+    sampler: Sampler | None = None  # is there once there is a model
+    floor_bits_per_byte: float | None = None
+
+    def windows(self, context_length: int, seed: int) -> "QuestionWindows":
+        """Returns the training questions in the order in which they are asked."""
+        order = BucketedOrder(self.train.rows.lengths, seed)
+        return QuestionWindows(self, order, context_length, seed)
+
+    def evaluation_batches(self, context_length: int, batch_size: int) -> Iterator[Batch]:
+        """Yields batches that hold each validation question once, sorted by length."""
+        order = np.argsort(self.validation.rows.lengths, kind="stable").tolist()
+        for first in range(0, len(order), batch_size):
+            numbers = order[first : first + batch_size]
+            rows = [RowState(prompt=self.validation.prompts[number], seed=0) for number in numbers]
+            answers = self.draw(rows, temperature=0)
+            items = [self.validation.items[number] for number in numbers]
+            batch = collate_rows(
+                [self.validation.rows[number] for number in numbers],
+                context_length,
+                self.tokenizer.end_of_text,
+            )
+            yield rewards_of(answers, items), torch.ones(len(numbers)), *batch
+
+    def draw(self, rows: list[RowState], temperature: float) -> list[Answer]:
+        """Extends prompts by answers of the weights as they are, and returns these."""
+        assert self.sampler is not None
+        config = SamplingConfig(
+            temperature=temperature,
+            max_new_tokens=self.config.max_new_tokens,
+            stop_tokens=(self.tokenizer.end_of_text,),
+        )
+        return self.sampler.draw(rows, config, self.tokenizer)
+
+    def sha256(self) -> str:
+        """Returns a hash of all questions and their right answers, and of how they are asked."""
+        digest = hashlib.sha256(repr(self.config).encode())
+        for part in (self.train, self.validation):
+            for item in part.items:
+                digest.update(repr((item.prompt, item.answers)).encode())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class QuestionWindows(SampledWindows):
+    """The training questions, each with several answers. A position is the number of a question.
+
+    The random draws depend on the seed and the position alone, so a resumed run draws the same.
+    """
+
+    corpus: QuestionCorpus
+    order: BucketedOrder
+    context_length: int
+    seed: int
+
+    def batch(self, first: int, count: int, step: int = 1) -> Batch:
+        """Returns rewards and advantages (n,), tokens and targets (n, T) of `count` questions."""
+        corpus, n_answers = self.corpus, self.corpus.config.answers
+        places = [place for place in range(first, first + count * step, step)
+                  for _ in range(n_answers)]  # fmt: skip
+        numbers = [self.order[place] for place in places]
+        rows = [
+            RowState(prompt=corpus.train.prompts[number], seed=self.row_seed(place, i % n_answers))
+            for i, (place, number) in enumerate(zip(places, numbers, strict=True))
+        ]
+        answers = corpus.draw(rows, corpus.config.temperature)
+        rewards = rewards_of(answers, [corpus.train.items[number] for number in numbers])
+        of_questions = rewards.view(-1, n_answers)
+        advantages = (of_questions - of_questions.mean(1, keepdim=True)).flatten()
+        end = corpus.tokenizer.end_of_text
+        batch = collate_rows([learned_row(row, end) for row in rows], self.context_length, end)
+        return rewards, advantages, *batch
+
+    def row_seed(self, place: int, answer: int) -> int:
+        """Returns the seed of an answer to the question at a place."""
+        sequence = np.random.SeedSequence((self.seed % 2**64, place, answer))
+        return int(sequence.generate_state(1, np.uint64)[0]) % 2**63
+
+    def epochs(self, n_windows: int) -> list[float]:
+        """Returns how often the first n_windows go through the questions."""
+        return [n_windows / len(self.corpus.train)]
+
+
+def rewards_of(answers: Sequence[Answer], items: Sequence[ExamItem]) -> Tensor:
+    """Returns what the answers earn, (n,): 1 where the whole answer is right, else 0."""
+    pairs = zip(answers, items, strict=True)
+    return torch.tensor([float(is_right(answer, item.answers)) for answer, item in pairs])
+
+
+def learned_row(row: RowState, end_of_text: int) -> Row:
+    """Returns a prompt and an answer, of which the answer and its end, if any, are learned."""
+    new = [*row.tokens, *([end_of_text] if row.reason == "stop_token" else [])]
+    tokens = np.array([*row.prompt, *new])
+    return Row(tokens, np.arange(len(tokens)) >= len(row.prompt))
