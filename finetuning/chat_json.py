@@ -12,6 +12,8 @@ from pydantic import TypeAdapter
 
 from cfg_gpt2 import require
 from finetuning.lora_settings import LoraConfig
+from finetuning.preference_settings import PreferenceConfig
+from finetuning.reward_settings import RewardConfig
 from run_directory.chat_template import CHAT_FILE
 from run_directory.config_file import read_config
 from run_directory.files import write_whole
@@ -36,6 +38,8 @@ class ChatSettings:
     replay: float = 0.0  # the share of what was learned that came from the base's own text
     leave_out_long: bool = False  # whether dialogues that do not fit may be left out
     lora: LoraConfig | None = None  # of the method lora
+    preference: PreferenceConfig | None = None  # of the method dpo
+    reward: RewardConfig | None = None  # of the method reward
 
     def __post_init__(self) -> None:
         require(

@@ -1,6 +1,6 @@
 """`python main.py finetune RUN`: a trained model learns to answer from labelled dialogues.
 
-Previous: settings.py.  Next: chat_json.py.
+Previous: methods.py.  Next: chat_json.py.
 """
 
 import math
@@ -24,9 +24,11 @@ from finetuning.chat_json import ChatSettings, write_chat_settings
 from finetuning.dialogues import DialogueCorpus, share_of_windows
 from finetuning.labelled_data import encode, open_dialogues
 from finetuning.lora import add_lora, merged
+from finetuning.methods import LabelledCorpus, advice_of, loss_of, open_answers, with_model
+from finetuning.pairs import PreferenceCorpus
 from finetuning.preview import preview
+from finetuning.reinforce import QuestionCorpus
 from finetuning.settings import FinetuneCommand
-from finetuning.supervised import supervised_loss
 from gpt2 import GPT2Model
 from load_data import Corpus
 from run_directory.config_file import CONFIG_FILE, read_config, write_config
@@ -90,16 +92,19 @@ def finetune_together(
     assert origin  # of a run to be resumed, settings.py has seen it
     config = replace(read_config(base), train=with_steps(command, corpus), init_from=origin)
     torch.manual_seed(config.train.seed)
+    model = new_model(command, config, origin, runtime)
+    publish = publish_of(command, run_dir, origin)
     trainer = Trainer(
-        new_model(command, config, origin, runtime),
-        corpus,
+        model,
+        with_model(corpus, model, publish, run_dir, runtime, console),
         config,
         run_dir,
         runtime,
         console,
-        loss_fn=supervised_loss,
-        publish=publish_of(command, run_dir, origin),
+        loss_fn=loss_of(command),
+        publish=publish,
         further={"method": command.method, "base weights": origin.weights_sha256},
+        advise=advice_of(command),
     )
     if command.resume:
         trainer.state.resume()
@@ -146,10 +151,14 @@ def publish_of(command: FinetuneCommand, run_dir: Path, origin: InitFrom) -> Pub
 
 def open_corpus(
     command: FinetuneCommand, base: Path, console: Console
-) -> tuple[DialogueCorpus, BaseText, list[str]]:
-    """Returns the dialogues as the trainer needs them, the base's text, lines for the screen."""
+) -> tuple[LabelledCorpus, BaseText, list[str]]:
+    """Returns the data as the trainer needs it, the base's text, lines for the screen."""
     tokenizer, context_length = Tokenizer.load(base), read_config(base).model.context_length
     text = open_base_text(base, tokenizer, console)
+    if command.method in ("dpo", "reward"):
+        with bars(console) as report:
+            answers, lines = open_answers(command, tokenizer, context_length, report)
+        return answers, text, lines
     replay = replay_of(text, base, command.replay)
     with bars(console) as report:
         dialogues = open_dialogues(command.data, command.system, report)
@@ -167,11 +176,13 @@ def open_corpus(
     return DialogueCorpus(tokenizer, train, validation, replay), text, lines
 
 
-def with_steps(command: FinetuneCommand, corpus: DialogueCorpus) -> TrainConfig:
+def with_steps(command: FinetuneCommand, corpus: LabelledCorpus) -> TrainConfig:
     """Returns the training settings with as many steps as --epochs asks for."""
     if command.steps_given:
         return command.train
-    share = share_of_windows(corpus.train, corpus.replay) if corpus.replay else 0
+    share = 0.0
+    if isinstance(corpus, DialogueCorpus) and corpus.replay:
+        share = share_of_windows(corpus.train, corpus.replay)
     n_rows = len(corpus.train) / (1 - share)
     steps = max(1, math.ceil(command.epochs * n_rows / command.train.batch_size))
     warmup = min(command.train.warmup_steps, steps // 10)
@@ -179,22 +190,25 @@ def with_steps(command: FinetuneCommand, corpus: DialogueCorpus) -> TrainConfig:
 
 
 def begin_run(
-    command: FinetuneCommand, run_dir: Path, config: RunConfig, corpus: DialogueCorpus
+    command: FinetuneCommand, run_dir: Path, config: RunConfig, corpus: LabelledCorpus
 ) -> None:
     """Writes what a run directory has before the first step."""
     origin = config.init_from
     assert origin
     write_config(run_dir, config)
     corpus.tokenizer.save(run_dir)
+    replay = corpus.replay if isinstance(corpus, DialogueCorpus) else None
     settings = ChatSettings(
         system=command.system,
         method=command.method,
         base=origin.run,
         base_sha256=origin.weights_sha256,
         data=command.data,
-        replay=corpus.replay.share if corpus.replay else 0.0,
+        replay=replay.share if replay else 0.0,
         leave_out_long=command.leave_out_long,
         lora=replace(command.lora, adapter=None) if command.method == "lora" else None,
+        preference=command.preference if command.method == "dpo" else None,
+        reward=command.reward if command.method == "reward" else None,
     )
     write_chat_settings(run_dir, settings)
 
@@ -227,10 +241,12 @@ def describe(console: Console, config: RunConfig, trainer: Trainer, lines: list[
     steps, done = config.train, trainer.state.step
     [epochs] = trainer.windows.epochs(steps.max_steps * steps.batch_size)
     base = config.init_from.run if config.init_from else "random weights"
+    units = {PreferenceCorpus: "pairs", QuestionCorpus: "questions"}
+    unit = units.get(type(trainer.corpus), "dialogues")
     for line in (
         *(f"data      {line}" for line in lines),
         f"model     {trainer.model.n_parameters():,} parameters, from {base}",
-        f"training  {steps.max_steps:,} steps of {steps.batch_size} dialogues by "
+        f"training  {steps.max_steps:,} steps of {steps.batch_size} {unit} by "
         f"{steps.optimizer}, {epochs:.1f} times through them",
         *([f"resumed   from step {done:,} of {steps.max_steps:,}"] if done else []),
         f"run       {trainer.run_dir}",

@@ -34,11 +34,7 @@ def open_dialogues(data: tuple[str, ...], system: str | None, report: Report) ->
     system begins every dialogue that has no system message. Raises as read_conversations does, and
     ValueError for files of pairs and for several built-in tasks.
     """
-    if any(name in TASKS for name in data):
-        require(
-            len(data) == 1,
-            f"--data {' '.join(data)} mixes a built-in task with something else; name one of them",
-        )
+    if names_task(data):
         train = told(data[0], "train", N_TRAIN, report)
         validation = told(data[0], "validation", N_VALIDATION, report)
         dialogues = Dialogues(train, validation, [f"{len(train):,} dialogues of {data[0]}"])
@@ -52,6 +48,16 @@ def open_dialogues(data: tuple[str, ...], system: str | None, report: Report) ->
         for part in (dialogues.train, dialogues.validation)
     )
     return Dialogues(train, validation, dialogues.notes)
+
+
+def names_task(data: tuple[str, ...]) -> bool:
+    """Returns whether --data names a built-in task. Raises ValueError where it names more."""
+    is_task = any(name in TASKS for name in data)
+    require(
+        len(data) == 1 or not is_task,
+        f"--data {' '.join(data)} mixes a built-in task with something else; name one of them",
+    )
+    return is_task
 
 
 def told(task: str, split_name: str, n: int, report: Report) -> list[Dialogue]:

@@ -8,7 +8,7 @@
 p_start are the weights that finetuning begins with; their log-probabilities are computed once,
 before the first step (pairs.py). Both losses know only the difference, so both answers may become
 unlikely together; a tenth of the chosen answer's loss per token holds against that.
-Previous: pairs.py.  Next: reward_settings.py.
+Previous: pairs.py.  Next: labelled_pairs.py.
 """
 
 from collections.abc import Callable, Mapping

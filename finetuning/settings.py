@@ -1,6 +1,6 @@
 """FinetuneCommand: the settings of `finetune`, made from its flags before torch is imported.
 
-Previous: exam.py.  Next: command.py.
+Previous: exam.py.  Next: methods.py.
 """
 
 from dataclasses import dataclass, field, replace
@@ -13,6 +13,8 @@ from cfg_gpt2 import GPT2Config, RunConfig, TrainConfig, require, require_range
 from commands.flags import parse_flags, value_of
 from finetuning.chat_json import Method, read_chat_settings
 from finetuning.lora_settings import LoraConfig, require_adamw
+from finetuning.preference_settings import PreferenceConfig
+from finetuning.reward_settings import RewardConfig
 from run_directory.chat_template import CHAT_FILE
 from run_directory.config_file import read_config
 from run_directory.paths import user_path
@@ -30,6 +32,14 @@ SMALL_TRAINING = TrainConfig(  # of a model that one has trained oneself
 LARGE_TRAINING = replace(  # of GPT-2's weights
     SMALL_TRAINING, batch_size=16, learning_rate=5e-5, final_learning_rate=5e-7
 )
+SMALL_PREFERENCES = replace(  # pairs pull hard: much smaller steps, and no word of the answers new
+    SMALL_TRAINING, batch_size=32, learning_rate=1e-4, final_learning_rate=1e-6, eval_every=50
+)
+SMALL_REWARDS = replace(SMALL_PREFERENCES, batch_size=64, warmup_steps=5, eval_every=20)
+LARGE_PREFERENCES = replace(
+    SMALL_PREFERENCES, batch_size=16, learning_rate=1e-6, final_learning_rate=1e-8
+)
+LARGE_REWARDS = replace(SMALL_REWARDS, learning_rate=1e-5, final_learning_rate=1e-7)
 LORA_RATES = {  # about ten times as high, by whether a model is small
     True: {"learning_rate": 1e-2, "final_learning_rate": 1e-4},
     False: {"learning_rate": 5e-4, "final_learning_rate": 5e-6},
@@ -57,6 +67,8 @@ class FinetuneCommand:
     system: str | None = None  # a system message before every dialogue that has none
     leave_out_long: bool = False  # leave out dialogues that do not fit the context, however many
     lora: LoraConfig = field(default_factory=LoraConfig)
+    preference: PreferenceConfig = field(default_factory=PreferenceConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
     train: TrainConfig = field(default_factory=lambda: SMALL_TRAINING)
     steps_given: Annotated[bool, tyro.conf.Suppress] = False  # whether --train.max-steps was typed
 
@@ -77,13 +89,39 @@ class FinetuneCommand:
         require_range("--epochs", self.epochs, 0.001, 1e6, "; try 1")
         if self.replay is not None:
             require_range("--replay", self.replay, 0, 0.9, "; try 0.1")
+            require(
+                self.replay == 0 or self.method in ("sft", "lora"),
+                f"--replay {self.replay} is for --method sft and lora; leave it out with --method "
+                f"{self.method}",
+            )
         if self.method == "lora":
             require_adamw(self.train.optimizer)
-        require(
-            self.method == "lora" or self.lora == LoraConfig(),
-            f"--lora.* is for --method lora, and this is --method {self.method}",
-        )
+        for flags, method, is_default in (
+            ("--lora", "lora", self.lora == LoraConfig()),
+            ("--preference", "dpo", self.preference == PreferenceConfig()),
+            ("--reward", "reward", self.reward == RewardConfig()),
+        ):
+            require(
+                is_default or self.method == method,
+                f"{flags}.* is for --method {method}, and this is --method {self.method}",
+            )
+        self.require_fit_for_reward()
         require(self.show is None or self.show >= 1, f"--show {self.show} must be 1 or more; try 3")
+
+    def require_fit_for_reward(self) -> None:
+        """Raises ValueError where the method reward cannot train in the way that is asked for."""
+        if self.method != "reward":
+            return
+        require(
+            self.train.strategy != "fsdp",
+            "--method reward draws answers from whole weights, and --train.strategy fsdp shards "
+            "them; take ddp",
+        )
+        require(
+            self.train.micro_batch != "auto",
+            "--train.micro-batch auto cannot know how many answers will teach something; with "
+            "--method reward give a number of questions",
+        )
 
 
 def read_finetune_command(arguments: list[str]) -> FinetuneCommand:
@@ -105,9 +143,13 @@ def read_finetune_command(arguments: list[str]) -> FinetuneCommand:
 
 def training_for(model: GPT2Config, method: Method) -> TrainConfig:
     """Returns the training that suits a model of a size, and a method."""
-    n_parameters = 12 * model.n_layer * model.n_embd**2
-    training = SMALL_TRAINING if n_parameters < SMALL else LARGE_TRAINING
-    return replace(training, **LORA_RATES[n_parameters < SMALL]) if method == "lora" else training
+    is_small = 12 * model.n_layer * model.n_embd**2 < SMALL
+    if method == "dpo":
+        return SMALL_PREFERENCES if is_small else LARGE_PREFERENCES
+    if method == "reward":
+        return SMALL_REWARDS if is_small else LARGE_REWARDS
+    training = SMALL_TRAINING if is_small else LARGE_TRAINING
+    return replace(training, **LORA_RATES[is_small]) if method == "lora" else training
 
 
 def resumed_command(run_dir: Path, arguments: list[str]) -> FinetuneCommand:
@@ -126,6 +168,8 @@ def resumed_command(run_dir: Path, arguments: list[str]) -> FinetuneCommand:
         system=chat.system,
         leave_out_long=chat.leave_out_long,
         lora=chat.lora or LoraConfig(),
+        preference=chat.preference or PreferenceConfig(),
+        reward=chat.reward or RewardConfig(),
         train=base.train,
         steps_given=True,
     )

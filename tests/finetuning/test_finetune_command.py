@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 import main
 from finetuning.chat_json import read_chat_settings
+from finetuning.preference_settings import PreferenceConfig
 from training.progress import MetricsLog
 
 TEXT = "The hen asked where the drum was. In the barn, said the fox. <|user|> <|assistant|>\n"
@@ -94,6 +95,39 @@ def test_lora_publishes_the_merged_model_and_goes_on_to_the_same_bits(folder: Pa
     assert {file.name for file in Path("half/adapter").iterdir()} == {
         "adapter_config.json", "adapter_model.safetensors",
     }  # fmt: skip
+
+
+def test_dpo_learns_pairs_and_goes_on_to_the_same_bits(folder: Path) -> None:
+    rows = [
+        {"prompt": f"Where is drum {n}?", "chosen": f"In barn {n % 3}.", "rejected": "In the sea."}
+        for n in range(30)
+    ]
+    Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    flags = ["base", "--data", "pairs.jsonl", "--method", "dpo", *QUICK.split()]
+    flags += ["--preference.beta", "0.5"]
+    assert finetune(*flags, "--out", "straight") == 0
+    assert finetune(*flags, "--train.max-steps", "2", "--out", "half") == 0
+    assert finetune("--resume", "half", "--train.max-steps", "4") == 0
+    straight, half = (load_file(f"{run}/model.safetensors") for run in ("straight", "half"))
+    for name, tensor in straight.items():
+        assert torch.equal(tensor, half[name]), name
+    assert read_chat_settings(folder / "half").preference == PreferenceConfig(beta=0.5)
+    losses = [m["val_loss"] for m in MetricsLog(folder / "straight").read() if "val_loss" in m]
+    assert losses[-1] < losses[0]
+
+
+def test_a_run_learns_from_answers_of_its_own(folder: Path) -> None:
+    rows = [{"prompt": f"Is {n} good?", "answers": ["e", "a"]} for n in range(30)]
+    Path("questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    flags = ["base", "--data", "questions.jsonl", "--method", "reward", *QUICK.split()]
+    flags += ["--reward.answers", "4", "--reward.max-new-tokens", "3"]
+    assert finetune(*flags, "--out", "straight") == 0
+    assert finetune(*flags, "--train.max-steps", "2", "--out", "half") == 0
+    assert finetune("--resume", "half", "--train.max-steps", "4") == 0
+    straight, half = (load_file(f"{run}/model.safetensors") for run in ("straight", "half"))
+    for name, tensor in straight.items():
+        assert torch.equal(tensor, half[name]), name
+    assert all("reward" in m for m in MetricsLog(folder / "straight").read()[1:])
 
 
 def test_without_steps_the_dialogues_are_read_once(

@@ -1,0 +1,83 @@
+"""The questions that --data names, whose answers can be checked: a built-in task's, or files'.
+
+Previous: reinforce.py.  Next: exam.py.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+
+from data.token_files import Report
+from finetuning.chat_format import Message
+from finetuning.conversations import read_questions, split
+from finetuning.exam import ExamItem
+from finetuning.labelled_data import begin_with, names_task
+from finetuning.reinforce import QuestionCorpus, Questions
+from finetuning.reward_settings import RewardConfig
+from finetuning.tiny_questions.dialogues import examples
+from tokenizer import Tokenizer
+
+N_TRAIN, N_VALIDATION = 8_000, 500  # questions of a built-in task
+SEED = 2  # of its stories: others than those of the dialogues and of the pairs
+STORIES = ("tell", "ending")  # situations whose answer is a story, of which many are right
+
+
+def open_questions(
+    data: tuple[str, ...],
+    system: str | None,
+    config: RewardConfig,
+    tokenizer: Tokenizer,
+    context_length: int,
+    report: Report,
+) -> tuple[QuestionCorpus, list[str]]:
+    """Returns questions as the trainer needs them, without a sampler, and lines of text.
+
+    system begins every prompt that has no system message. Raises as read_questions does, and
+    ValueError where no question leaves room for an answer.
+    """
+    if names_task(data):
+        train = list(items_of_task(data[0], "train", N_TRAIN, report))
+        validation = list(items_of_task(data[0], "validation", N_VALIDATION, report))
+    else:
+        train, validation = items_of_files(data)
+    parts = []
+    for items in (train, validation):
+        asked = with_system(items, system)
+        parts.append(Questions.of(asked, tokenizer, context_length, config.max_new_tokens))
+    notes = [
+        f"{len(parts[0]):,} questions of {' '.join(data)}, each answered {config.answers} times; "
+        f"{len(parts[1]):,} more to be measured on"
+    ]
+    n_left_out = len(train) + len(validation) - sum(map(len, parts))
+    if n_left_out:
+        notes.append(f"{n_left_out:,} left out: too long for the context with their answer")
+    return QuestionCorpus(tokenizer, parts[0], parts[1], config), notes
+
+
+def items_of_task(task: str, split_name: str, n: int, report: Report) -> Iterator[ExamItem]:
+    """Yields the first n questions of a split of a built-in task."""
+    asked = (each for each in examples(task, split_name, SEED) if each.situation not in STORIES)
+    for number, each in enumerate(islice(asked, n)):
+        yield ExamItem(prompt=each.dialogue[:-1], answers=each.answers, kind=each.kind)
+        if number % 100 == 0:
+            report(number, n, f"{split_name} questions")
+
+
+def items_of_files(paths: Sequence[str]) -> tuple[list[ExamItem], list[ExamItem]]:
+    """Returns the questions of files, split into those to learn from and those to measure on."""
+    items = {
+        question.dialogue: ExamItem(
+            prompt=question.prompt, answers=question.answers, kind=question.kind
+        )
+        for question in read_questions(paths)
+    }
+    train, validation = split(list(items))
+    return [items[dialogue] for dialogue in train], [items[dialogue] for dialogue in validation]
+
+
+def with_system(items: Iterable[ExamItem], system: str | None) -> Iterator[ExamItem]:
+    """Yields questions that begin with a system message, their own where they have one."""
+    for item in items:
+        if system:
+            item = replace(item, prompt=begin_with(Message("system", system), item.prompt))
+        yield item
