@@ -19,6 +19,7 @@ from torch import Tensor
 from cfg_gpt2 import RunConfig
 from gpt2 import GPT2Model
 from loss import bits_per_byte, next_token_loss, perplexity
+from training.checkpoint import identity_of_frozen
 from training.guard import describe_flags
 from training.micro_batch import MicroBatches, shrink_when_out_of_memory
 from training.optimizer import make_optimizers, step_optimizers
@@ -63,6 +64,7 @@ class Trainer:
         further: Mapping[str, str] | None = None,
         advise: Callable[[Metrics], str | None] = lambda metrics: None,
     ) -> None:
+        further = identity_of_frozen(model) | dict(further or {})  # before FSDP shards them
         self.model = runtime.prepare(model)
         self.corpus = corpus
         self.model_config, self.config = config.model, config.train
@@ -84,7 +86,7 @@ class Trainer:
             optimizers=self.optimizers,
             micro_batches=self.micro_batches,
             publish=publish,
-            further=further or {},
+            further=further,
         )
         self.stopped_by = 0  # the number of the signal that has ended train()
 

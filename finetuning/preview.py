@@ -7,7 +7,7 @@
 
 A dialogue that is too long for the model loses its oldest turns, whole. One whose last question and
 answer do not fit is left out and counted; nothing is ever cut.
-Previous: dialogues.py.  Next: lora.py.
+Previous: dialogues.py.  Next: lora_settings.py.
 """
 
 from bisect import bisect_left

@@ -5,7 +5,7 @@
 The targets of a dialogue are the tokens of the answers, each with its end; all others are
 IGNORE_INDEX. In a dialogue often less than a tenth of the tokens have a target, so only their
 positions go through the output layer: at 50,257 tokens it is a third of GPT-2's multiplications.
-Previous: lora.py.  Next: preference_settings.py.
+Previous: adapter_files.py.  Next: preference_settings.py.
 """
 
 from torch import Tensor

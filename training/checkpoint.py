@@ -309,6 +309,18 @@ def frozen_of(model: GPT2Model) -> dict[str, Tensor]:
     return {f"model/{n}": p.detach() for n, p in model.named_parameters() if not p.requires_grad}
 
 
+def identity_of_frozen(model: GPT2Model) -> dict[str, str]:
+    """Returns the SHA-256 of the weights that are not trained, as an entry of a run's identity.
+
+    A checkpoint does not hold them, and with others the run would be another one.
+    """
+    digest, frozen = hashlib.sha256(), frozen_of(model)
+    for name in sorted(frozen):
+        digest.update(name.encode())
+        digest.update(frozen[name].cpu().flatten().view(torch.uint8).numpy().data)
+    return {"frozen weights": digest.hexdigest()} if frozen else {}
+
+
 def copy_to_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Returns copies in main memory, which a thread can write while training goes on."""
     return {name: tensor.to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}

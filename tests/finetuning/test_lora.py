@@ -14,7 +14,7 @@ from rich.console import Console
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cfg_gpt2 import GPT2Config, RunConfig, TrainConfig
+from cfg_gpt2 import GPT2Config, RunConfig
 from finetuning.lora import LoraLinear, add_lora, merged
 from finetuning.lora_settings import MATRICES, LoraConfig, require_adamw
 from gpt2 import GPT2Model
@@ -193,10 +193,10 @@ def sizes_for(corpus: Corpus) -> GPT2Config:
     return replace(SIZES, vocab_size=corpus.tokenizer.vocab_size, context_length=8, dropout=0.1)
 
 
-def new_trainer(corpus: Corpus, run_dir: Path, train: TrainConfig = TRAIN) -> Trainer:
+def new_trainer(corpus: Corpus, run_dir: Path, *, seed: int = BASE_SEED) -> Trainer:
     """Returns a trainer of a random model with LoRA, as finetuning makes it."""
-    sizes = sizes_for(corpus)
-    torch.manual_seed(BASE_SEED)
+    sizes, train = sizes_for(corpus), TRAIN
+    torch.manual_seed(seed)
     model = GPT2Model(sizes)
     add_lora(model, LORA, train.seed)
     torch.manual_seed(train.seed)
@@ -244,6 +244,14 @@ def test_a_resumed_run_is_the_same_run_bit_for_bit(corpus: Corpus, tmp_path: Pat
     assert resumed.state.step == 3 and resumed.train()
     expected = dict(whole.model.named_parameters())
     assert all(torch.equal(p, expected[name]) for name, p in resumed.model.named_parameters())
+
+
+def test_a_run_is_not_resumed_beside_other_frozen_weights(corpus: Corpus, tmp_path: Path) -> None:
+    one, same = (new_trainer(corpus, tmp_path).state.identity for _ in range(2))
+    other = new_trainer(corpus, tmp_path, seed=BASE_SEED + 1).state.identity
+    one.require_same(same, tmp_path)
+    with pytest.raises(ValueError, match=r"trained with frozen weights .*, and here it is"):
+        one.require_same(other, tmp_path)
 
 
 def test_memory_for_gradients_and_moments_is_counted_for_a_and_b_alone(
