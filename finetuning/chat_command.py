@@ -31,13 +31,14 @@ with suppress(ImportError):  # Windows has none; its own terminal edits lines
     import readline  # noqa: F401  with it, input() takes arrow keys and pasted lines
 
 QUOTES = '"""'  # around a message of several lines
-HELP = """\
+END_KEY = "Ctrl-Z and Enter" if os.name == "nt" else "Ctrl-D"
+HELP = f"""\
 /undo         take back the last question and its answer
 /regenerate   answer the last question anew
 /system TEXT  replace the system message; without TEXT there is none
 /clear        forget all turns
 /save FILE    add the dialogue to FILE, which finetune --data reads
-/quit         end, as Ctrl-D does
+/quit         end, as {END_KEY} does
 Lines from \"\"\" to \"\"\" are one message. A message that begins with / is written with //.
 Ctrl-C ends an answer; what was said of it stays in the dialogue, until /undo."""
 
@@ -100,7 +101,7 @@ class Conversation:
                 if was_interrupted or not self.is_interactive:
                     raise
                 was_interrupted = True
-                self.note("\nCtrl-D or /quit ends, and so does Ctrl-C once more")
+                self.note(f"\n{END_KEY} or /quit ends, and so does Ctrl-C once more")
             except ValueError as error:
                 if not self.is_interactive:
                     raise ValueError(f"line {self.n_lines}: {error}") from None
@@ -151,7 +152,7 @@ class Conversation:
         name, _, value = line.rstrip().partition(" ")
         with_value = {"/system": self.set_system, "/save": self.save}
         without = {
-            "/undo": lambda: self.note(f"taken back: {shortened(self.undo())}"),
+            "/undo": lambda: self.note(f"taken back: {shortened(' '.join(self.undo().split()))}"),
             "/regenerate": self.regenerate,
             "/clear": self.clear,
             "/help": lambda: self.note(HELP),

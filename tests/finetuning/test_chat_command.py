@@ -16,10 +16,12 @@ from finetuning.chat import Answer, Chat
 from finetuning.chat_command import append_dialogue
 from finetuning.chat_format import Message, encode_prompt
 from finetuning.chat_json import ChatSettings, write_chat_settings
+from finetuning.conversations import read_conversations
 from gpt2 import GPT2Model
 from run_directory.config_file import write_config
 from tokenizer import Tokenizer
 
+ROOT = Path(main.__file__).parent
 TEXT = "Где Макс? In the hall. 🦊 <|user|>\n <|assistant|>\n <|system|>\n"
 TUNED = ChatSettings(method="sft", base="runs/tiny", data=("tiny-questions",), base_sha256="3f2a")
 
@@ -234,6 +236,14 @@ def test_a_saved_dialogue_is_a_line_of_its_own(before: str, tmp_path: Path) -> N
     assert file.read_text("utf-8") == '{"a": 1}\n' * bool(before) + ROW * 2
 
 
+def test_finetune_reads_what_was_saved(tmp_path: Path) -> None:
+    file = tmp_path / "saved.jsonl"
+    append_dialogue(file, DIALOGUE)
+    append_dialogue(file, [Message("system", "Ты — помощник."), *DIALOGUE])
+    read = read_conversations([str(file)]).dialogues
+    assert read == [tuple(DIALOGUE), (Message("system", "Ты — помощник."), *DIALOGUE)]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of files")
 def test_a_full_disk_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     import resource
@@ -248,3 +258,21 @@ def test_a_full_disk_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert file.read_text() == "{}\n"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="these are terminals of Unix")
+def test_a_person_talks_on_a_terminal(run: Path) -> None:
+    from oracles.terminal import typed_in_terminal
+
+    command = [sys.executable, str(ROOT / "main.py"), "chat", str(run), "--temperature", "1"]
+    for last, status in ((b"\x04", 0), (b"/quit\n", 0), (b"\x03\x03", 130)):
+        turns = [
+            (b"> ", "Где Макс?\n".encode()),
+            (b"\n> ", b"\x03"),
+            (b"\n> ", b"/undo\n"),
+            (b"\n> ", last),
+        ]
+        ended, shown = typed_in_terminal(command, turns)
+        assert ended == status and b"Traceback" not in shown
+        assert "taken back: Где Макс?".encode() in shown and b"/help lists" in shown
