@@ -276,7 +276,7 @@ def test_streamed_text_is_the_whole_text_without_half_a_character(
 
 def talk(n_turns: int, tokenizer: Tokenizer) -> None:
     """Talks at context 176, in messages of all lengths, with commands in between."""
-    chat = Chat(random_model(tokenizer), tokenizer, replace(DRAWN, max_new_tokens=40), system="Ма")
+    chat = Chat(random_model(tokenizer), tokenizer, replace(DRAWN, max_new_tokens=8), system="Ма")
     generator = torch.Generator().manual_seed(1)
     n_left = 0
     for turn in range(n_turns):

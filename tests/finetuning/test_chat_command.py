@@ -266,11 +266,11 @@ def test_a_person_talks_on_a_terminal(run: Path) -> None:
     from oracles.terminal import typed_in_terminal
 
     command = [sys.executable, str(ROOT / "main.py"), "chat", str(run), "--temperature", "1"]
-    for last, status in ((b"\x04", 0), (b"/quit\n", 0), (b"\x03\x03", 130)):
+    for last, status in ((b"\x04", 0), (b"/quit\n", 0), (b"\x03", 130)):
         turns = [
             (b"> ", "Где Макс?\n".encode()),
-            (b"\n> ", b"\x03"),
             (b"\n> ", b"/undo\n"),
+            (b"\n> ", b"\x03"),
             (b"\n> ", last),
         ]
         ended, shown = typed_in_terminal(command, turns)

@@ -60,8 +60,8 @@ def typed_in_terminal(
                 shown += os.read(ours, 65536)
             os.write(ours, typed)
         try:
-            while part := os.read(ours, 65536):
-                shown += part
+            while select.select([ours], [], [], timeout)[0]:
+                shown += os.read(ours, 65536)
         except OSError:  # EIO: the command has closed its side
             pass
         os.close(ours)
