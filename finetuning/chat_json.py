@@ -36,6 +36,7 @@ class ChatSettings:
     data: tuple[str, ...]  # what it has learned from
     base_sha256: str  # of that run's weights
     replay: float = 0.0  # the share of what was learned that came from the base's own text
+    examples: int | None = None  # of a built-in task; None: as many as it has
     leave_out_long: bool = False  # whether dialogues that do not fit may be left out
     lora: LoraConfig | None = None  # of the method lora
     preference: PreferenceConfig | None = None  # of the method dpo

@@ -11,7 +11,7 @@ from data.token_files import Report
 from finetuning.chat_format import Message
 from finetuning.conversations import read_questions, split
 from finetuning.exam import ExamItem
-from finetuning.labelled_data import begin_with, names_task
+from finetuning.labelled_data import amounts, begin_with, names_task, require_task
 from finetuning.reinforce import QuestionCorpus, Questions
 from finetuning.reward_settings import RewardConfig
 from finetuning.tiny_questions.dialogues import examples
@@ -29,6 +29,7 @@ def open_questions(
     tokenizer: Tokenizer,
     context_length: int,
     report: Report,
+    n_examples: int | None,
 ) -> tuple[QuestionCorpus, list[str]]:
     """Returns questions as the trainer needs them, without a sampler, and lines of text.
 
@@ -36,9 +37,11 @@ def open_questions(
     ValueError where no question leaves room for an answer.
     """
     if names_task(data):
-        train = list(items_of_task(data[0], "train", N_TRAIN, report))
-        validation = list(items_of_task(data[0], "validation", N_VALIDATION, report))
+        n_train, n_validation = amounts(n_examples, N_TRAIN, N_VALIDATION)
+        train = list(items_of_task(data[0], "train", n_train, report))
+        validation = list(items_of_task(data[0], "validation", n_validation, report))
     else:
+        require_task(data, n_examples)
         train, validation = items_of_files(data)
     parts = []
     for items in (train, validation):

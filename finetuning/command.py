@@ -71,7 +71,7 @@ def base_of(command: FinetuneCommand) -> Path:
 def show(command: FinetuneCommand, base: Path, console: Console) -> int:
     """Prints some dialogues with what is learned of them; returns 0."""
     with bars(console) as report:
-        dialogues = open_dialogues(command.data, command.system, report)
+        dialogues = open_dialogues(command.data, command.system, report, command.examples)
     for line in dialogues.notes:
         console.print(line)
     tokenizer, config = Tokenizer.load(base), read_config(base).model
@@ -161,7 +161,7 @@ def open_corpus(
         return answers, text, lines
     replay = replay_of(text, base, command.replay)
     with bars(console) as report:
-        dialogues = open_dialogues(command.data, command.system, report)
+        dialogues = open_dialogues(command.data, command.system, report, command.examples)
         parts = [
             encode(part, tokenizer, context_length, report, leave_out_long=command.leave_out_long)
             for part in (dialogues.train, dialogues.validation)
@@ -205,6 +205,7 @@ def begin_run(
         base_sha256=origin.weights_sha256,
         data=command.data,
         replay=replay.share if replay else 0.0,
+        examples=command.examples,
         leave_out_long=command.leave_out_long,
         lora=replace(command.lora, adapter=None) if command.method == "lora" else None,
         preference=command.preference if command.method == "dpo" else None,

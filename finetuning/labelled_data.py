@@ -13,7 +13,7 @@ from finetuning.chat_format import Dialogue, EncodedDialogue, Message
 from finetuning.conversations import Conversations, read_conversations, split
 from finetuning.dialogues import DialogueRows
 from finetuning.preview import Counts, fit, require_few_left_out
-from finetuning.tiny_questions.dialogues import TASKS, examples
+from finetuning.tiny_questions import dialogues as tiny_questions
 from tokenizer import Tokenizer
 
 N_TRAIN, N_VALIDATION = 40_000, 1_000  # dialogues of a built-in task
@@ -28,17 +28,22 @@ class Dialogues:
     notes: list[str] = field(default_factory=list)
 
 
-def open_dialogues(data: tuple[str, ...], system: str | None, report: Report) -> Dialogues:
+def open_dialogues(
+    data: tuple[str, ...], system: str | None, report: Report, n_examples: int | None
+) -> Dialogues:
     """Returns the dialogues of a built-in task or of files.
 
-    system begins every dialogue that has no system message. Raises as read_conversations does, and
+    n_examples is their number for training, of a built-in task; None: as many as it has. system
+    begins every dialogue that has no system message. Raises as read_conversations does, and
     ValueError for files of pairs and for several built-in tasks.
     """
     if names_task(data):
-        train = told(data[0], "train", N_TRAIN, report)
-        validation = told(data[0], "validation", N_VALIDATION, report)
+        n_train, n_validation = amounts(n_examples, N_TRAIN, N_VALIDATION)
+        train = told(data[0], "train", n_train, report)
+        validation = told(data[0], "validation", n_validation, report)
         dialogues = Dialogues(train, validation, [f"{len(train):,} dialogues of {data[0]}"])
     else:
+        require_task(data, n_examples)
         dialogues = of_files(read_conversations(data))
     if system is None:
         return dialogues
@@ -52,7 +57,7 @@ def open_dialogues(data: tuple[str, ...], system: str | None, report: Report) ->
 
 def names_task(data: tuple[str, ...]) -> bool:
     """Returns whether --data names a built-in task. Raises ValueError where it names more."""
-    is_task = any(name in TASKS for name in data)
+    is_task = any(name in tiny_questions.TASKS for name in data)
     require(
         len(data) == 1 or not is_task,
         f"--data {' '.join(data)} mixes a built-in task with something else; name one of them",
@@ -60,10 +65,25 @@ def names_task(data: tuple[str, ...]) -> bool:
     return is_task
 
 
+def amounts(asked: int | None, usual: int, usual_validation: int) -> tuple[int, int]:
+    """Returns how much of a built-in task there is for training, and how much for validation."""
+    n_train = usual if asked is None else asked
+    return n_train, max(1, usual_validation * min(n_train, usual) // usual)
+
+
+def require_task(data: tuple[str, ...], n_examples: int | None) -> None:
+    """Raises ValueError where a number of examples is asked for, and --data names files."""
+    require(
+        n_examples is None,
+        f"--examples {n_examples} is for a built-in task; leave it out, {' '.join(data)} is read "
+        "whole",
+    )
+
+
 def told(task: str, split_name: str, n: int, report: Report) -> list[Dialogue]:
     """Returns the first n dialogues of a split of a built-in task."""
     dialogues = []
-    for number, example in enumerate(islice(examples(task, split_name), n)):
+    for number, example in enumerate(islice(tiny_questions.examples(task, split_name), n)):
         dialogues.append(example.dialogue)
         if number % 100 == 0:
             report(number, n, f"{split_name} dialogues")

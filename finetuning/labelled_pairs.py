@@ -12,7 +12,7 @@ from cfg_gpt2 import require
 from data.token_files import Report
 from finetuning.chat_format import Message
 from finetuning.conversations import read_conversations, split
-from finetuning.labelled_data import begin_with, names_task
+from finetuning.labelled_data import amounts, begin_with, names_task, require_task
 from finetuning.pairs import EncodedPair, Pairs, PreferenceCorpus, fit_pair
 from finetuning.preview import Counts, require_few_left_out
 from finetuning.row_formats import Pair
@@ -30,6 +30,7 @@ def open_pairs(
     context_length: int,
     report: Report,
     *,
+    n_examples: int | None,
     leave_out_long: bool,
 ) -> tuple[PreferenceCorpus, list[str]]:
     """Returns pairs of answers as the trainer needs them, without the reference, and lines of text.
@@ -38,10 +39,12 @@ def open_pairs(
     ValueError for files of dialogues and for pairs of which many do not fit.
     """
     if names_task(data):
-        parts = [pairs_of_task(data[0], "train", N_TRAIN, report)]
-        parts += [pairs_of_task(data[0], "validation", N_VALIDATION, report)]
+        n_train, n_validation = amounts(n_examples, N_TRAIN, N_VALIDATION)
+        parts = [pairs_of_task(data[0], "train", n_train, report)]
+        parts += [pairs_of_task(data[0], "validation", n_validation, report)]
         notes = [f"right and wrong answers of {data[0]}"]
     else:
+        require_task(data, n_examples)
         conversations = read_conversations(data)
         require(
             not conversations.dialogues,

@@ -42,9 +42,17 @@ def open_answers(
     """
     data, system = command.data, command.system
     if command.method == "reward":
-        return open_questions(data, system, command.reward, tokenizer, context_length, report)
+        return open_questions(
+            data, system, command.reward, tokenizer, context_length, report, command.examples
+        )
     return open_pairs(
-        data, system, tokenizer, context_length, report, leave_out_long=command.leave_out_long
+        data,
+        system,
+        tokenizer,
+        context_length,
+        report,
+        n_examples=command.examples,
+        leave_out_long=command.leave_out_long,
     )
 
 
