@@ -22,32 +22,42 @@ N_PUT_WORDINGS = 3
 Choices = list[tuple[int, str, str]]  # (weight, kind of event, who)
 
 
-def possible_in_afternoon(state: State) -> Choices:
-    """Returns the kinds of event that can follow, and who acts: (weight, kind, person)."""
+def possible_in_afternoon(state: State, previous: Event) -> Choices:
+    """Returns the kinds of event that can follow another, and who acts: (weight, kind, person).
+
+    Nobody takes what he has just put down, or puts down what he has just taken or been given.
+    """
     choices: Choices = []
+    busy = previous.where if previous.kind == "give" else previous.who
+    if previous.kind not in ("take", "put", "give"):
+        busy = ""
     is_together = state.together()
     spot = state.where[state.thing]
     for person in state.people:
         choices.append((GO, "go", person))
         here = state.where[person]
-        if spot == here:
+        if spot == here and person != busy:
             choices.append((EAGER if state.fetches(person) else TAKE, "take", person))
-        elif spot == person:
-            choices.append((PUT if is_together else PUT_ALONE, "put", person))
+        if spot == person:
+            if person != busy:
+                choices.append((PUT if is_together else PUT_ALONE, "put", person))
             if is_together:
                 choices.append((EAGER if state.fetches(person) else GIVE, "give", person))
         if is_together and spot not in (here, person) and person == state.wisher:
             other = state.other(person)
-            if (person, state.thing) not in state.beliefs and ("ask", person) not in state.done:
-                choices.append((ASK, "ask", person))
-            if not state.promiser and spot != other:
-                choices.append((PROMISE, "promise", other))
+            if not state.promiser:
+                if (person, state.thing) not in state.beliefs and ("ask", person) not in state.done:
+                    choices.append((ASK, "ask", person))
+                if spot != other:
+                    choices.append((PROMISE, "promise", other))
     return choices
 
 
-def draw_in_afternoon(rng: random.Random, state: State, places: tuple[str, ...]) -> Event:
+def draw_in_afternoon(
+    rng: random.Random, state: State, previous: Event, places: tuple[str, ...]
+) -> Event:
     """Draws a kind by weight, then one of its events among some places uniformly."""
-    choices = possible_in_afternoon(state)
+    choices = possible_in_afternoon(state, previous)
     _, kind, person = rng.choices(choices, [weight for weight, _, _ in choices])[0]
     if kind == "go":
         elsewhere = [place for place in places if place != state.where[person]]

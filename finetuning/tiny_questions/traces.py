@@ -34,7 +34,7 @@ AFTERNOON, TINY_WORLD = "afternoon", "tiny-world"
 LAWS = (AFTERNOON, TINY_WORLD)
 # No story of the training set has one of these things together with one of these places.
 HELD_OUT_THINGS = ("lamp", "boat", "bell", "rope")
-HELD_OUT_PLACES = ("attic", "mill", "pond", "bakery", "yard")
+HELD_OUT_PLACES = ("attic", "mill", "hill", "bakery", "hall")
 
 T = TypeVar("T")
 Tell = Callable[[State, Event], str]  # the text of an event, given the state before it
@@ -192,9 +192,9 @@ def draw_afternoon(
         place = draw(rng, PLACES)
         if place not in places and (held_out or not is_held_out(state.thing, place)):
             places.append(place)
-    four = tuple(places)
+    event, four = Event(""), tuple(places)
     for _ in range(n_events):
-        event = draw_in_afternoon(rng, state, four)
+        event = draw_in_afternoon(rng, state, event, four)
         text, place = tell(state, event), place_named(state, event)
         if trace.length + 1 + len(text) > max_length:
             break
