@@ -41,6 +41,7 @@ LOOSE = {  # what is meant, perhaps, by a word that belongs to no flag
     "train": "name a text by --data.path and a config.json by --config",
     "prepare": "name a text by --data.path",
     "generate": "give a prompt by --prompt",
+    "chat": "give a message by --message",
     "evaluate": "name more runs by --compare",
     "plan": "name a config.json by --config",
 }

@@ -201,6 +201,7 @@ WRONG = {
     "--max-new-tokens 120": "leaves no room for a question: the model reads 120 tokens",
     "--native perhaps": "--native perhaps is unknown",
     "--beams 3": "Unrecognized options: --beams",
+    "Куда?": "Unrecognized options: Куда?; give a message by --message",
     "--color": "perhaps you meant --colour",
     "--message=": "the user's message is empty",
     "--best": "has no checkpoint with a validation loss",
