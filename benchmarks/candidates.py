@@ -11,6 +11,7 @@ from benchmarks.job import Job, Precision
 from benchmarks.peers import Peers
 from benchmarks.settings import (
     Decoding,
+    Finetuning,
     Loading,
     ModelSettings,
     Scaling,
@@ -59,6 +60,26 @@ def training_jobs(settings: Training, peers: Peers, *, bf16: bool) -> tuple[list
     if not bf16 and {"nanogpt", "transformers"} & set(peers):
         notes.append(NO_BF16)
     return jobs, notes + left_out(peers, {"nanogpt", "book", "transformers"}, "training")
+
+
+def finetuning_jobs(
+    settings: Finetuning, peers: Peers, *, bf16: bool
+) -> tuple[list[Job], list[str]]:
+    """Returns the jobs of LoRA and of all weights, and a line for each peer left out.
+
+    All run in bf16 where the device has instructions for it, else in fp32.
+    """
+    precision: Precision = "bf16" if bf16 else "fp32"
+    base = Job(target="finetuning", name="ours LoRA", candidate="lora", precision=precision)
+    base = with_sizes(settings, base)
+    full = "all weights"
+    rows = {"ours": f"ours, {full}", "peft": "peft", "transformers": f"Hugging Face, {full}"}
+    jobs = [
+        replace(base, name=row, candidate=name)
+        for name, row in rows.items()
+        if name in {"ours", *peers}
+    ]
+    return [base, *jobs], left_out(peers, set(rows), "finetuning")
 
 
 def decoding_jobs(settings: Decoding, peers: Peers) -> tuple[list[Job], list[str]]:

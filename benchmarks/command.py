@@ -14,6 +14,7 @@ from rich.console import Console
 
 from benchmarks.candidates import (
     decoding_jobs,
+    finetuning_jobs,
     loading_jobs,
     scaling_jobs,
     tokenizing_jobs,
@@ -39,6 +40,7 @@ from benchmarks.scaling import Series, series_of
 from benchmarks.settings import (
     ComparedSettings,
     Decoding,
+    Finetuning,
     Loading,
     ModelSettings,
     Scaling,
@@ -121,6 +123,9 @@ def make_plan(settings: TargetSettings, scratch: Path) -> Plan:
     elif isinstance(settings, Decoding):
         jobs, notes = decoding_jobs(settings, peers)
         plan = Plan(target="decoding", jobs=jobs, notes=notes, model=settings.model())
+    elif isinstance(settings, Finetuning):
+        jobs, notes = finetuning_jobs(settings, peers, bf16=is_faster_in_bf16(device))
+        plan = Plan(target="finetuning", jobs=jobs, notes=notes, model=settings.model())
     else:
         assert isinstance(settings, Training)
         jobs, notes = training_jobs(settings, peers, bf16=is_faster_in_bf16(device))

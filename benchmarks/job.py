@@ -13,7 +13,9 @@ from pydantic import Field
 
 from cfg_gpt2 import GPT2Config
 
-Target = Literal["training", "scaling", "decoding", "tokenizing", "loading", "roofline"]
+Target = Literal[
+    "training", "finetuning", "scaling", "decoding", "tokenizing", "loading", "roofline"
+]  # fmt: skip
 Precision = Literal["auto", "fp32", "bf16", "int8"]  # int8: of the weights, in decoding
 Device = Literal["auto", "cpu", "cuda", "mps"]
 ROUND_SECONDS = 4.0  # the length of a round where --steps does not set it

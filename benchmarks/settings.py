@@ -40,8 +40,9 @@ class ComparedSettings(TargetSettings):
     """The flags of targets that are compared with peers."""
 
     peers: str | None = None
-    """the peers to compare with: transformers, tiktoken, ctranslate2, llama_cpp, nanogpt=FOLDER,
-    book=FOLDER, separated by commas, or none; None: the packages that are installed."""
+    """the peers to compare with: transformers, peft, tiktoken, ctranslate2, llama_cpp,
+    nanogpt=FOLDER, book=FOLDER, separated by commas, or none; None: the packages that are
+    installed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +81,11 @@ class ModelSettings(TargetSettings):
 @dataclass(frozen=True, kw_only=True)
 class Training(ModelSettings, ComparedSettings):
     """Tokens per second of a whole training step and its memory, compared with every peer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetuning(ModelSettings, ComparedSettings):
+    """Tokens per second and memory of LoRA, compared with all weights and with every peer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +150,7 @@ class Loading(TargetSettings):
 
 TARGETS = {
     "training": (Training, "a whole training step, against every peer"),
+    "finetuning": (Finetuning, "a step of LoRA, against one of all weights and every peer"),
     "decoding": (Decoding, "generating text"),
     "tokenizing": (Tokenizing, "text to token ids"),
     "loading": (Loading, "token files to batches"),

@@ -3,7 +3,7 @@
 The project's is Trainer.take_step, as `python main.py train` runs it, including the reading of its
 next batch. The peers take the step of their own training scripts, on batches prepared in advance.
 All candidates have the same sizes, no dropout, and gradients clipped to norm 1.
-Previous: worker.py.  Next: decode.py.
+Previous: worker.py.  Next: finetune_step.py.
 """
 
 import itertools
@@ -34,6 +34,11 @@ MANY_STEPS = 1_000_000  # more than are taken, so that the learning rate does no
 
 def ours(job: Job) -> Candidate:
     """The project: Trainer.take_step, as `python main.py train` calls it."""
+    return own_candidate(job, lambda model: None)
+
+
+def own_candidate(job: Job, change: Callable[[GPT2Model], None]) -> Candidate:
+    """Returns the project's training step of a random model, which `change` may change in place."""
     assert job.precision != "int8"  # int8 is for decoding only
     settings = TrainConfig(
         max_steps=MANY_STEPS, batch_size=job.batch_size, optimizer="adamw",
@@ -43,6 +48,7 @@ def ours(job: Job) -> Candidate:
     runtime = choose_runtime(settings, job.model)
     torch.manual_seed(settings.seed)
     model, corpus = GPT2Model(job.model), random_corpus(job)
+    change(model)
     trainer = Trainer(
         model,
         corpus,

@@ -17,7 +17,7 @@ from typing import BinaryIO
 import torch
 from pydantic import TypeAdapter
 
-from benchmarks import decode, load_batches, tokenize_text, train_step
+from benchmarks import decode, finetune_step, load_batches, tokenize_text, train_step
 from benchmarks.job import ROUND_SECONDS, Candidate, Job, Profile, Ready, Round
 from benchmarks.profiling import profile_step
 from benchmarks.roofline import Roofline, measure_roofline
@@ -28,6 +28,10 @@ BUILDERS: dict[tuple[str, str], Callable[[Job], Candidate]] = {
     ("training", "book"): train_step.book,
     ("training", "transformers"): train_step.transformers,
     ("scaling", "ours"): train_step.ours,
+    ("finetuning", "lora"): finetune_step.lora,
+    ("finetuning", "ours"): train_step.ours,
+    ("finetuning", "peft"): finetune_step.peft,
+    ("finetuning", "transformers"): train_step.transformers,
     ("decoding", "ours"): decode.ours,
     ("decoding", "nanogpt"): decode.nanogpt,
     ("decoding", "book"): decode.book,

@@ -101,6 +101,14 @@ def test_a_training_step_counts_every_token(base: Job, name: str, precision: Pre
     assert candidate.precision == precision
 
 
+@pytest.mark.parametrize("name", ["lora", "ours", "peft", "transformers"])
+def test_a_step_of_finetuning_counts_every_token(base: Job, name: str) -> None:
+    if name in PACKAGES:
+        pytest.importorskip(name)
+    job = replace(base, target="finetuning", model=replace(MODEL, n_embd=16))  # rank 16
+    assert BUILDERS["finetuning", name](job).step() == 2 * 8
+
+
 def test_the_training_step_of_a_peer_applies_a_clipped_gradient(base: Job) -> None:
     model = torch.nn.Embedding(40, 40)
     before = model.weight.detach().clone()

@@ -129,7 +129,7 @@ def test_help_lists_every_target_and_its_flags(capsys: pytest.CaptureFixture[str
         main.main(["benchmark", "--help"])
     output = capsys.readouterr().out
     assert output.strip() == overview()
-    for target in ("training", "decoding", "tokenizing", "loading", "scaling"):
+    for target in ("training", "finetuning", "decoding", "tokenizing", "loading", "scaling"):
         assert f"python main.py benchmark {target}" in output
         with pytest.raises(SystemExit, match="0"):
             main.main(["benchmark", target, "--help"])
