@@ -50,7 +50,8 @@ def finetune(command: FinetuneCommand) -> int:
     ranks = Ranks.read(os.environ)
     base = base_of(command)
     runtime = choose_runtime(command.train, read_config(base).model, ranks)
-    require_memory(read_config(base).model, command.train, runtime)
+    is_frozen = command.method == "lora"
+    require_memory(read_config(base).model, command.train, runtime, is_frozen=is_frozen)
     console = new_console(quiet=not runtime.is_rank_zero)
     if command.show:
         return show(command, base, console)

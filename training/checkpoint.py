@@ -305,8 +305,8 @@ def tensors_of(model: GPT2Model, optimizers: Optimizers) -> dict[str, Tensor]:
 
 
 def frozen_of(model: GPT2Model) -> dict[str, Tensor]:
-    """Returns, named as by tensors_of and without copies, the weights that are not trained."""
-    return {f"model/{n}": p.detach() for n, p in model.named_parameters() if not p.requires_grad}
+    """Returns, by name and without copies, the weights that are not trained."""
+    return {name: p.detach() for name, p in model.named_parameters() if not p.requires_grad}
 
 
 def identity_of_frozen(model: GPT2Model) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """The least memory that a training run takes, so that sizes that cannot be meant are refused first.
 
-    weights and gradients 8 P, moments 4 P or 8 P     P parameters, bytes
+    weights and gradients 8 P, moments 4 P or 8 P     P parameters, bytes; frozen weights 4 P
     the windows of a step 16 T each                   tokens and targets of 64 bits
     activations           24 C T n_layer each         of the windows that are computed at a time
 
@@ -67,13 +67,21 @@ class Sizes:
 
 
 def require_memory(
-    model: GPT2Config, train: TrainConfig, runtime: Runtime, vocab_size: int = 1
+    model: GPT2Config,
+    train: TrainConfig,
+    runtime: Runtime,
+    vocab_size: int = 1,
+    *,
+    is_frozen: bool = False,
 ) -> None:
     """Raises ValueError for a run that this device cannot hold, with a flag and what fits.
 
-    vocab_size is that of the tokenizer where it is known.
+    vocab_size is that of the tokenizer where it is known; is_frozen: whether no more than thin
+    matrices are trained beside the model, as LoRA does.
     """
     sizes, device = sizes_of(model, train, runtime, vocab_size), runtime.device.type
+    if is_frozen:
+        sizes = replace(sizes, parameter_bytes=4)
     there = total_memory(runtime.device)
     budget = there // (runtime.ranks.n_local if device == "cpu" else 1)
     if not there or sizes.n_bytes <= budget:

@@ -131,8 +131,9 @@ class RunState:
             self.scalars.flush()
         record = self.record()
         tensors = self.runtime.copy_to_cpu(tensors_of(self.model, self.optimizers))
-        frozen = self.runtime.copy_to_cpu(frozen_of(self.model))
-        parameters = self.runtime.gather_full(strip_prefix("model/", tensors | frozen))
+        parameters = self.runtime.gather_full(strip_prefix("model/", tensors))
+        frozen = self.runtime.gather_full(frozen_of(self.model))  # no copies: no step changes them
+        parameters |= {name: weight.cpu() for name, weight in frozen.items()}
         is_saved, self.saved_step = self.saved_step == self.step, self.step
 
         def write() -> None:

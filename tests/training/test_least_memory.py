@@ -76,3 +76,11 @@ def test_sizes_that_no_single_flag_mends_and_unknown_memory(
         require_memory(huge, TrainConfig(), CPU)
     monkeypatch.setattr(least_memory, "total_memory", lambda device: 0)
     require_memory(huge, TrainConfig(), CPU)
+
+
+def test_frozen_weights_need_neither_gradients_nor_moments() -> None:
+    model, train = preset("gpt2-large").model, TrainConfig(batch_size=1)
+    sizes = replace(model, n_layer=100)  # 2 billion parameters
+    require_memory(sizes, train, CPU, is_frozen=True)
+    with pytest.raises(ValueError, match="takes at least"):
+        require_memory(sizes, train, CPU)
