@@ -11,7 +11,7 @@ that its own text encodes in another way need no rule of their own.
 Positions end with the context. Where a dialogue has reached its end, the oldest pairs of question
 and answer leave, whole, until the rest takes half of the room, and that rest is read again once;
 the system message stays. That may happen in the middle of an answer.
-Previous: chat_json.py.  Next: chat_settings.py.
+Previous: best_adapter.py.  Next: chat_settings.py.
 """
 
 from collections.abc import Iterator

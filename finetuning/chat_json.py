@@ -1,6 +1,6 @@
 """chat.json: how a run was tuned for chat. A run without it has not learned the chat template.
 
-Previous: command.py.  Next: chat.py.
+Previous: command.py.  Next: best_adapter.py.
 """
 
 import json

@@ -6,11 +6,11 @@ Previous: sharded_checkpoint.py.  Next: background.py.
 """
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 from torch import Tensor
 
-from cfg_gpt2 import require
 from gpt2 import GPT2Model
 from run_directory.config_file import read_config
 from run_directory.weights import assign_weights, on_meta_device
@@ -25,6 +25,8 @@ from training.checkpoint import (
     strip_prefix,
     verified,
 )
+
+WITH_FROZEN = "finetuning.best_adapter:merged_with_base"  # an upper floor, known by name only
 
 
 def load_newest_or_best(
@@ -51,13 +53,16 @@ def load_best(run_dir: Path) -> tuple[GPT2Model, Record]:
     weights = strip_prefix("model/", tensors)
     with on_meta_device():
         model = GPT2Model(record.identity.model)
-    require(
-        weights.keys() >= {name for name, _ in model.named_parameters()},
-        f"--best: {run_dir} was trained with frozen weights, which its checkpoints do not hold; "
-        "leave out --best for the newest weights",
-    )
+    if not weights.keys() >= {name for name, _ in model.named_parameters()}:
+        weights = with_frozen(run_dir, weights)
     assign_weights(model, weights)
     return model.float().eval(), record
+
+
+def with_frozen(run_dir: Path, trained: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Returns a plain model's weights from those that were trained beside frozen ones."""
+    module, _, function = WITH_FROZEN.partition(":")
+    return getattr(import_module(module), function)(run_dir, trained)
 
 
 def read_tensors(checkpoint: Path, prefix: str) -> dict[str, Tensor]:

@@ -14,11 +14,15 @@ from rich.console import Console
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cfg_gpt2 import GPT2Config, RunConfig
+from cfg_gpt2 import GPT2Config, InitFrom, RunConfig
+from finetuning.chat_json import ChatSettings, write_chat_settings
 from finetuning.lora import LoraLinear, add_lora, merged
 from finetuning.lora_settings import MATRICES, LoraConfig, require_adamw
 from gpt2 import GPT2Model
 from load_data import Corpus
+from run_directory.config_file import write_config
+from run_directory.files import sha256
+from run_directory.weights import WEIGHTS_FILE
 from trainer import LossFunction, Trainer, language_model_loss
 from training.best_checkpoint import load_best
 from training.checkpoint import read_checkpoint
@@ -230,8 +234,31 @@ def test_a_run_publishes_the_merged_model_and_its_checkpoints_hold_a_and_b_alone
         assert torch.equal(model.get_parameter(frozen), weight)
     names = {n.split("/")[1] for n in read_checkpoint(tmp_path / "checkpoints" / "step-000006")}
     assert {name.rpartition(".")[2] for name in names} == {"lora_A", "lora_B", "cpu"}
-    with pytest.raises(ValueError, match=r"frozen weights.*leave out --best"):
-        load_best(tmp_path)
+
+
+def test_the_best_weights_are_the_base_with_the_adapter_of_that_step(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    base, run = tmp_path / "base", tmp_path / "run"
+    trainer = new_trainer(corpus, run)
+    torch.manual_seed(BASE_SEED)
+    GPT2Model(sizes_for(corpus)).save(base)
+    origin = InitFrom(run=str(base), weights_sha256=sha256(base / WEIGHTS_FILE))
+    write_config(run, replace(trainer.state.config, init_from=origin))
+    settings = ChatSettings(
+        method="lora", base=str(base), data=("verse",), base_sha256=origin.weights_sha256, lora=LORA
+    )
+    write_chat_settings(run, settings)
+    assert trainer.train()
+    shutil.rmtree(run / "checkpoints" / "step-000006")
+    model, record = load_best(run)
+    trainer.state.go_to(*trainer.state.checkpoints.newest())
+    assert record.step == trainer.state.step == 3
+    expected = merged({n: p.detach() for n, p in trainer.model.named_parameters()}, LORA)
+    assert all(torch.equal(p, expected[name]) for name, p in model.named_parameters())
+    (base / WEIGHTS_FILE).write_bytes(b"others")
+    with pytest.raises(ValueError, match=r"has changed since .* leave out --best"):
+        load_best(run)
 
 
 def test_a_resumed_run_is_the_same_run_bit_for_bit(corpus: Corpus, tmp_path: Path) -> None:
