@@ -123,14 +123,15 @@ def new_model(
     A checkpoint of LoRA holds A and B alone; any other one replaces all weights of a resumed run.
     """
     uses_lora = command.method == "lora"
+    is_replaced = command.resume is not None and has_checkpoint(command.resume)
+    if is_replaced and not uses_lora:
+        return GPT2Model(config.model)
     if command.resume:
-        if has_checkpoint(command.resume) and not uses_lora:
-            return GPT2Model(config.model)
         runtime.on_rank_zero(partial(require_unchanged, origin))
     model = initial_model(config.model, origin.run)
     if uses_lora:
         add_lora(model, command.lora, config.train.seed)
-        if command.lora.adapter:
+        if command.lora.adapter and not is_replaced:
             load_adapter(model, command.lora)
     return model
 
@@ -208,7 +209,7 @@ def begin_run(
         replay=replay.share if replay else 0.0,
         examples=command.examples,
         leave_out_long=command.leave_out_long,
-        lora=replace(command.lora, adapter=None) if command.method == "lora" else None,
+        lora=command.lora if command.method == "lora" else None,
         preference=command.preference if command.method == "dpo" else None,
         reward=command.reward if command.method == "reward" else None,
     )

@@ -97,6 +97,21 @@ def test_lora_publishes_the_merged_model_and_goes_on_to_the_same_bits(folder: Pa
     }  # fmt: skip
 
 
+def test_lora_begins_from_an_adapter_and_so_it_does_where_it_was_killed_at_once(
+    folder: Path,
+) -> None:
+    flags = ["base", "--data", "chat.jsonl", "--method", "lora", "--lora.rank", "2", *QUICK.split()]
+    assert finetune(*flags, "--out", "first") == 0
+    assert finetune(*flags, "--lora.adapter", "first/adapter", "--out", "second") == 0
+    expected = MetricsLog(Path("first")).read()[-1]["val_loss"]
+    assert MetricsLog(Path("second")).read()[0]["val_loss"] == pytest.approx(expected, abs=1e-5)
+    shutil.rmtree("second/checkpoints")
+    for name in ("model.safetensors", "metrics.jsonl"):
+        Path("second", name).unlink()
+    assert finetune("--resume", "second") == 0
+    assert MetricsLog(Path("second")).read()[0]["val_loss"] == pytest.approx(expected, abs=1e-5)
+
+
 def test_dpo_learns_pairs_and_goes_on_to_the_same_bits(folder: Path) -> None:
     rows = [
         {"prompt": f"Where is drum {n}?", "chosen": f"In barn {n % 3}.", "rejected": "In the sea."}
