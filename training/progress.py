@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -30,6 +30,10 @@ from run_directory.files import sync, write_whole
 from run_directory.json_file import parse_json, shortened
 from run_directory.lock import require_in_place
 from run_directory.printable import printable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 PICTURE_FILE = "loss.png"
 MAX_METRIC = 1e100  # fp32 ends at 3e38
@@ -243,7 +247,7 @@ def draw_losses(run_dir: Path, title: str) -> Path:
 
     It has the training and the validation curve in bits per byte, or their losses where the data
     is no text, a ring around the best validation loss where that is not the last one, and the
-    floor where it is known.
+    floor where it is known. What else is measured has small curves of its own below.
     """
     # imported here, which saves commands that draw nothing the time; without pyplot, which is for
     # one thread only
@@ -252,7 +256,7 @@ def draw_losses(run_dir: Path, title: str) -> Path:
 
     lines = MetricsLog(run_dir).read()
     figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
-    axes = figure.subplots()
+    axes = draw_further(figure, lines)
     is_text = any("val_bits_per_byte" in m for m in lines)
     unit = "bits_per_byte" if is_text else "loss"
     train = [(m["step"], m[f"train_{unit}"]) for m in lines if f"train_{unit}" in m]
@@ -283,3 +287,28 @@ def draw_losses(run_dir: Path, title: str) -> Path:
     path = run_dir / PICTURE_FILE
     write_whole(path, lambda part: figure.savefig(part, format="png"))
     return path
+
+
+def draw_further(figure: "Figure", lines: Sequence[Metrics]) -> "Axes":
+    """Draws what is measured besides the loss, and returns the place for the loss above it."""
+    evaluation = next((m for m in lines if "val_loss" in m), {})
+    names = [name.removeprefix("val_") for name in evaluation if name.startswith("val_")]
+    names = [name for name in names if name not in ("loss", "bits_per_byte")]
+    if not names:
+        return figure.subplots()
+    figure.set_figheight(6.5)
+    grid = figure.add_gridspec(2, len(names), height_ratios=[2, 1])
+    for place, name in enumerate(names):
+        draw_metric(figure.add_subplot(grid[1, place]), lines, name)
+    return figure.add_subplot(grid[0, :])
+
+
+def draw_metric(axes: "Axes", lines: Sequence[Metrics], name: str) -> None:
+    """Draws a further metric of the training batches and of the validation data."""
+    for key, color in ((name, "#9db7d5"), (f"val_{name}", "#1f4e8c")):
+        points = [(m["step"], m[key]) for m in lines if key in m]
+        if points:
+            axes.plot(*zip(*points, strict=True), linewidth=1, color=color)
+    axes.set_title(name.replace("_", " "), fontsize=9)
+    axes.tick_params(labelsize=7)
+    axes.grid(alpha=0.25)
