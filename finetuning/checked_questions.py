@@ -33,20 +33,13 @@ def open_questions(
 ) -> tuple[QuestionCorpus, list[str]]:
     """Returns questions as the trainer needs them, without a sampler, and lines of text.
 
-    system begins every prompt that has no system message. Raises as read_questions does, and
-    ValueError where no question leaves room for an answer.
+    Raises as read_items does, and ValueError where no question leaves room for an answer.
     """
-    if names_task(data):
-        n_train, n_validation = amounts(n_examples, N_TRAIN, N_VALIDATION)
-        train = list(items_of_task(data[0], "train", n_train, report))
-        validation = list(items_of_task(data[0], "validation", n_validation, report))
-    else:
-        require_task(data, n_examples)
-        train, validation = items_of_files(data)
-    parts = []
-    for items in (train, validation):
-        asked = with_system(items, system)
-        parts.append(Questions.of(asked, tokenizer, context_length, config.max_new_tokens))
+    train, validation = read_items(data, system, report, n_examples)
+    parts = [
+        Questions.of(items, tokenizer, context_length, config.max_new_tokens)
+        for items in (train, validation)
+    ]
     notes = [
         f"{len(parts[0]):,} questions of {' '.join(data)}, each answered {config.answers} times; "
         f"{len(parts[1]):,} more to be measured on"
@@ -55,6 +48,23 @@ def open_questions(
     if n_left_out:
         notes.append(f"{n_left_out:,} left out: too long for the context with their answer")
     return QuestionCorpus(tokenizer, parts[0], parts[1], config), notes
+
+
+def read_items(
+    data: tuple[str, ...], system: str | None, report: Report, n_examples: int | None
+) -> tuple[list[ExamItem], list[ExamItem]]:
+    """Returns the questions to learn from and those to be measured on.
+
+    system begins every prompt that has no system message. Raises as read_questions does.
+    """
+    if names_task(data):
+        n_train, n_validation = amounts(n_examples, N_TRAIN, N_VALIDATION)
+        train = list(items_of_task(data[0], "train", n_train, report))
+        validation = list(items_of_task(data[0], "validation", n_validation, report))
+    else:
+        require_task(data, n_examples)
+        train, validation = items_of_files(data)
+    return list(with_system(train, system)), list(with_system(validation, system))
 
 
 def items_of_task(task: str, split_name: str, n: int, report: Report) -> Iterator[ExamItem]:

@@ -24,7 +24,14 @@ from finetuning.chat_json import ChatSettings, write_chat_settings
 from finetuning.dialogues import DialogueCorpus, share_of_windows
 from finetuning.labelled_data import encode, open_dialogues
 from finetuning.lora import add_lora, merged
-from finetuning.methods import LabelledCorpus, advice_of, loss_of, open_answers, with_model
+from finetuning.methods import (
+    LabelledCorpus,
+    advice_of,
+    dialogues_to_show,
+    loss_of,
+    open_answers,
+    with_model,
+)
 from finetuning.pairs import PreferenceCorpus
 from finetuning.preview import preview
 from finetuning.reinforce import QuestionCorpus
@@ -72,11 +79,11 @@ def base_of(command: FinetuneCommand) -> Path:
 def show(command: FinetuneCommand, base: Path, console: Console) -> int:
     """Prints some dialogues with what is learned of them; returns 0."""
     with bars(console) as report:
-        dialogues = open_dialogues(command.data, command.system, report, command.examples)
-    for line in dialogues.notes:
+        dialogues, notes = dialogues_to_show(command, report)
+    for line in notes:
         console.print(line)
     tokenizer, config = Tokenizer.load(base), read_config(base).model
-    preview(dialogues.train, tokenizer, config.context_length, command.show or 0, console)
+    preview(dialogues, tokenizer, config.context_length, command.show or 0, console)
     return 0
 
 

@@ -35,13 +35,32 @@ def open_pairs(
 ) -> tuple[PreferenceCorpus, list[str]]:
     """Returns pairs of answers as the trainer needs them, without the reference, and lines of text.
 
+    Raises as read_pairs does, and ValueError for pairs of which many do not fit.
+    """
+    *parts, notes = read_pairs(data, system, report, n_examples)
+    train, validation = (
+        encode_pairs(part, tokenizer, context_length, report, leave_out_long=leave_out_long)
+        for part in parts
+    )
+    notes.append(
+        f"{len(train):,} pairs, {train.n_targets:,} tokens of answers, longest "
+        f"{train.lengths.max():,}; {len(validation):,} more to be measured on"
+    )
+    return PreferenceCorpus(tokenizer, train, validation), notes
+
+
+def read_pairs(
+    data: tuple[str, ...], system: str | None, report: Report, n_examples: int | None
+) -> tuple[list[Pair], list[Pair], list[str]]:
+    """Returns the pairs to learn from and those to be measured on, and lines of text.
+
     system begins every prompt that has no system message. Raises as read_conversations does, and
-    ValueError for files of dialogues and for pairs of which many do not fit.
+    ValueError for files of dialogues.
     """
     if names_task(data):
         n_train, n_validation = amounts(n_examples, N_TRAIN, N_VALIDATION)
-        parts = [pairs_of_task(data[0], "train", n_train, report)]
-        parts += [pairs_of_task(data[0], "validation", n_validation, report)]
+        train = pairs_of_task(data[0], "train", n_train, report)
+        validation = pairs_of_task(data[0], "validation", n_validation, report)
         notes = [f"right and wrong answers of {data[0]}"]
     else:
         require_task(data, n_examples)
@@ -51,23 +70,13 @@ def open_pairs(
             f"--data has {len(conversations.dialogues):,} dialogues, and --method dpo learns from "
             "pairs: give rows with a prompt, a chosen and a rejected answer",
         )
-        parts, notes = list(split(conversations.pairs)), conversations.notes
-    first = Message("system", system) if system else None
-    train, validation = (
-        encode_pairs(
-            [begin_pair_with(first, pair) for pair in part] if first else part,
-            tokenizer,
-            context_length,
-            report,
-            leave_out_long=leave_out_long,
-        )
-        for part in parts
-    )
-    notes.append(
-        f"{len(train):,} pairs, {train.n_targets:,} tokens of answers, longest "
-        f"{train.lengths.max():,}; {len(validation):,} more to be measured on"
-    )
-    return PreferenceCorpus(tokenizer, train, validation), notes
+        train, validation = split(conversations.pairs)
+        notes = conversations.notes
+    if system:
+        first = Message("system", system)
+        train = [begin_pair_with(first, pair) for pair in train]
+        validation = [begin_pair_with(first, pair) for pair in validation]
+    return train, validation, notes
 
 
 def pairs_of_task(task: str, split_name: str, n: int, report: Report) -> list[Pair]:

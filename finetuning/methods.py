@@ -7,7 +7,7 @@
 Previous: settings.py.  Next: command.py.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,12 +15,20 @@ from pathlib import Path
 from rich.console import Console
 
 from data.token_files import Report
-from finetuning.checked_questions import open_questions
+from finetuning.chat_format import Dialogue
+from finetuning.checked_questions import open_questions, read_items
 from finetuning.dialogues import DialogueCorpus
-from finetuning.labelled_pairs import open_pairs
-from finetuning.pairs import PreferenceCorpus, with_reference
+from finetuning.labelled_data import open_dialogues
+from finetuning.labelled_pairs import open_pairs, read_pairs
+from finetuning.pairs import PreferenceCorpus, unlearned, with_reference
 from finetuning.preference import answer_log_probabilities, preference_loss, warn_of_fall
-from finetuning.reinforce import QuestionCorpus, Sampler, reward_loss, warn_of_equal_answers
+from finetuning.reinforce import (
+    QuestionCorpus,
+    Sampler,
+    reward_loss,
+    right_dialogue,
+    warn_of_equal_answers,
+)
 from finetuning.settings import FinetuneCommand
 from finetuning.supervised import supervised_loss
 from gpt2 import GPT2Model
@@ -54,6 +62,28 @@ def open_answers(
         n_examples=command.examples,
         leave_out_long=command.leave_out_long,
     )
+
+
+def dialogues_to_show(
+    command: FinetuneCommand, report: Report
+) -> tuple[Sequence[Dialogue], list[str]]:
+    """Returns the dialogues that a method learns from, and lines of text.
+
+    Of a pair they are two, the chosen and the rejected one; of a question, that with the right
+    answer. Raises as the functions do that read them.
+    """
+    data, system = command.data, command.system
+    if command.method == "reward":
+        items, _ = read_items(data, system, report, command.examples)
+        return [right_dialogue(item) for item in items], []
+    if command.method == "dpo":
+        pairs, _, notes = read_pairs(data, system, report, command.examples)
+        answers = [
+            (pair.prompt, answer) for pair in pairs for answer in (pair.chosen, pair.rejected)
+        ]
+        return [(*unlearned(prompt), answer) for prompt, answer in answers], notes
+    dialogues = open_dialogues(data, system, report, command.examples)
+    return dialogues.train, dialogues.notes
 
 
 def with_model(

@@ -21,7 +21,7 @@ from rich.console import Console
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from finetuning.chat_format import EncodedDialogue, encode_dialogue
+from finetuning.chat_format import Dialogue, EncodedDialogue, encode_dialogue
 from finetuning.dialogues import BucketedOrder, DialogueRows, collate_rows
 from finetuning.preview import fit
 from finetuning.row_formats import Pair
@@ -80,8 +80,8 @@ def fit_pair(pair: Pair, tokenizer: Tokenizer, context_length: int) -> EncodedPa
     Both rows, of the chosen and of the rejected answer, keep the same turns, and only the answer is
     learned. Raises UnseenCharacter as encode_dialogue does.
     """
-    prompt = tuple(replace(message, is_learned=False) for message in pair.prompt)
     answers = (pair.chosen, pair.rejected)
+    prompt = unlearned(pair.prompt)
     longer = max(answers, key=lambda answer: len(tokenizer.encode(answer.content)))
     encoded = fit((*prompt, longer), tokenizer, context_length)
     if encoded is None:
@@ -91,6 +91,11 @@ def fit_pair(pair: Pair, tokenizer: Tokenizer, context_length: int) -> EncodedPa
     kept = prompt[:n_system] + prompt[n_system + n_left_out :]
     chosen, rejected = (encode_dialogue((*kept, answer), tokenizer) for answer in answers)
     return chosen, rejected
+
+
+def unlearned(prompt: Dialogue) -> Dialogue:
+    """Returns a prompt of which nothing is learned, not even what the assistant says in it."""
+    return tuple(replace(message, is_learned=False) for message in prompt)
 
 
 @dataclass(frozen=True)

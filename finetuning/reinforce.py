@@ -14,7 +14,7 @@ Previous: reward_settings.py.  Next: checked_questions.py.
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -28,6 +28,7 @@ from decoding.settings import SamplingConfig
 from finetuning.chat_format import Dialogue, Message, encode_dialogue, encode_prompt
 from finetuning.dialogues import BucketedOrder, DialogueRows, Row, collate_rows
 from finetuning.exam import Answer, ExamItem, is_right
+from finetuning.pairs import unlearned
 from finetuning.preference import answer_log_probabilities
 from finetuning.reward_settings import RewardConfig
 from gpt2 import GPT2Model
@@ -143,8 +144,7 @@ class Questions:
 
 def right_dialogue(item: ExamItem) -> Dialogue:
     """Returns a question with its right answer, the only message that is learned."""
-    prompt = tuple(replace(message, is_learned=False) for message in item.prompt)
-    return (*prompt, Message("assistant", item.answers[0]))
+    return (*unlearned(item.prompt), Message("assistant", item.answers[0]))
 
 
 @dataclass(frozen=True)

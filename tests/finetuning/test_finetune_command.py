@@ -112,7 +112,9 @@ def test_lora_begins_from_an_adapter_and_so_it_does_where_it_was_killed_at_once(
     assert MetricsLog(Path("second")).read()[0]["val_loss"] == pytest.approx(expected, abs=1e-5)
 
 
-def test_dpo_learns_pairs_and_goes_on_to_the_same_bits(folder: Path) -> None:
+def test_dpo_learns_pairs_and_goes_on_to_the_same_bits(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows = [
         {"prompt": f"Where is drum {n}?", "chosen": f"In barn {n % 3}.", "rejected": "In the sea."}
         for n in range(30)
@@ -120,6 +122,9 @@ def test_dpo_learns_pairs_and_goes_on_to_the_same_bits(folder: Path) -> None:
     Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     flags = ["base", "--data", "pairs.jsonl", "--method", "dpo", *QUICK.split()]
     flags += ["--preference.beta", "0.5"]
+    assert finetune(*flags, "--show", "2") == 0
+    shown = capsys.readouterr().out
+    assert "In barn" in shown and "In the sea." in shown
     assert finetune(*flags, "--out", "straight") == 0
     assert finetune(*flags, "--train.max-steps", "2", "--out", "half") == 0
     assert finetune("--resume", "half", "--train.max-steps", "4") == 0
