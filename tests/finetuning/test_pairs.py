@@ -5,79 +5,33 @@ import os
 import signal
 from dataclasses import replace
 from functools import partial
-from io import StringIO
 from pathlib import Path
 
 import pytest
 import torch
-from oracles.small_run import FP32, TRAIN, log_without_clock, printed, weights
-from rich.console import Console
+from oracles.small_answers import (
+    CONTEXT_LENGTH,
+    pair_of,
+    pairs_of,
+    preference_trainer,
+    small_tokenizer,
+)
+from oracles.small_run import TRAIN, log_without_clock, printed, weights
 
-from cfg_gpt2 import GPT2Config, RunConfig, TrainConfig
 from finetuning.chat_format import Message, encode_prompt
-from finetuning.pairs import REFERENCE_FILE, Pairs, PreferenceCorpus, fit_pair, with_reference
-from finetuning.preference import answer_log_probabilities, preference_loss
+from finetuning.pairs import REFERENCE_FILE, PreferenceCorpus, fit_pair
+from finetuning.preference import preference_loss
 from finetuning.preference_settings import PreferenceConfig
-from finetuning.row_formats import Pair
 from gpt2 import GPT2Model
 from loss import IGNORE_INDEX
-from tokenizer import Tokenizer
-from trainer import LossFunction, Trainer
-
-THINGS = ("cat", "hat", "box", "fish", "lamp", "red ball")
-CONTEXT_LENGTH = 72
 
 
-def pair_of(number: int) -> Pair:
-    """Returns a pair whose chosen answer names the thing, and whose rejected one does not."""
-    thing, other = THINGS[number % 6], THINGS[(number // 6 + number + 1) % 6]
-    prompt = (Message("user", f"I see a {thing}. What do I see, {number}?"),)
-    return Pair(prompt, Message("assistant", f"a {thing}"), Message("assistant", f"the {other}"))
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Tokenizer:
-    texts = [f"<|user|>\n{pair_of(n).prompt[0].content}\n<|assistant|>\na the" for n in range(30)]
-    return Tokenizer.train(texts, vocab_size=300)
-
-
-def pairs_of(numbers: range, tokenizer: Tokenizer) -> Pairs:
-    fitting = [fit_pair(pair_of(number), tokenizer, CONTEXT_LENGTH) for number in numbers]
-    return Pairs.of([pair for pair in fitting if pair], tokenizer)
-
-
-def new_trainer(
-    tokenizer: Tokenizer,
-    run_dir: Path,
-    train: TrainConfig = TRAIN,
-    loss_fn: LossFunction = preference_loss,
-) -> Trainer:
-    """Returns a trainer of 30 pairs as `finetune --method dpo` makes it."""
-    corpus = PreferenceCorpus(
-        tokenizer, pairs_of(range(30), tokenizer), pairs_of(range(30, 40), tokenizer)
-    )
-    sizes = GPT2Config(
-        vocab_size=tokenizer.vocab_size,
-        context_length=CONTEXT_LENGTH,
-        n_layer=2,
-        n_head=2,
-        n_embd=16,
-        dropout=0.0,
-    )
-    torch.manual_seed(3)
-    model = GPT2Model(sizes)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    console = Console(file=StringIO(), width=1000)
-    corpus = with_reference(corpus, model, answer_log_probabilities, run_dir, FP32, console)
-    config = RunConfig(model=sizes, train=train)
-    return Trainer(model, corpus, config, run_dir, FP32, console, loss_fn)
-
-
-def test_only_the_answers_and_their_ends_are_learned(tokenizer: Tokenizer) -> None:
-    pairs = pairs_of(range(30), tokenizer)
+def test_only_the_answers_and_their_ends_are_learned() -> None:
+    tokenizer = small_tokenizer()
+    pairs = pairs_of(range(30))
     _, tokens, targets = pairs.batch([4, 11], CONTEXT_LENGTH, tokenizer.end_of_text)
     assert len(pairs) == 30
-    assert tokens.shape == targets.shape == (4, 32)
+    assert tokens.shape == targets.shape == (4, 48)
     answers = [row[row != IGNORE_INDEX].tolist() for row in targets]
     ends = [answer.pop() for answer in answers]
     assert [tokenizer.decode(answer) for answer in answers] == [
@@ -88,7 +42,8 @@ def test_only_the_answers_and_their_ends_are_learned(tokenizer: Tokenizer) -> No
                                   for a in (pair_of(n).chosen, pair_of(n).rejected))  # fmt: skip
 
 
-def test_both_rows_of_a_long_pair_lose_the_same_turns(tokenizer: Tokenizer) -> None:
+def test_both_rows_of_a_long_pair_lose_the_same_turns() -> None:
+    tokenizer = small_tokenizer()
     long = pair_of(3)
     system, answer = Message("system", "Look."), Message("assistant", "a box")
     long = replace(long, prompt=(system, *(pair_of(5).prompt[0], answer) * 3, *long.prompt))
@@ -105,8 +60,9 @@ def test_both_rows_of_a_long_pair_lose_the_same_turns(tokenizer: Tokenizer) -> N
     assert fit_pair(long, tokenizer, 30) is None
 
 
-def test_the_pairs_of_an_epoch_are_all_pairs_and_parts_are_the_whole(tokenizer: Tokenizer) -> None:
-    corpus = PreferenceCorpus(tokenizer, *[pairs_of(range(30), tokenizer)] * 2)
+def test_the_pairs_of_an_epoch_are_all_pairs_and_parts_are_the_whole() -> None:
+    tokenizer = small_tokenizer()
+    corpus = PreferenceCorpus(tokenizer, *[pairs_of(range(30))] * 2)
     corpus.train.reference[:] = torch.arange(60)  # tells which pair a row is of
     windows = corpus.windows(CONTEXT_LENGTH, seed=5)
     reference, tokens, targets = windows.batch(30, 30)
@@ -123,10 +79,10 @@ def test_the_pairs_of_an_epoch_are_all_pairs_and_parts_are_the_whole(tokenizer: 
     assert sorted(evaluated.tolist()) == list(range(60))
 
 
-def test_training_begins_at_ln_2_and_learns_to_prefer(tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_training_begins_at_ln_2_and_learns_to_prefer(tmp_path: Path) -> None:
     train = replace(TRAIN, max_steps=30, batch_size=10, micro_batch=4, eval_every=15)
     loss_fn = partial(preference_loss, config=PreferenceConfig(beta=1.0, chosen_nll=0.0))
-    trainer = new_trainer(tokenizer, tmp_path, train, loss_fn)
+    trainer = preference_trainer(tmp_path, train, loss_fn)
     assert trainer.train()
     log = trainer.state.log.read()
     assert log[0]["val_loss"] == pytest.approx(math.log(2), abs=1e-5)
@@ -142,8 +98,8 @@ def test_training_begins_at_ln_2_and_learns_to_prefer(tokenizer: Tokenizer, tmp_
     assert "validation loss 0.6931, chosen -5." in printed(trainer)
 
 
-def test_a_resumed_run_is_the_same_run_bit_for_bit(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    straight = new_trainer(tokenizer, tmp_path / "straight")
+def test_a_resumed_run_is_the_same_run_bit_for_bit(tmp_path: Path) -> None:
+    straight = preference_trainer(tmp_path / "straight")
     assert straight.train()
     calls = 0
 
@@ -154,9 +110,9 @@ def test_a_resumed_run_is_the_same_run_bit_for_bit(tokenizer: Tokenizer, tmp_pat
             os.kill(os.getpid(), signal.SIGINT)
         return preference_loss(model, batch)
 
-    first = new_trainer(tokenizer, tmp_path / "resumed", loss_fn=interrupted)
+    first = preference_trainer(tmp_path / "resumed", loss_fn=interrupted)
     assert not first.train()
-    second = new_trainer(tokenizer, tmp_path / "resumed")
+    second = preference_trainer(tmp_path / "resumed")
     second.state.resume()
     assert second.train()
     assert torch.equal(weights(second), weights(straight))
@@ -165,15 +121,15 @@ def test_a_resumed_run_is_the_same_run_bit_for_bit(tokenizer: Tokenizer, tmp_pat
     assert reference.isfinite().all() and reference.max() < -5
 
 
-def test_a_run_that_has_lost_its_reference_is_refused(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    trainer = new_trainer(tokenizer, tmp_path)
+def test_a_run_that_has_lost_its_reference_is_refused(tmp_path: Path) -> None:
+    trainer = preference_trainer(tmp_path)
     file = tmp_path / REFERENCE_FILE
     file.write_bytes(file.read_bytes()[:-9])
-    new_trainer(tokenizer, tmp_path)  # before the first checkpoint it is computed once more
+    preference_trainer(tmp_path)  # before the first checkpoint it is computed once more
     assert trainer.train()
     file.write_bytes(file.read_bytes()[:-9])
     with pytest.raises(FileNotFoundError, match=r"reference.safetensors is damaged .*--out"):
-        new_trainer(tokenizer, tmp_path)
+        preference_trainer(tmp_path)
     file.unlink()
     with pytest.raises(FileNotFoundError, match=r"reference.safetensors is missing: .*--out"):
-        new_trainer(tokenizer, tmp_path)
+        preference_trainer(tmp_path)

@@ -3,48 +3,23 @@
 import os
 import signal
 from dataclasses import replace
-from io import StringIO
 from pathlib import Path
 
 import pytest
 import torch
 from oracles.hugging_face import hugging_face_pair
-from oracles.small_run import FP32, TRAIN, log_without_clock, weights
-from rich.console import Console
+from oracles.small_answers import REWARD_TRAIN, reward_trainer, train_weak_model
+from oracles.small_run import log_without_clock, weights
 from torch import Tensor
 
-from cfg_gpt2 import GPT2Config, RunConfig, TrainConfig
-from finetuning.chat_format import Message, encode_dialogue
-from finetuning.dialogues import DialogueCorpus, DialogueRows
-from finetuning.exam import ExamItem
-from finetuning.reinforce import (
-    QuestionCorpus,
-    Questions,
-    Sampler,
-    reward_loss,
-    right_dialogue,
-    warn_of_equal_answers,
-)
-from finetuning.reward_settings import RewardConfig
-from finetuning.supervised import supervised_loss
+from cfg_gpt2 import GPT2Config
+from finetuning.reinforce import reward_loss, warn_of_equal_answers
 from gpt2 import GPT2Model
 from loss import IGNORE_INDEX
-from tokenizer import Tokenizer
-from trainer import LossFunction, Trainer
 from training.runtime import Batch, empty_batch
 from training.sums import Sums
 
 SIZES = GPT2Config(vocab_size=97, context_length=24, n_layer=2, n_head=2, n_embd=64, dropout=0.0)
-CONTEXT_LENGTH = 48
-CONFIG = RewardConfig(answers=8, max_new_tokens=4)
-RL = replace(
-    TRAIN, max_steps=6, batch_size=4, learning_rate=3e-3, final_learning_rate=3e-3, warmup_steps=0
-)
-
-
-def item_of(number: int, answer: str = "yes") -> ExamItem:
-    prompt = (Message("user", f"Is {number} good?"),)
-    return ExamItem(prompt=prompt, answers=(answer,), kind="good")
 
 
 def answer_batch() -> Batch:
@@ -104,62 +79,14 @@ def test_answers_that_all_earn_the_same_are_told() -> None:
 
 
 @pytest.fixture(scope="module")
-def weak(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tokenizer, dict[str, Tensor]]:
-    """Returns the weights of a model that says yes or no at random, and ends by itself."""
-    dialogues = [
-        right_dialogue(item_of(number, answer)) for number in range(20) for answer in ("yes", "no")
-    ]
-    texts = ["".join(message.content for message in one) for one in dialogues]
-    tokenizer = Tokenizer.train([*texts, "<|user|>\n <|assistant|>\n yes no"], vocab_size=300)
-    rows = DialogueRows.of((encode_dialogue(one, tokenizer) for one in dialogues), tokenizer)
-    corpus = DialogueCorpus(tokenizer, rows, rows)
-    train = replace(TRAIN, max_steps=60, batch_size=8, eval_every=60)
-    trainer = trainer_of(corpus, tokenizer, tmp_path_factory.mktemp("weak"), train, supervised_loss)
-    assert trainer.train()
-    return tokenizer, {n: p.detach().clone() for n, p in trainer.model.named_parameters()}
+def weak(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("weak")
+    train_weak_model(folder)
+    return folder
 
 
-def trainer_of(
-    corpus: DialogueCorpus | QuestionCorpus,
-    tokenizer: Tokenizer,
-    run_dir: Path,
-    train: TrainConfig,
-    loss_fn: LossFunction,
-    model: GPT2Model | None = None,
-) -> Trainer:
-    sizes = replace(SIZES, vocab_size=tokenizer.vocab_size, context_length=CONTEXT_LENGTH)
-    torch.manual_seed(train.seed)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    config = RunConfig(model=sizes, train=train)
-    console = Console(file=StringIO(), width=1000)
-    return Trainer(model or GPT2Model(sizes), corpus, config, run_dir, FP32, console, loss_fn)
-
-
-def reward_trainer(
-    weak: tuple[Tokenizer, dict[str, Tensor]],
-    run_dir: Path,
-    train: TrainConfig = RL,
-    loss_fn: LossFunction = reward_loss,
-) -> Trainer:
-    """Returns a trainer that rewards a yes to every question, from the weak weights on."""
-    tokenizer, start = weak
-    model = GPT2Model(
-        replace(SIZES, vocab_size=tokenizer.vocab_size, context_length=CONTEXT_LENGTH)
-    )
-    model.load_state_dict(start, strict=False)
-    numbers = (range(20), range(20, 24))
-    parts = [
-        Questions.of(map(item_of, part), tokenizer, CONTEXT_LENGTH, CONFIG.max_new_tokens)
-        for part in numbers
-    ]
-    corpus = QuestionCorpus(tokenizer, *parts, CONFIG, Sampler(model))
-    return trainer_of(corpus, tokenizer, run_dir, train, loss_fn, model)
-
-
-def test_a_model_learns_the_answer_that_is_rewarded(
-    weak: tuple[Tokenizer, dict[str, Tensor]], tmp_path: Path
-) -> None:
-    trainer = reward_trainer(weak, tmp_path, replace(RL, max_steps=12))
+def test_a_model_learns_the_answer_that_is_rewarded(weak: Path, tmp_path: Path) -> None:
+    trainer = reward_trainer(weak, tmp_path, replace(REWARD_TRAIN, max_steps=24, eval_every=12))
     assert trainer.train()
     log = trainer.state.log.read()
     assert 0.1 < log[1]["reward"] < 0.9
@@ -169,9 +96,7 @@ def test_a_model_learns_the_answer_that_is_rewarded(
     assert log[-1]["without_spread"] > log[1]["without_spread"]
 
 
-def test_each_step_learns_from_answers_of_its_own_weights(
-    weak: tuple[Tokenizer, dict[str, Tensor]], tmp_path: Path
-) -> None:
+def test_each_step_learns_from_answers_of_its_own_weights(weak: Path, tmp_path: Path) -> None:
     seen: list[tuple[Tensor, Tensor]] = []
 
     def recorded(model: GPT2Model, batch: Batch) -> tuple[Tensor, Tensor, Sums]:
@@ -180,7 +105,7 @@ def test_each_step_learns_from_answers_of_its_own_weights(
             seen.append((batch[2], again[2]))
         return reward_loss(model, batch)
 
-    trainer = reward_trainer(weak, tmp_path, replace(RL, max_steps=3), recorded)
+    trainer = reward_trainer(weak, tmp_path, replace(REWARD_TRAIN, max_steps=3), recorded)
     assert trainer.train()
     assert len(seen) == 3
     for used, drawn_again in seen:
@@ -189,9 +114,7 @@ def test_each_step_learns_from_answers_of_its_own_weights(
     assert late.shape != seen[0][0].shape or not torch.equal(late, seen[0][0])
 
 
-def test_parts_of_a_batch_are_the_batch(
-    weak: tuple[Tokenizer, dict[str, Tensor]], tmp_path: Path
-) -> None:
+def test_parts_of_a_batch_are_the_batch(weak: Path, tmp_path: Path) -> None:
     windows = reward_trainer(weak, tmp_path).windows
     rewards, advantages, _, targets = windows.batch(0, 4)
     for first in (0, 1):
@@ -202,9 +125,7 @@ def test_parts_of_a_batch_are_the_batch(
         assert torch.equal((part[3] != IGNORE_INDEX).sum(1), (targets[rows] != IGNORE_INDEX).sum(1))
 
 
-def test_a_resumed_run_is_the_same_run_bit_for_bit(
-    weak: tuple[Tokenizer, dict[str, Tensor]], tmp_path: Path
-) -> None:
+def test_a_resumed_run_is_the_same_run_bit_for_bit(weak: Path, tmp_path: Path) -> None:
     straight = reward_trainer(weak, tmp_path / "straight")
     assert straight.train()
     calls = 0

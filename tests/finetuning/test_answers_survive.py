@@ -1,0 +1,131 @@
+"""Runs that learn from pairs and from rewards, killed at any moment or in two processes."""
+
+import os
+import random
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing
+from oracles.ports import free_ports
+from oracles.small_answers import (
+    REWARD_TRAIN,
+    preference_trainer,
+    reward_trainer,
+    small_model,
+    train_weak_model,
+)
+from oracles.small_run import TRAIN, log_without_clock
+from safetensors.torch import load_file
+
+from cfg_gpt2 import TrainConfig
+from training.choose_runtime import choose_runtime
+from training.progress import MetricsLog
+from training.runtime import Ranks
+
+N_STEPS = 24
+N_KILLS = 20
+METHODS = {"dpo": TRAIN, "reward": REWARD_TRAIN}
+
+
+def train(method: str, folder: Path, out: str, config: TrainConfig, ranks: Ranks) -> list:
+    """Begins or resumes a run, trains it to its end, and returns its log."""
+    runtime = choose_runtime(config, small_model().config, ranks)
+    new_trainer: Callable = preference_trainer
+    if method == "reward":
+        new_trainer = partial(reward_trainer, folder / "weak")
+    with runtime.process_group():
+        trainer = new_trainer(folder / out, config, runtime=runtime)
+        trainer.state.resume()
+        assert trainer.train()
+    return log_without_clock(trainer)
+
+
+def one_process(method: str, folder: Path, out: str) -> None:
+    torch.set_num_threads(1)
+    long = replace(METHODS[method], max_steps=N_STEPS, eval_every=2)
+    train(method, folder, out, long, Ranks())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_killed_runs_go_on_to_the_same_bits(method: str, tmp_path: Path) -> None:
+    train_weak_model(tmp_path / "weak")
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__, "matplotlib.figure"])
+    luck, n_kills, lasts = random.Random(5), 0, 0.0
+
+    def started(out: str) -> BaseProcess:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # Python 3.11 forgets it there
+            child = context.Process(target=one_process, args=(method, tmp_path, out))
+            child.start()
+        return child
+
+    for out in ("warm", "straight"):  # the first one starts the server too
+        began = time.monotonic()
+        child = started(out)
+        child.join()
+        assert child.exitcode == 0
+        lasts = time.monotonic() - began
+    while n_kills < N_KILLS:
+        child = started("killed")
+        child.join(luck.uniform(0, lasts))
+        if child.is_alive():
+            child.kill()
+            child.join()
+            n_kills += 1
+        if child.exitcode == 0:  # it has come to its end between the kills
+            assert_same_bits(tmp_path / "straight", tmp_path / "killed")
+            (tmp_path / "killed").rename(tmp_path / f"done-{n_kills}")
+    child = started("killed")
+    child.join()
+    assert child.exitcode == 0
+    assert_same_bits(tmp_path / "straight", tmp_path / "killed")
+
+
+def assert_same_bits(one: Path, other: Path) -> None:
+    weights, others = (load_file(run / "model.safetensors") for run in (one, other))
+    assert [name for name in weights if not torch.equal(weights[name], others[name])] == []
+    for line, other_line in zip(MetricsLog(one).read(), MetricsLog(other).read(), strict=True):
+        for key in ("step", "train_loss", "val_loss", "grad_norm", "tokens", "reward", "margin"):
+            assert line.get(key) == other_line.get(key)
+
+
+def work(rank: int, ports: list[int], folder: Path) -> None:
+    """Trains by DPO and by rewards as one of two processes."""
+    torch.set_num_threads(1)
+    cases = [("dpo", "ddp"), ("dpo", "fsdp"), ("reward", "ddp")]
+    for port, (method, strategy) in zip(ports, cases, strict=True):
+        os.environ |= {
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "RANK": str(rank),
+            "WORLD_SIZE": "2",
+            "LOCAL_RANK": str(rank),
+            "LOCAL_WORLD_SIZE": "2",
+        }
+        config = replace(METHODS[method], strategy=strategy, micro_batch=1, compile="off")
+        train(method, folder, f"{method}-{strategy}", config, Ranks.read(os.environ))
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
+    train_weak_model(tmp_path / "weak")
+    for method, config in METHODS.items():
+        train(method, tmp_path, method, config, Ranks())
+    torch.multiprocessing.spawn(work, (free_ports(3), tmp_path), nprocs=2)
+    for method, strategies in {"dpo": ("ddp", "fsdp"), "reward": ("ddp",)}.items():
+        expected = MetricsLog(tmp_path / method).read()
+        for strategy in strategies:
+            lines = MetricsLog(tmp_path / f"{method}-{strategy}").read()
+            for line, other in zip(expected, lines, strict=True):
+                for key in ("train_loss", "val_loss", "tokens", "margin", "reward"):
+                    assert line.get(key) == pytest.approx(other.get(key), abs=1e-4), strategy
