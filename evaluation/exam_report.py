@@ -8,12 +8,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from evaluation.report import RULE
 from evaluation.result import RESULTS_FOLDER, Figures, Result
 from run_directory.files import write_whole
 from run_directory.printable import printable
 from training.progress import show_table
 
-RULE = "baseline "  # begins the name of a simple rule's accuracy
 SHARES = {  # figures of the whole exam that the table has below the accuracies
     "ended": "ended by itself",
     "refusal_precision": "refusals that are right",
@@ -28,7 +28,11 @@ def report_exam(console: Console, folder: Path, results: list[Result]) -> None:
     heading, *rows = exam_table(results)
     console.print()
     show_table(console, heading, rows, justify="right")
-    console.print(f"\npicture   {draw_exam(folder, results)}")
+    console.print()
+    if len({result.measure.about for result in results}) > 1:
+        for name, result in zip(names_of(results), results, strict=True):
+            console.print(f"note      {name} took {printable(result.measure.about)}")
+    console.print(f"picture   {draw_exam(folder, results)}")
 
 
 def parts_of(figures: Figures) -> dict[str, Figures]:
@@ -95,14 +99,19 @@ def exam_table(results: Sequence[Result]) -> list[list[str]]:
         if any(name in figures for figures in parts[""]):
             cells = [percent(figures.get(name)) for figures in parts[""]]
             rows.append([label, "", *cells, *[""] * with_rules])
-    runs = [printable(result.origin.run) for result in results]
-    heading = ["right, in %", "questions", *runs, *["best simple rule"] * with_rules]
+    heading = ["right, in %", "questions", *names_of(results), *["best simple rule"] * with_rules]
     return [heading, *rows]
+
+
+def names_of(results: Sequence[Result]) -> list[str]:
+    """Returns the runs' names."""
+    return [printable(result.origin.run) for result in results]
 
 
 def draw_exam(folder: Path, results: Sequence[Result]) -> Path:
     """Writes folder/evaluation/NAME.png, a bar for each part and run, and returns its path."""
     from matplotlib.figure import Figure  # here, for most calls draw nothing: 0.3 s
+    from matplotlib.patches import Patch
 
     parts, n_runs = rows_of(results), len(results)
     height, labels = 0.8 / n_runs, []
@@ -123,14 +132,18 @@ def draw_exam(folder: Path, results: Sequence[Result]) -> Path:
             axes.text(102, y, percent(value), va="center", fontsize=7)
         if rule := best_rule(of_runs):
             axes.plot([100 * rule[1]] * 2, [place - 0.42, place + 0.42], color=RULE_COLOR)
+    heads = [part.partition("/")[0] for part in parts]
+    for place in range(1, len(heads)):
+        if heads[place] != heads[place - 1]:
+            axes.axhline(place - 0.5, color="#999999", linewidth=0.5)
     axes.set_yticks(range(len(labels)), labels, parse_math=False, fontsize=8)
-    axes.invert_yaxis()
-    axes.set(xlim=(0, 110), xlabel="right answers in %, with 95% intervals; red: best simple rule")
-    handles = [axes.barh(0, 0, color=COLORS[number % len(COLORS)]) for number in range(n_runs)]
-    names = [printable(result.origin.run) for result in results]
-    for text in axes.legend(handles, names, loc="lower left", fontsize=7).get_texts():
+    axes.set(xlim=(0, 110), ylim=(len(labels) - 0.5, -0.5))
+    axes.set_xlabel("right answers in %, with 95% intervals; red: best simple rule")
+    handles = [Patch(color=COLORS[number % len(COLORS)]) for number in range(n_runs)]
+    legend = figure.legend(handles, names_of(results), loc="outside lower left", fontsize=7)
+    for text in legend.get_texts():
         text.set_parse_math(False)
-    about = printable(results[0].measure.about)
+    about = "; ".join(dict.fromkeys(printable(result.measure.about) for result in results))
     axes.set_title(about, fontsize=8, loc="left", wrap=True, parse_math=False)
     path = folder / RESULTS_FOLDER / f"{results[0].measure.name}.png"
     write_whole(path, lambda part: figure.savefig(part, format="png"))

@@ -26,6 +26,7 @@ from evaluation.items import (
 )
 from evaluation.report import report_result
 from evaluation.result import (
+    RESULTS_FOLDER,
     Figures,
     Measure,
     Origin,
@@ -145,6 +146,9 @@ def measure_task(
         )
         write_items(folder, measure.name, scored)
         report_result(session.console, result, folder)
+        if scored.to_read:
+            file = folder / RESULTS_FOLDER / f"{measure.name}.wrong.txt"
+            session.console.print(f"wrong     the wrong answers are in {file}")
         results.append(result)
     return results
 

@@ -16,6 +16,7 @@ PICTURED = {  # measure -> the figure that the picture shows, and its label
     "lambada": ("acc", "last words predicted; higher is better"),
     "hellaswag": ("acc_norm", "endings chosen, by length; higher is better"),
 }
+RULE = "baseline "  # begins the name of a simple rule's accuracy in an exam
 BAR_COLOR, FLOOR_COLOR = "#1f4e8c", "#c0392b"
 
 
@@ -32,11 +33,16 @@ def summary_lines(result: Result) -> list[str]:
     if result.measure.what == "text":
         return text_lines(figures)
     if result.measure.what == "exam":  # its parts are in the table
-        figures = {name: value for name, value in figures.items() if "/" not in name}
+        figures = {name: value for name, value in figures.items() if not in_table(name)}
     values = {name: value for name, value in figures.items() if value is not None}
     width = max(15, *map(len, values))
     lines = [f"{name:{width}} {format_figure(value)}" for name, value in values.items()]
     return [*lines, f"{'time':{width}} {result.seconds:.1f} s"]
+
+
+def in_table(figure: str) -> bool:
+    """Tells whether a figure of an exam is shown in its table only."""
+    return "/" in figure or figure.startswith(RULE)
 
 
 def text_lines(figures: Figures) -> list[str]:

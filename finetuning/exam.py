@@ -141,7 +141,7 @@ def wilson_interval(n_right: int, n: int) -> tuple[float, float]:
     share, spread = n_right / n, Z * Z / n
     center = (share + spread / 2) / (1 + spread)
     half = math.sqrt(spread * (share * (1 - share) + spread / 4)) / (1 + spread)
-    return max(0.0, center - half), min(1.0, center + half)
+    return min(share, center - half), max(share, center + half)  # rounding aside, as they are
 
 
 def share_figures(right: Sequence[bool]) -> Figures:

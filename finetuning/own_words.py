@@ -29,13 +29,14 @@ from data.tiny_world.world import Event, State, happen, knows_answer
 from finetuning.chat_format import Message
 from finetuning.exam import Answer, ExamItem, Graded, Report, greedy_answers
 from finetuning.tiny_questions.dialogues import TASKS
-from finetuning.tiny_questions.traces import AFTERNOON, draw_afternoon
+from finetuning.tiny_questions.traces import draw_afternoon
 from gpt2 import GPT2Model
 from tokenizer import Tokenizer
 
 KINDS = ("where-thing", "not-known", "where-person", "who-has", "why")
 N_ITEMS = 200  # of each kind
 N_EVENTS = 12  # of an afternoon
+AFTERNOONS = "busy afternoons"  # the set of their beginnings
 N_STORIES = 20_000  # are looked through at most
 WORDS = {"tiny-world": english, "tiny-world-ru": russian}  # the tables of each language
 QUOTES = {"tiny-world": ('. "', ',"'), "tiny-world-ru": (". «", "»")}  # around what is answered
@@ -106,7 +107,9 @@ def draw_afternoon_cues(task: str, n_items: int) -> list[Cue]:
                 places = trace.believed(event.where, event.what, n), trace.place(event.what, 0)
                 kind, position, answer, rules = answer_cut(wordings.world, telling, *places)
                 text = f"{trace.text(n)} {telling[:position]}"
-                found.append(Cue(text=text, answer=answer, kind=kind, rules=rules, group=AFTERNOON))
+                found.append(
+                    Cue(text=text, answer=answer, kind=kind, rules=rules, group=AFTERNOONS)
+                )
     return found[:n_items]
 
 

@@ -170,7 +170,7 @@ def test_a_run_that_is_not_tuned_is_examined_in_the_worlds_own_words(
     output = capsys.readouterr().out
     assert "has no chat.json: tiny-questions in the world's own words, 6 beginnings" in output
     figures = result("wide", "tiny-questions-in-own-words")["figures"]
-    assert figures["items"] + figures["set/afternoon/items"] == 6 and "ended" not in figures
+    assert figures["items"] + figures["set/busy afternoons/items"] == 6 and "ended" not in figures
     rows = Path("wide/evaluation/tiny-questions-in-own-words.items.jsonl").read_text().splitlines()
     assert [json.loads(row)["right"] for row in rows].count(True) == 6 * figures["accuracy"] == 0
 

@@ -158,6 +158,7 @@ def test_the_interval_is_wilsons() -> None:
         (190, 200, 0.9104224, 0.9726145),
     ):
         assert wilson_interval(n_right, n) == pytest.approx((low, high), abs=1e-4)
+    assert wilson_interval(200, 200)[1] == 1 and wilson_interval(0, 200)[0] == 0
 
 
 def test_figures_equal_those_counted_by_hand() -> None:

@@ -15,14 +15,13 @@ from data.tiny_world.world import (
     wordings,
 )
 from finetuning.exam import exam_figures
-from finetuning.own_words import KINDS, Cue, draw_cues, grade
+from finetuning.own_words import AFTERNOONS, KINDS, Cue, draw_cues, grade
 from finetuning.tiny_questions.afternoon import (
     happen_in_afternoon,
     possible_in_afternoon,
     put_down,
 )
 from finetuning.tiny_questions.dialogues import TASKS
-from finetuning.tiny_questions.traces import AFTERNOON
 
 N = 8  # beginnings of each kind
 
@@ -35,7 +34,7 @@ def cues(request: pytest.FixtureRequest) -> tuple[str, list[Cue]]:
 def test_there_are_as_many_of_each_kind_and_of_afternoons(cues: tuple[str, list[Cue]]) -> None:
     kinds = [cue.kind for cue in cues[1] if not cue.group]
     assert {kind: kinds.count(kind) for kind in KINDS} == dict.fromkeys(KINDS, N)
-    assert [cue.group for cue in cues[1]].count(AFTERNOON) == N
+    assert [cue.group for cue in cues[1]].count(AFTERNOONS) == N
 
 
 def test_the_law_allows_no_other_continuation(cues: tuple[str, list[Cue]]) -> None:
@@ -48,7 +47,7 @@ def continuations(cue: Cue, task: str) -> list[str]:
     """Returns the rest of the text of every event that can stand where a beginning stops."""
     state, here, tell = State(), 0, TASKS[task].tell
     while True:
-        is_afternoon = cue.group == AFTERNOON and state.stage == "middle"
+        is_afternoon = cue.group == AFTERNOONS and state.stage == "middle"
         if is_afternoon:
             events = afternoon_events(state)
         else:
@@ -78,7 +77,7 @@ def afternoon_events(state: State) -> list[Event]:
 
 def test_the_true_continuation_is_right_and_another_one_wrong(cues: tuple[str, list[Cue]]) -> None:
     figures = exam_figures([grade(cue, f"{cue.answer} and so on") for cue in cues[1]])
-    assert figures["accuracy"] == 1 and figures[f"set/{AFTERNOON}/accuracy"] == 1
+    assert figures["accuracy"] == 1 and figures[f"set/{AFTERNOONS}/accuracy"] == 1
     assert not any(grade(cue, "the moon").is_right for cue in cues[1])
     assert 0.5 < (figures["kind/where-thing/baseline first place"] or 0) <= 1
 
