@@ -55,11 +55,9 @@ def reward_loss(model: GPT2Model, batch: Batch) -> tuple[Tensor, Tensor, Sums]:
     if not len(rows):  # every process needs a gradient, be it of zeros
         rows = torch.zeros(1, dtype=torch.int64, device=tokens.device)
     log_p = answer_log_probabilities(model, tokens[rows], targets[rows])
-    sums = {
-        "reward": (rewards * counts).sum(),
-        "without_spread": (counts & ~teaches).sum(),
-        TOKENS: (targets != IGNORE_INDEX).sum(),
-    }
+    sums = {"reward": (rewards * counts).sum(), TOKENS: (targets != IGNORE_INDEX).sum()}
+    if model.training:  # in an evaluation each question is answered once
+        sums["without_spread"] = (counts & ~teaches).sum()
     return -(advantages[rows] * log_p).sum(), counts.sum(), sums
 
 

@@ -36,6 +36,7 @@ def answer_batch() -> Batch:
 
 def test_loss_and_gradients_are_the_formula_and_equal_rewards_teach_nothing() -> None:
     ours, _ = hugging_face_pair(SIZES)
+    ours.train()
     rewards, advantages, tokens, targets = answer_batch()
     total, count, sums = reward_loss(ours, (rewards, advantages, tokens, targets))
     total.backward()
@@ -59,6 +60,7 @@ def test_loss_and_gradients_are_the_formula_and_equal_rewards_teach_nothing() ->
 
 def test_a_batch_that_counts_for_nothing_or_teaches_nothing_gives_a_gradient_of_zeros() -> None:
     ours, _ = hugging_face_pair(SIZES)
+    ours.train()
     _, _, tokens, targets = answer_batch()
     equal = torch.ones(12), torch.zeros(12), tokens, targets
     for batch, n in ((empty_batch(answer_batch()), 0), (equal, 12)):
@@ -94,6 +96,7 @@ def test_a_model_learns_the_answer_that_is_rewarded(weak: Path, tmp_path: Path) 
     assert log[-1]["val_reward"] == 1
     assert log[-1]["val_loss"] < log[0]["val_loss"]
     assert log[-1]["without_spread"] > log[1]["without_spread"]
+    assert "val_without_spread" not in log[-1]
 
 
 def test_each_step_learns_from_answers_of_its_own_weights(weak: Path, tmp_path: Path) -> None:
