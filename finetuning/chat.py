@@ -20,7 +20,6 @@ from typing import Literal
 
 import torch
 
-from cfg_gpt2 import require
 from decoding.engine import suppress_unknown_ids
 from decoding.rows import RowState
 from decoding.sampling import sample_rows
@@ -114,7 +113,8 @@ class Chat:
         question = Message("user", text)
         shortest = self.prompt(question, len(self.messages))
         room = self.context_length - len(shortest)  # where all earlier turns leave
-        require(room > 0, self.too_long(question, len(shortest)))
+        if room < 1:
+            raise ValueError(self.too_long(question, len(shortest)))
         config = replace(self.sampling, max_new_tokens=min(self.sampling.max_new_tokens, room))
         row = RowState(prompt=shortest, seed=self.sampling.seed + self.n_answers)
         self.n_answers += 1
