@@ -199,23 +199,63 @@ def ask(question: Question, wording: int, pronoun: str = "-") -> str:
 
 
 def answer(question: Question, said: Answer) -> str:
-    """Returns an answer to a question in words."""
-    sort, value = said
-    if sort in ("place", "quote"):
-        return f"{capital(AT[value])}."
+    """Returns an answer to a question in a sentence; what must be looked up stands first."""
+    form, (sort, value) = question.form or question.kind, said
+    who, what = name(question.who), call(question.what)
+    if sort == "place":
+        return tell_place(form, question, value)
     if sort in ("person", "holder", "promiser"):
-        return f"{name(value)}." if value else "Nobody."
+        verb = {"person": "wanted", "holder": "has", "promiser": "promised to bring"}[sort]
+        return f"{name(value) or 'Nobody'} {verb} {what}."
     if sort == "reason":
-        return f"{capital(REASONS[question.what][int(value)])}."
-    if sort == "unknown":
-        return f"{'She' if question.who in GIRLS else 'He'} does not know."
-    if sort == "shrug":
-        return SHRUGS[int(value)]
-    if sort == "times":
-        return TIMES[int(value)]
+        return f"{who} wanted {what} {REASONS[question.what][int(value)]}."
     if sort == "look":
-        return f"{capital(value)}."
-    return {"yes": "Yes.", "no": "No.", "unsaid": "The story does not say."}[sort]
+        return f"{capital(what)} is {value}."
+    if sort == "unknown":
+        return f"{who} does not know."
+    if sort == "times":
+        return f"{tell_way(who, question.facts)} {TIMES[int(value)]}"
+    if sort in ("yes", "no"):
+        return decide(form, question, sort)
+    if sort == "quote":
+        return f"{capital(AT[value])}."
+    return SHRUGS[int(value)] if sort == "shrug" else "The story does not say."
+
+
+def tell_place(form: str, question: Question, place: str) -> str:
+    """Returns the sentence that names a place; of a thing that is held, who holds it as well."""
+    who, what, at = name(question.who), call(question.what), AT[place]
+    if form == "where-thing" and question.facts and place == question.answer.value:
+        holder = name(question.facts[0])
+        return f"{holder} has {what}, and {holder} is {at}."
+    return {
+        "where-thing": f"{capital(what)} is {at}.",
+        "where-person": f"{who} is {at}.",
+        "where-first": f"At first {what} was {at}.",
+        "before": f"{who} was {at}, then {AT.get(question.where)}.",
+        "thinks": f"{who} thinks that {what} is {at}.",
+    }[form]
+
+
+def tell_way(who: str, goals: tuple[str, ...]) -> str:
+    """Returns the sentence about where a person has gone."""
+    return f"{who} went {', then '.join(f'to the {goal}' for goal in goals) or 'nowhere'}."
+
+
+def decide(form: str, question: Question, sort: str) -> str:
+    """Returns yes or no, with what it rests on."""
+    who, what, facts = name(question.who), call(question.what), question.facts
+    verdict = {"yes": "Yes.", "no": "No."}[sort]
+    if form == "been":
+        at = AT[question.where]
+        return f"Yes, {who} was {at}." if sort == "yes" else f"No, {who} was never {at}."
+    if form == "knows" and facts:
+        place, believed = facts
+        idea = f"thinks that it is {AT[believed]}" if believed else "has no idea"
+        return f"{capital(what)} is {AT[place]}, and {who} {idea}. {verdict}"
+    if form == "together" and facts:
+        return f"{who} is {AT[facts[0]]}, and {what} is {AT[facts[1]]}. {verdict}"
+    return verdict
 
 
 ENGLISH = Wordings(
@@ -229,7 +269,7 @@ ENGLISH = Wordings(
     PUSHBACK,
     DOUBT,
     ATTACKS,
-    max_length=505,
-    turn_length=130,
-    question_length=70,
+    max_length=440,
+    turn_length=215,
+    question_length=145,
 )

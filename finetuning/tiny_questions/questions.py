@@ -42,6 +42,7 @@ class Question:
     who: str = ""  # whom it is about
     what: str = ""  # the thing, or the other person, that it is about
     where: str = ""  # a place, or the person who gets the thing
+    facts: tuple[str, ...] = ()  # what the answer tells before it decides
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,9 @@ def where_thing(trace: Trace, n: int) -> Iterator[Question]:
     thing = trace.state.thing
     place = trace.place(thing, n)
     group = place_group(trace, n, place, trace.place(thing, 0))
-    yield Question("where-thing", Answer("place", place), group, what=thing)
+    spot = trace.moments[n].where[thing]
+    facts = (spot,) if spot in trace.state.people else ()
+    yield Question("where-thing", Answer("place", place), group, what=thing, facts=facts)
 
 
 def where_person(trace: Trace, n: int) -> Iterator[Question]:
@@ -156,10 +159,12 @@ def knows(trace: Trace, n: int) -> Iterator[Question]:
     for person in trace.state.people:
         believed, place = trace.believed(person, thing, n), trace.place(thing, n)
         _, beliefs, _ = moment = trace.moments[n]
+        facts = (place, believed)
         if believed != place:
-            yield Question("knows", NO, "false" if believed else "unknown", who=person, what=thing)
+            group = "false" if believed else "unknown"
+            yield Question("knows", NO, group, who=person, what=thing, facts=facts)
         elif beliefs[person, thing] == moment.where[thing]:
-            yield Question("knows", YES, "true", who=person, what=thing)
+            yield Question("knows", YES, "true", who=person, what=thing, facts=facts)
 
 
 def thinks(trace: Trace, n: int) -> Iterator[Question]:
@@ -197,7 +202,8 @@ def together(trace: Trace, n: int) -> Iterator[Question]:
     first, second = trace.state.people
     where = trace.moments[n].where
     answer = YES if where[first] == where[second] else NO
-    yield Question("together", answer, answer.sort, who=first, what=second)
+    facts = where[first], where[second]
+    yield Question("together", answer, answer.sort, who=first, what=second, facts=facts)
 
 
 def said(trace: Trace, n: int) -> Iterator[Question]:
@@ -238,9 +244,11 @@ def promised(trace: Trace, n: int) -> Iterator[Question]:
 def how_many(trace: Trace, n: int) -> Iterator[Question]:
     """Yields "How many times did Max go somewhere?"."""
     for person in trace.state.people:
-        times = len(trace.path(person, n)) - 1
+        _, *goals = trace.path(person, n)
+        times = len(goals)
         if times <= MOST_TIMES:
-            yield Question("how-many", Answer("times", str(times)), str(times), who=person)
+            answer = Answer("times", str(times))
+            yield Question("how-many", answer, answer.value, who=person, facts=tuple(goals))
 
 
 KINDS: dict[str, Candidates] = {

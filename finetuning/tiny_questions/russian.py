@@ -12,11 +12,13 @@ from data.tiny_world.russian import (
     AT,
     IT,
     NAMES,
+    NEEDED,
     NOUNS,
     REASONS,
     TO,
     WAS,
     WAS_NEEDED,
+    Noun,
     capital,
     gender,
 )
@@ -250,28 +252,103 @@ def ask(question: Question, wording: int, pronoun: str = "-") -> str:
 
 
 def answer(question: Question, said: Answer) -> str:
-    """Returns an answer to a question in words."""
-    sort, value = said
+    """Returns an answer to a question in a sentence; what must be looked up stands first."""
+    form, (sort, value) = question.form or question.kind, said
     if sort == "place":
-        return f"{capital(AT[value])}."
+        return tell_place(form, question, value)
+    if sort in ("person", "holder", "promiser"):
+        return tell_person(sort, value, NOUNS[question.what])
+    if sort == "reason":
+        needed = NEEDED[NOUNS[question.what].gender]
+        goal = REASONS[question.what][int(value)]
+        return f"{nominative(question.what)} {needed} {NAMES[question.who].dative}, чтобы {goal}."
+    if sort == "look":
+        looks = ADJECTIVES[value].nominative[NOUNS[question.what].gender]
+        return f"{nominative(question.what)} {looks}."
+    if sort == "unknown":
+        return f"{nominative(question.who)} не знает."
+    if sort == "times":
+        return f"{tell_way(question)} {TIMES[int(value)]}"
+    if sort in ("yes", "no"):
+        return decide(form, question, sort)
     if sort == "quote":
         return f"{capital(IT[NOUNS[question.what].gender])} {AT[value]}."
-    if sort in ("person", "promiser"):
-        return f"{NAMES[value].nominative}." if value else "Никто."
-    if sort == "holder":
-        return f"У {NAMES[value].genitive}." if value else "Ни у кого."
-    if sort == "reason":
-        return f"Чтобы {REASONS[question.what][int(value)]}."
-    if sort == "unknown":
-        return f"{capital(IT[gender(question.who)])} не знает."
     if sort == "shrug":
         seen = ("видела", "видел")[gender(question.who)]
         return ("Не знаю.", f"Я не {seen}.", "Только не я.")[int(value)]
-    if sort == "times":
-        return TIMES[int(value)]
-    if sort == "look":
-        return f"{capital(ADJECTIVES[value].nominative[NOUNS[question.what].gender])}."
-    return {"yes": "Да.", "no": "Нет.", "unsaid": "В рассказе этого нет."}[sort]
+    return "В рассказе этого нет."
+
+
+def nominative(what: str) -> str:
+    """Returns the name of a person or a thing at the beginning of a sentence."""
+    return capital((NAMES if what in PEOPLE else NOUNS)[what].nominative)
+
+
+def was(what: str) -> str:
+    """Returns the past of "to be" that agrees with a person or a thing."""
+    return WAS[gender(what) if what in PEOPLE else NOUNS[what].gender]
+
+
+def tell_place(form: str, question: Question, place: str) -> str:
+    """Returns the sentence that names a place; of a thing that is held, who holds it as well."""
+    at, what = AT[place], question.what
+    if form == "where-person":
+        return f"{nominative(question.who)} {at}."
+    if form == "before":
+        who = question.who
+        return f"{nominative(who)} {was(who)} {at}, потом {AT.get(question.where)}."
+    if form == "where-first":
+        return f"Вначале {NOUNS[what].nominative} {was(what)} {at}."
+    if form == "thinks":
+        thought = (NAMES if what in PEOPLE else NOUNS)[what].nominative
+        return f"{nominative(question.who)} думает, что {thought} {at}."
+    if question.facts and place == question.answer.value:
+        holder = NAMES[question.facts[0]]
+        return f"{nominative(what)} у {holder.genitive}, а {holder.nominative} {at}."
+    return f"{nominative(what)} {at}."
+
+
+def tell_person(sort: str, person: str, thing: Noun) -> str:
+    """Returns the sentence that names a person, or says that it is nobody."""
+    if sort == "holder":
+        holder = f"у {NAMES[person].genitive}" if person else "ни у кого"
+        return f"{capital(thing.nominative)} {holder}."
+    if sort == "person":
+        return f"{capital(thing.nominative)} {NEEDED[thing.gender]} {NAMES[person].dative}."
+    if not person:
+        return f"Никто не обещал принести {thing.accusative}."
+    promised = ("обещала", "обещал")[gender(person)]
+    return f"{NAMES[person].nominative} {promised} принести {thing.accusative}."
+
+
+def tell_way(question: Question) -> str:
+    """Returns the sentence about where a person has gone."""
+    who = f"{nominative(question.who)} "
+    if not question.facts:
+        return f"{who}никуда не {BOTH_GENDERS['went'][gender(question.who)]}."
+    way = ", потом ".join(TO[goal] for goal in question.facts)
+    return f"{who}{BOTH_GENDERS['went'][gender(question.who)]} {way}."
+
+
+def decide(form: str, question: Question, sort: str) -> str:
+    """Returns yes or no, with what it rests on."""
+    facts, verdict = question.facts, {"yes": "Да.", "no": "Нет."}[sort]
+    if form == "been":
+        who, at = NAMES[question.who].nominative, AT[question.where]
+        if sort == "yes":
+            return f"Да, {who} {was(question.who)} {at}."
+        return f"Нет, {who} не {was(question.who)} {at}."
+    if form == "knows" and facts:
+        place, believed = facts
+        it = IT[NOUNS[question.what].gender]
+        idea = f"думает, что {it} {AT[believed]}" if believed else "не знает где"
+        who = NAMES[question.who].nominative
+        return f"{nominative(question.what)} {AT[place]}, а {who} {idea}. {verdict}"
+    if form == "together" and facts:
+        other = NAMES[question.what].nominative
+        first = f"{nominative(question.who)} {AT[facts[0]]}"
+        return f"{first}, а {other} {AT[facts[1]]}. {verdict}"
+    return verdict
 
 
 RUSSIAN = Wordings(
@@ -285,7 +362,7 @@ RUSSIAN = Wordings(
     PUSHBACK,
     DOUBT,
     ATTACKS,
-    max_length=490,
-    turn_length=200,
-    question_length=90,
+    max_length=425,
+    turn_length=260,
+    question_length=160,
 )
