@@ -27,6 +27,7 @@ from trainer import Trainer
 from training.choose_runtime import choose_runtime
 from training.kernels.cross_entropy import fused_language_model_loss
 from training.progress import new_console
+from training.runtime import LossFunction
 
 N_BATCHES = 8  # different batches, which repeat
 MANY_STEPS = 1_000_000  # more than are taken, so that the learning rate does not decay
@@ -34,10 +35,12 @@ MANY_STEPS = 1_000_000  # more than are taken, so that the learning rate does no
 
 def ours(job: Job) -> Candidate:
     """The project: Trainer.take_step, as `python main.py train` calls it."""
-    return own_candidate(job, lambda model: None)
+    return own_candidate(job, lambda model: None, fused_language_model_loss)
 
 
-def own_candidate(job: Job, change: Callable[[GPT2Model], None]) -> Candidate:
+def own_candidate(
+    job: Job, change: Callable[[GPT2Model], None], loss_fn: LossFunction
+) -> Candidate:
     """Returns the project's training step of a random model, which `change` may change in place."""
     assert job.precision != "int8"  # int8 is for decoding only
     settings = TrainConfig(
@@ -56,7 +59,7 @@ def own_candidate(job: Job, change: Callable[[GPT2Model], None]) -> Candidate:
         Path(job.scratch),
         runtime,
         new_console(),
-        loss_fn=fused_language_model_loss,
+        loss_fn=loss_fn,
     )
 
     def step() -> int:
