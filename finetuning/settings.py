@@ -22,18 +22,24 @@ from run_directory.paths import user_path
 SMALL = 10_000_000  # parameters of the blocks, below which a model takes larger steps
 
 SMALL_TRAINING = TrainConfig(  # of a model that one has trained oneself
-    batch_size=64,
-    learning_rate=2e-3,
-    final_learning_rate=2e-5,
-    warmup_steps=30,
+    batch_size=32,
+    optimizer="muon",
+    learning_rate=4e-3,
+    final_learning_rate=4e-5,
+    warmup_steps=50,
     weight_decay=0.0,
-    eval_every=200,
+    beta2=0.98,
+    eval_every=300,
 )
 LARGE_TRAINING = replace(  # of GPT-2's weights
-    SMALL_TRAINING, batch_size=16, learning_rate=5e-5, final_learning_rate=5e-7
+    SMALL_TRAINING,
+    batch_size=16,
+    optimizer="adamw",
+    learning_rate=5e-5,
+    final_learning_rate=5e-7,
 )
 SMALL_PREFERENCES = replace(  # pairs pull hard: much smaller steps, and no word of the answers new
-    SMALL_TRAINING, batch_size=32, learning_rate=1e-4, final_learning_rate=1e-6, eval_every=50
+    LARGE_TRAINING, batch_size=32, learning_rate=1e-4, final_learning_rate=1e-6, eval_every=50
 )
 SMALL_REWARDS = replace(SMALL_PREFERENCES, batch_size=64, warmup_steps=5, eval_every=20)
 LARGE_PREFERENCES = replace(
@@ -41,7 +47,7 @@ LARGE_PREFERENCES = replace(
 )
 LARGE_REWARDS = replace(SMALL_REWARDS, learning_rate=1e-5, final_learning_rate=1e-7)
 LORA_RATES = {  # about ten times as high, by whether a model is small
-    True: {"learning_rate": 1e-2, "final_learning_rate": 1e-4},
+    True: {"optimizer": "adamw", "learning_rate": 1e-2, "final_learning_rate": 1e-4},
     False: {"learning_rate": 5e-4, "final_learning_rate": 5e-6},
 }
 
@@ -62,7 +68,7 @@ class FinetuneCommand:
     show: int | None = None  # print so many dialogues, with what is learned of them, and end
     epochs: float = 1.0  # times through the dialogues, where --train.max-steps is not given
     examples: int | None = None
-    """dialogues of a built-in task, or pairs, or questions; None: 40,000, or 5,000, or 8,000"""
+    """dialogues of a built-in task, or pairs, or questions; None: 48,000, or 5,000, or 8,000"""
     replay: float | None = None
     """share of the learned tokens that come from the text RUN was trained on, so that it forgets
     less; None: 0.1 where that text is at hand."""
@@ -71,7 +77,7 @@ class FinetuneCommand:
     lora: LoraConfig = field(default_factory=LoraConfig)
     preference: PreferenceConfig = field(default_factory=PreferenceConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
-    train: TrainConfig = field(default_factory=lambda: SMALL_TRAINING)
+    train: TrainConfig = field(default_factory=lambda: LARGE_TRAINING)
     steps_given: Annotated[bool, tyro.conf.Suppress] = False  # whether --train.max-steps was typed
 
     def __post_init__(self) -> None:
@@ -90,7 +96,7 @@ class FinetuneCommand:
         require(len(self.data) > 0, "--data is empty; name a file of dialogues, or tiny-questions")
         require_range("--epochs", self.epochs, 0.001, 1e6, "; try 1")
         if self.examples is not None:
-            require_range("--examples", self.examples, 2, 10**7, "; try 40000")
+            require_range("--examples", self.examples, 2, 10**7, "; try 48000")
         if self.replay is not None:
             require_range("--replay", self.replay, 0, 0.9, "; try 0.1")
             require(

@@ -155,7 +155,7 @@ def test_without_steps_the_dialogues_are_read_once(
 ) -> None:
     flags = ["base", "--data", "chat.jsonl", "--replay", "0", "--train.batch-size", "4"]
     assert finetune(*flags, "--out", "once") == 0
-    assert "7 steps of 4 dialogues by adamw, 1.0 times" in " ".join(capsys.readouterr().out.split())
+    assert "7 steps of 4 dialogues by muon, 1.0 times" in " ".join(capsys.readouterr().out.split())
 
 
 def test_show_prints_what_is_learned_and_writes_nothing(
