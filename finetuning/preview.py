@@ -88,10 +88,10 @@ class Counts:
         long = f"longer than the {context_length + 1:,} tokens that the model can learn from"
         lines = [line if self.n_left_out else f"{line}, none left out"]
         if self.n_shortened:
-            lines.append(f"{self.n_shortened:,} lose their oldest turns: the whole is {long}")
+            lines.append(f"without their oldest turns: {self.n_shortened:,}, for they are {long}")
         if self.n_left_out:
             lines.append(
-                f"{self.n_left_out:,} left out: their last question and answer alone are {long}"
+                f"left out: {self.n_left_out:,}, for the last question and answer are {long}"
             )
         return lines
 

@@ -73,16 +73,14 @@ def test_what_is_learned_stands_between_marks_where_there_is_no_colour(
 def test_the_counts_say_what_is_left_out_and_why(tokenizer: Tokenizer) -> None:
     short, long = turns(1), turns(1, answer="hall " * 99)
     context_length = n_tokens(turns(2), tokenizer) - 1
-    with Console(file=io.StringIO()).capture():
-        counts = preview(
-            [short, turns(2), turns(3), long], tokenizer, context_length, 0, Console(quiet=True)
-        )
+    dialogues = [short, turns(2), turns(3), long]
+    counts = preview(dialogues, tokenizer, context_length, 0, Console(quiet=True))
     assert (counts.n_dialogues, counts.n_left_out, counts.n_shortened) == (4, 1, 1)
     assert counts.longest == context_length + 1
     assert counts.n_tokens == 2 * counts.longest + n_tokens(short, tokenizer)
     lines = counts.lines(context_length)
-    assert lines[1].startswith("1 lose their oldest turns")
-    assert lines[2].startswith("1 left out: their last question and answer alone are longer than")
+    assert lines[1].startswith("without their oldest turns: 1, for they are longer than")
+    assert lines[2].startswith("left out: 1, for the last question and answer are longer than")
 
 
 @pytest.mark.parametrize(
