@@ -8,7 +8,6 @@ Previous: traces.py.  Next: english.py.
 """
 
 import random
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -72,14 +71,9 @@ def place_group(trace: Trace, n: int, answer: str, first: str) -> str:
     rules = {
         "first": first,
         "last": trace.moments[n].last_place,
-        "most": most_mentioned(trace, n),
+        "most": trace.moments[n].most_place,
     }
     return " ".join(rule for rule, place in rules.items() if place == answer) or "none"
-
-
-def most_mentioned(trace: Trace, n: int) -> str:
-    """Returns the place that the text names most often."""
-    return Counter(trace.places(n)).most_common(1)[0][0]
 
 
 def where_thing(trace: Trace, n: int) -> Iterator[Question]:
@@ -158,12 +152,11 @@ def knows(trace: Trace, n: int) -> Iterator[Question]:
     thing = trace.state.thing
     for person in trace.state.people:
         believed, place = trace.believed(person, thing, n), trace.place(thing, n)
-        _, beliefs, _ = moment = trace.moments[n]
-        facts = (place, believed)
+        moment, facts = trace.moments[n], (place, believed)
         if believed != place:
             group = "false" if believed else "unknown"
             yield Question("knows", NO, group, who=person, what=thing, facts=facts)
-        elif beliefs[person, thing] == moment.where[thing]:
+        elif moment.beliefs[person, thing] == moment.where[thing]:
             yield Question("knows", YES, "true", who=person, what=thing, facts=facts)
 
 
@@ -372,7 +365,7 @@ def guesses(trace: Trace, n_events: int, question: Question) -> dict[str, Answer
     return {
         "first place": Answer(sort, trace.place(about, 0) if is_known else named[0]),
         "last place": Answer(sort, trace.moments[n_events].last_place),
-        "most mentioned": Answer(sort, most_mentioned(trace, n_events)),
+        "most mentioned": Answer(sort, trace.moments[n_events].most_place),
     }
 
 

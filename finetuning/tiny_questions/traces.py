@@ -41,11 +41,12 @@ Tell = Callable[[State, Event], str]  # the text of an event, given the state be
 
 
 class Moment(NamedTuple):
-    """What is true after one event of a story, and the last place that its text has named."""
+    """What is true after one event of a story, and which places its text has named."""
 
     where: dict[str, str]
     beliefs: dict[tuple[str, str], str]
     last_place: str
+    most_place: str  # named most often, and first among those
 
 
 @dataclass(slots=True)
@@ -55,15 +56,22 @@ class Trace:
     state: State  # at the end
     texts: list[str]
     moments: list[Moment]
+    named: list[str]  # the places that the text names, in order, each as often as it is named
     events: list[Event] = field(default_factory=list)
+    n_named: list[int] = field(default_factory=list)  # how many of them after each event
     length: int = 0  # characters
+
+    def __post_init__(self) -> None:
+        self.n_named.append(len(self.named))
 
     def append(self, event: Event, text: str, place: str) -> None:
         """Adds an event that has just changed the state."""
-        last = place or self.moments[-1].last_place
+        if place:  # "Max went to the hall. In the hall he saw Nina": twice
+            self.named += [place] * (2 if event.kind == "go" else 1)
         self.events.append(event)
         self.texts.append(text)
-        self.moments.append(Moment(dict(self.state.where), dict(self.state.beliefs), last))
+        self.n_named.append(len(self.named))
+        self.moments.append(moment_of(self.state, self.named))
         self.length += 1 + len(text)
 
     def text(self, n_events: int) -> str:
@@ -77,7 +85,7 @@ class Trace:
 
     def believed(self, person: str, what: str, n_events: int) -> str:
         """Returns the place where a person believes another or the thing to be, or ""."""
-        where, beliefs, _ = self.moments[n_events]
+        where, beliefs, _, _ = self.moments[n_events]
         spot = beliefs.get((person, what), "")
         if spot == person:
             return where[person]
@@ -92,20 +100,14 @@ class Trace:
         ]
 
     def places(self, n_events: int) -> list[str]:
-        """Returns the places that the text names, in their order, each as often as it is named."""
-        first, second = self.state.people
-        start = self.moments[0]
-        named = [start.where[first], start.where[second]]
-        if self.state.spot.kind != "has":
-            named.append(start.last_place)
-        for before, after, event in zip(
-            self.moments[:n_events], self.moments[1:], self.events, strict=False
-        ):
-            if event.kind == "go":
-                named += [event.where] * 2  # "went to the hall. In the hall he saw ..."
-            elif before.last_place != after.last_place:
-                named.append(after.last_place)
-        return named
+        """Returns the places that the text names, in order, each as often as it is named."""
+        return self.named[: self.n_named[n_events]]
+
+
+def moment_of(state: State, named: list[str]) -> Moment:
+    """Returns what is true in a state, after a text that has named some places."""
+    most = max(dict.fromkeys(named), key=named.count)
+    return Moment(dict(state.where), dict(state.beliefs), named[-1], most)
 
 
 def is_held_out(thing: str, place: str) -> bool:
@@ -175,10 +177,10 @@ def opening(rng: random.Random, tell: Tell, *, held_out: bool) -> Trace:
         else:
             accepted = not any(is_held_out(state.thing, place) for place in state.where.values())
         if accepted:
-            last = state.where[state.people[1]] if spot in state.people else spot
-            text = " ".join(texts)
-            moment = Moment(dict(state.where), dict(state.beliefs), last)
-            return Trace(state, [text], [moment], length=len(text))
+            text, named = " ".join(texts), [state.where[person] for person in state.people]
+            if spot not in state.people:
+                named.append(spot)
+            return Trace(state, [text], [moment_of(state, named)], named, length=len(text))
 
 
 def draw_afternoon(
@@ -187,7 +189,7 @@ def draw_afternoon(
     """Returns the trace of an afternoon, with at most some characters and some events."""
     trace = opening(rng, tell, held_out=held_out)
     state = trace.state
-    places = list(dict.fromkeys((*trace.places(0), trace.place(state.thing, 0))))
+    places = list(dict.fromkeys(trace.named))
     while len(places) < N_PLACES:
         place = draw(rng, PLACES)
         if place not in places and (held_out or not is_held_out(state.thing, place)):

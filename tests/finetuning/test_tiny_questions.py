@@ -1,6 +1,7 @@
 """The questions about stories: answers read back from the text, balance, nothing held out leaks."""
 
 import random
+import re
 from collections import Counter, defaultdict
 from itertools import islice, product
 from pathlib import Path
@@ -10,7 +11,7 @@ from oracles.story_reader import Reading, english_words, russian_words
 
 from data.tiny_world import english, russian
 from data.tiny_world.stories import LANGUAGES, read_story, stories
-from data.tiny_world.world import State, happen, possible
+from data.tiny_world.world import THINGS, State, happen, possible
 from finetuning.chat_format import encode_dialogue, require_turns
 from finetuning.tiny_questions.baselines import RULES, baselines, by_kind
 from finetuning.tiny_questions.dialogues import OF_THINGS, TASKS, Example, example, examples
@@ -129,6 +130,29 @@ def test_openings_follow_the_law_of_the_world() -> None:
             happen(state, event)
     for kind, count in expected.items():  # within four standard deviations of 800 draws
         assert abs(kinds[kind] - count) < 4 * 1000 * (800 / 4) ** 0.5, kind
+
+
+@BOTH
+def test_a_pronoun_stands_for_the_only_one_of_its_gender_so_far(task: str) -> None:
+    words = TASKS[task]
+    for item in situations(task, "pronoun", 60):
+        first, answer, second, _ = [message.content for message in item.dialogue]
+        spoken = f"{first.rpartition(chr(10))[2]} {answer}"
+        about = item.question.who or item.question.what
+        form = item.question.form or item.kind
+        asked = [words.ask(item.question, n, about) for n in range(len(words.questions[form]))]
+        assert second in asked
+        found = {READERS[task]().people.get(word, "") for word in re.findall(r"\w+", spoken)}
+        people = found - {""}
+        things = {t for t in THINGS if thing_stem(task, t) in spoken.lower()}
+        assert about in people | things
+        same = [one for one in people | things if words.pronoun(one) == words.pronoun(about)]
+        assert same == [about], item.dialogue
+
+
+def thing_stem(task: str, thing: str) -> str:
+    """The letters that all cases of a thing share."""
+    return f" {russian.NOUNS[thing].nominative[:-1] if task.endswith('ru') else thing}"
 
 
 # No rule that does not follow the story gets far
