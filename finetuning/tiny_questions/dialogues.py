@@ -185,11 +185,11 @@ def with_pronoun(rng: random.Random, wordings: Wordings, law: str) -> Example:
     while True:
         case = draw_case(rng, wordings, law, shorter=wordings.turn_length)
         state, first = case.trace.state, case.questions[0]
-        spoken = {first.who, first.what, first.where, first.answer.value}
+        spoken = {first.who, first.what, first.where, first.answer.value, *first.facts}
         known = [what for what in (*state.people, state.thing) if what in spoken]
         pronouns = [wordings.pronoun(what) for what in known]
         clear = [what for what in known if pronouns.count(wordings.pronoun(what)) == 1]
-        if clear and first.kind != "unsaid":
+        if clear and first.kind not in ("unsaid", "said", "promised"):  # these may name nobody
             about = draw(rng, clear)
             if second := about_same(rng, case, about):
                 break
