@@ -46,18 +46,23 @@ WORRYING_SHARE = 0.95  # of answers that teach nothing
 def reward_loss(model: GPT2Model, batch: Batch) -> tuple[Tensor, Tensor, Sums]:
     """Returns the sum of the losses of answers, their number, and sums of what they earned.
 
-    batch: rewards and advantages (n,), tokens and targets (n, T).
+    batch: rewards and advantages (n,), tokens and targets (n, T). In an evaluation the loss of an
+    answer is 1 - r, so that the lowest validation loss is that of the best weights.
     """
     rewards, advantages, tokens, targets = batch
     counts = (targets != IGNORE_INDEX).any(1)
+    earned = {"reward": (rewards * counts).sum()}
+    if not model.training:
+        return ((1 - rewards) * counts).sum(), counts.sum(), earned
     teaches = counts & (advantages != 0)
     rows = teaches.nonzero().squeeze(1)
     if not len(rows):  # every process needs a gradient, be it of zeros
         rows = torch.zeros(1, dtype=torch.int64, device=tokens.device)
     log_p = answer_log_probabilities(model, tokens[rows], targets[rows])
-    sums = {"reward": (rewards * counts).sum(), TOKENS: (targets != IGNORE_INDEX).sum()}
-    if model.training:  # in an evaluation each question is answered once
-        sums["without_spread"] = (counts & ~teaches).sum()
+    sums = earned | {
+        "without_spread": (counts & ~teaches).sum(),
+        TOKENS: (targets != IGNORE_INDEX).sum(),
+    }
     return -(advantages[rows] * log_p).sum(), counts.sum(), sums
 
 
@@ -149,8 +154,8 @@ def right_dialogue(item: ExamItem) -> Dialogue:
 class QuestionCorpus:
     """Questions as the trainer needs them; see training/training_data.py.
 
-    The validation loss is that of the right answers; val_reward is the share of the questions that
-    are answered rightly where each token is the most likely one.
+    In an evaluation each question is answered once, by the most likely tokens: val_reward is the
+    share of right answers, val_loss that of wrong ones.
     """
 
     tokenizer: Tokenizer
