@@ -21,7 +21,7 @@ MICRO = [
 VERSE = "Однажды the cat sat on the mat, and once upon a time it slept. " * 200
 TINY = [
     "--model.n-layer", "1", "--model.n-embd", "16", "--model.n-head", "2",
-    "--model.context-length", "16", "--train.max-steps", "2", "--train.device", "cpu",
+    "--model.context-length", "176", "--train.max-steps", "2", "--train.device", "cpu",
 ]  # fmt: skip
 
 
@@ -41,7 +41,10 @@ def test_every_command_of_the_readme_runs(
     monkeypatch.chdir(tmp_path)
     for name in ("book.txt", "книга.txt", "letters.txt", "письма.txt"):
         (tmp_path / name).write_text(VERSE, encoding="utf-8")
-    said = commands(readme)
+    for name in ("dialogues.jsonl", "диалоги.jsonl"):
+        rows = (f'{{"prompt": "Who sat {n}?", "completion": "The cat."}}' for n in range(20))
+        (tmp_path / name).write_text("\n".join(rows), encoding="utf-8")
+    said = sorted(commands(readme), key=bool)  # the default run first: others begin from it
     assert len(said) >= 5
     for arguments in said:
         if "--help" in arguments:
@@ -56,6 +59,11 @@ def test_every_command_of_the_readme_runs(
             continue
         trains = not arguments or arguments[0] in ("train",) or arguments[0].startswith("-")
         small = TINY if trains and "--resume" not in arguments else []
+        if arguments[0:1] == ["finetune"]:
+            small = ["--train.max-steps", "2", "--train.device", "cpu", "--leave-out-long"]
+            small += [] if ".jsonl" in " ".join(arguments) else ["--examples", "24"]
+        if "--task" in arguments:
+            small = ["--limit", "20"]
         world = ["--data.stories", "100"] if trains and "tiny-world-ru" in arguments else []
         if not arguments:  # the default run in small
             world = ["--data.stories", "100"]
