@@ -185,18 +185,25 @@ def refusal_figures(graded: Sequence[Graded]) -> Figures:
     """Returns precision and recall of the answer that the text does not say it.
 
     recall = share of the questions without an answer that are refused; precision = share of the
-    refused questions that have none. Nothing where no item is of the kind UNSAID.
+    refused questions that have none. An answer refuses if its last sentence does. Nothing where no
+    item is of the kind UNSAID.
     """
-    refusals = {text for one in graded if one.item.kind == UNSAID for text in one.item.answers}
-    if not refusals:
+    unanswerable = [one.item for one in graded if one.item.kind == UNSAID]
+    if not unanswerable:
         return {}
-    refused = [is_right(one.answer, refusals) for one in graded]
+    refusals = {last_sentence(text) for item in unanswerable for text in item.answers}
+    refused = [last_sentence(one.answer.text) in refusals for one in graded]
     unsaid = [one.item.kind == UNSAID for one in graded]
     both = sum(a and b for a, b in zip(refused, unsaid, strict=True))
     return {
         "refusal_precision": both / sum(refused) if any(refused) else None,
         "refusal_recall": both / sum(unsaid),
     }
+
+
+def last_sentence(text: str) -> str:
+    """Returns what follows the last full stop within a text."""
+    return text.strip().rpartition(". ")[2]
 
 
 def baseline_figures(graded: Sequence[Graded]) -> Figures:

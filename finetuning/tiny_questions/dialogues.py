@@ -51,7 +51,7 @@ SITUATIONS = {
     "ending": 0.05,
     "attack": 0.01,
 }
-UNSAID_SHARE = 0.15
+UNSAID_SHARE = 0.2
 SEVERAL = (2, 3)
 N_EVENTS = {AFTERNOON: (3, 12), TINY_WORLD: (0, 16)}  # after the opening, if there is room
 MANY = 99  # no story has as many events

@@ -214,12 +214,17 @@ def answer(question: Question, said: Answer) -> str:
     if sort == "unknown":
         return f"{who} does not know."
     if sort == "times":
-        return f"{tell_way(who, question.facts)} {TIMES[int(value)]}"
+        return f"{tell_way(question)} {TIMES[int(value)]}"
     if sort in ("yes", "no"):
         return decide(form, question, sort)
     if sort == "quote":
         return f"{capital(AT[value])}."
-    return SHRUGS[int(value)] if sort == "shrug" else "The story does not say."
+    if sort == "shrug":
+        return SHRUGS[int(value)]
+    if question.kind != "unsaid":
+        return "It does not say."
+    first, second, thing = question.facts
+    return f"The story is about {name(first)}, {name(second)} and the {thing}. It does not say."
 
 
 def tell_place(form: str, question: Question, place: str) -> str:
@@ -237,8 +242,9 @@ def tell_place(form: str, question: Question, place: str) -> str:
     }[form]
 
 
-def tell_way(who: str, goals: tuple[str, ...]) -> str:
+def tell_way(question: Question) -> str:
     """Returns the sentence about where a person has gone."""
+    who, goals = name(question.who), question.facts if question.kind == "how-many" else ()
     return f"{who} went {', then '.join(f'to the {goal}' for goal in goals) or 'nowhere'}."
 
 
@@ -249,11 +255,11 @@ def decide(form: str, question: Question, sort: str) -> str:
     if form == "been":
         at = AT[question.where]
         return f"Yes, {who} was {at}." if sort == "yes" else f"No, {who} was never {at}."
-    if form == "knows" and facts:
+    if question.kind == "knows" and facts:
         place, believed = facts
         idea = f"thinks that it is {AT[believed]}" if believed else "has no idea"
         return f"{capital(what)} is {AT[place]}, and {who} {idea}. {verdict}"
-    if form == "together" and facts:
+    if question.kind == "together" and facts:
         return f"{who} is {AT[facts[0]]}, and {what} is {AT[facts[1]]}. {verdict}"
     return verdict
 

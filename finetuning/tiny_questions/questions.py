@@ -330,7 +330,8 @@ def unsaid_question(rng: random.Random, trace: Trace, n_events: int) -> Question
             "how-many": [(stranger, "", "")],
         },
     )
-    return Question("unsaid", UNSAID, "", kind, who, what, where)
+    facts = (*state.people, state.thing)
+    return Question("unsaid", UNSAID, "", kind, who, what, where, facts)
 
 
 def draw_options(

@@ -276,7 +276,11 @@ def answer(question: Question, said: Answer) -> str:
     if sort == "shrug":
         seen = ("видела", "видел")[gender(question.who)]
         return ("Не знаю.", f"Я не {seen}.", "Только не я.")[int(value)]
-    return "В рассказе этого нет."
+    if question.kind != "unsaid":
+        return "Этого в нём нет."
+    first, second, thing = question.facts
+    people = f"{NAMES[first].accusative}, {NAMES[second].accusative}"
+    return f"Рассказ про {people} и {NOUNS[thing].accusative}. Этого в нём нет."
 
 
 def nominative(what: str) -> str:
@@ -324,7 +328,7 @@ def tell_person(sort: str, person: str, thing: Noun) -> str:
 def tell_way(question: Question) -> str:
     """Returns the sentence about where a person has gone."""
     who = f"{nominative(question.who)} "
-    if not question.facts:
+    if not question.facts or question.kind != "how-many":
         return f"{who}никуда не {BOTH_GENDERS['went'][gender(question.who)]}."
     way = ", потом ".join(TO[goal] for goal in question.facts)
     return f"{who}{BOTH_GENDERS['went'][gender(question.who)]} {way}."
@@ -338,13 +342,13 @@ def decide(form: str, question: Question, sort: str) -> str:
         if sort == "yes":
             return f"Да, {who} {was(question.who)} {at}."
         return f"Нет, {who} не {was(question.who)} {at}."
-    if form == "knows" and facts:
+    if question.kind == "knows" and facts:
         place, believed = facts
         it = IT[NOUNS[question.what].gender]
         idea = f"думает, что {it} {AT[believed]}" if believed else "не знает где"
         who = NAMES[question.who].nominative
         return f"{nominative(question.what)} {AT[place]}, а {who} {idea}. {verdict}"
-    if form == "together" and facts:
+    if question.kind == "together" and facts:
         other = NAMES[question.what].nominative
         first = f"{nominative(question.who)} {AT[facts[0]]}"
         return f"{first}, а {other} {AT[facts[1]]}. {verdict}"

@@ -25,7 +25,8 @@ from load_data import load_corpus
 from run_directory.config_file import write_config
 from trainer import Batch, Trainer
 from training.kernels.cross_entropy import fused_language_model_loss
-from training.progress import Metrics, new_console
+from training.progress import new_console
+from training.sums import Sums
 
 TRAIN = TrainConfig(
     max_steps=100,
@@ -156,7 +157,7 @@ def test_a_garbage_batch_is_a_spike_and_an_exploding_gradient(
     trained: Callable[..., Run],
 ) -> None:
     def disturb(trainer: Trainer) -> None:
-        def loss_fn(model: GPT2Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, Metrics]:
+        def loss_fn(model: GPT2Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, Sums]:
             total, count, extra = fused_language_model_loss(model, batch)
             rubbish = model.training and trainer.state.step == 80
             return total * (1000 if rubbish else 1), count, extra
@@ -172,7 +173,7 @@ def test_a_garbage_batch_is_a_spike_and_an_exploding_gradient(
 
 def test_a_loss_of_nan_is_diagnosed(trained: Callable[..., Run]) -> None:
     def disturb(trainer: Trainer) -> None:
-        def loss_fn(model: GPT2Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, Metrics]:
+        def loss_fn(model: GPT2Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, Sums]:
             total, count, extra = fused_language_model_loss(model, batch)
             spoiled = model.training and trainer.state.step == 5
             return total * (math.nan if spoiled else 1), count, extra

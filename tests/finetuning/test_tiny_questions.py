@@ -302,7 +302,7 @@ def test_english_questions_and_answers() -> None:
         (Question("promised", Answer("yes"), "", "promised-kept", "max", "doll", "mary"),
          ("Максим уже принёс Маше куклу?", "", "Да.")),
         (Question("tell", Answer("unsaid"), who="mary", what="basket"),
-         ("Расскажи историю про Машу и корзинку.", "", "В рассказе этого нет.")),
+         ("Расскажи историю про Машу и корзинку.", "", "Этого в нём нет.")),
     ],
     ids=lambda value: value.kind if isinstance(value, Question) else "",
 )  # fmt: skip

@@ -19,8 +19,9 @@ from trainer import Batch
 from training.background import Background
 from training.checkpoint import Checkpoints, read_checkpoint
 from training.kernels.cross_entropy import fused_language_model_loss
-from training.progress import CommandConsole, Metrics
+from training.progress import CommandConsole
 from training.stop_signal import SIGNALS, SIGPIPE, stop_signal
+from training.sums import Sums
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ def test_steps_are_taken_while_a_checkpoint_is_written(
         gate.wait()
         return as_written(self, *arguments)  # type: ignore[arg-type]
 
-    def counted(model: GPT2Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, Metrics]:
+    def counted(model: GPT2Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, Sums]:
         if model.training:
             steps_at_save.append(trainer.state.step)
             if trainer.state.step == 5:

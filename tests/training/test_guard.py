@@ -16,7 +16,7 @@ from load_data import Corpus
 from trainer import Batch, LossFunction
 from training.guard import SPIKE, WARM_UP, Guard
 from training.kernels.cross_entropy import fused_language_model_loss
-from training.progress import Metrics
+from training.sums import Sums
 
 LONG = replace(TRAIN, max_steps=12, eval_every=4)
 
@@ -30,7 +30,7 @@ def spoiled(when: Callable[[int], bool], factor: float) -> LossFunction:
     """Returns the usual loss, multiplied by a factor in those training calls that `when` names."""
     n_calls = 0
 
-    def loss(model: GPT2Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, Metrics]:
+    def loss(model: GPT2Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, Sums]:
         nonlocal n_calls
         total, count, extra = fused_language_model_loss(model, batch)
         n_calls += model.training
@@ -211,7 +211,7 @@ def test_weights_without_a_finite_validation_loss_are_never_saved(
     corpus: Corpus, tmp_path: Path, loss: float
 ) -> None:
     def diverges(from_step: int) -> LossFunction:
-        def loss_fn(model: GPT2Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, Metrics]:
+        def loss_fn(model: GPT2Model, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, Sums]:
             total, count, extra = fused_language_model_loss(model, batch)
             bad = not model.training and trainer.state.step >= from_step
             return total * (loss if bad else 1), count, extra
