@@ -45,11 +45,11 @@ def test_the_law_allows_no_other_continuation(cues: tuple[str, list[Cue]]) -> No
 
 def continuations(cue: Cue, task: str) -> list[str]:
     """Returns the rest of the text of every event that can stand where a beginning stops."""
-    state, here, tell = State(), 0, TASKS[task].tell
+    state, here, tell, previous = State(), 0, TASKS[task].tell, Event("")
     while True:
         is_afternoon = cue.group == AFTERNOONS and state.stage == "middle"
         if is_afternoon:
-            events = afternoon_events(state)
+            events = afternoon_events(state, previous)
         else:
             events = list(chain.from_iterable(events for _, events in possible(state)))
         tellings = [tell(state, event) for event in events]
@@ -57,14 +57,15 @@ def continuations(cue: Cue, task: str) -> list[str]:
         if found := [telling[len(rest) :] for telling in tellings if telling.startswith(rest)]:
             return found
         [told] = [n for n, telling in enumerate(tellings) if rest.startswith(f"{telling} ")]
-        (happen_in_afternoon if is_afternoon else happen)(state, events[told])
+        previous = events[told]
+        (happen_in_afternoon if is_afternoon else happen)(state, previous)
         here += len(tellings[told]) + 1
 
 
-def afternoon_events(state: State) -> list[Event]:
-    """Returns the events that can follow in a busy afternoon, among all places."""
+def afternoon_events(state: State, previous: Event) -> list[Event]:
+    """Returns the events that can follow another in a busy afternoon, among all places."""
     events: list[Event] = []
-    for _, kind, person in possible_in_afternoon(state):
+    for _, kind, person in possible_in_afternoon(state, previous):
         if kind == "go":
             events += anywhere("go", person, elsewhere(state.where[person]))
         elif kind == "put":
