@@ -68,7 +68,7 @@ class FinetuneCommand:
     show: int | None = None  # print so many dialogues, with what is learned of them, and end
     epochs: float = 1.0  # times through the dialogues, where --train.max-steps is not given
     examples: int | None = None
-    """dialogues of a built-in task, or pairs, or questions; None: 48,000, or 5,000, or 8,000"""
+    """dialogues of a built-in task, or pairs, or questions; None: 40,000, or 5,000, or 8,000"""
     replay: float | None = None
     """share of the learned tokens that come from the text RUN was trained on, so that it forgets
     less; None: 0.1 where that text is at hand."""
@@ -96,7 +96,7 @@ class FinetuneCommand:
         require(len(self.data) > 0, "--data is empty; name a file of dialogues, or tiny-questions")
         require_range("--epochs", self.epochs, 0.001, 1e6, "; try 1")
         if self.examples is not None:
-            require_range("--examples", self.examples, 2, 10**7, "; try 48000")
+            require_range("--examples", self.examples, 2, 10**7, "; try 40000")
         if self.replay is not None:
             require_range("--replay", self.replay, 0, 0.9, "; try 0.1")
             require(
