@@ -21,6 +21,7 @@ from run_directory.json_file import read_json_as
 from run_directory.printable import main_command
 
 Method = Literal["sft", "lora", "dpo", "reward"]
+Tuning = Literal["sft", "lora", "dpo", "reward", "import"]  # import: it was tuned elsewhere
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,7 @@ class ChatSettings:
 
     format: Literal["turns"] = "turns"  # the template of chat_format.py, the only one
     system: str | None = None  # the system message of a dialogue that brings none
-    method: Method
+    method: Tuning
     base: str  # the run whose weights it began with
     data: tuple[str, ...]  # what it has learned from
     base_sha256: str  # of that run's weights

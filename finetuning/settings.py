@@ -166,14 +166,15 @@ def resumed_command(run_dir: Path, arguments: list[str]) -> FinetuneCommand:
     """Returns the settings of a run of `finetune`, of which only --train.* may change."""
     base: RunConfig = read_config(run_dir)
     chat = read_chat_settings(run_dir)
-    require(
-        base.init_from is not None,
-        f"{run_dir} has a {CHAT_FILE} and no run that it began from; finetune it anew",
-    )
+    method = chat.method
+    if base.init_from is None or method == "import":
+        raise ValueError(
+            f"{run_dir} has a {CHAT_FILE} and no run that it began from; finetune it anew"
+        )
     default = FinetuneCommand(
         resume=run_dir,
         data=chat.data,
-        method=chat.method,
+        method=method,
         replay=chat.replay,
         system=chat.system,
         examples=chat.examples,
