@@ -92,6 +92,9 @@ def test_shape_comments_of_the_kernels_are_true() -> None:
             model, (tokens, tokens)
         )
         loss_sum.backward()
+        training.kernels.cross_entropy.scored_cross_entropy(
+            model.hidden_states(tokens), model.lm_head.weight, tokens
+        )
         training.kernels.attention.ShortAttention(config)(torch.zeros(2, length, 35))
     assert comments.mistakes == []
     assert comments.unseen == []

@@ -491,9 +491,13 @@ def an_exported_tokenizer_with_half_its_merges(monkeypatch: pytest.MonkeyPatch) 
     write = hugging_face.write_tokenizer
 
     def write_half(
-        tokenizer: Tokenizer, folder: Path, context_length: int, tokens: GenerationTokens
+        tokenizer: Tokenizer,
+        folder: Path,
+        context_length: int,
+        tokens: GenerationTokens,
+        chat_template: str | None,
     ) -> None:
-        write(tokenizer, folder, context_length, tokens)
+        write(tokenizer, folder, context_length, tokens, chat_template)
         file = folder / "tokenizer.json"
         settings = json.loads(file.read_text(encoding="utf-8"))
         merges = settings["model"]["merges"]
