@@ -46,6 +46,8 @@ def test_every_command_of_the_readme_runs(
         (tmp_path / name).write_text("\n".join(rows), encoding="utf-8")
     said = sorted(commands(readme), key=bool)  # the default run first: others begin from it
     assert len(said) >= 5
+    if readme != READMES[0]:  # the same words in both: they have run
+        said = [arguments for arguments in said if "runs/assistant" not in arguments]
     for arguments in said:
         if "--help" in arguments:
             with pytest.raises(SystemExit, match="0"):
