@@ -11,14 +11,10 @@ Previous: checked_questions.py.  Next: own_words.py.
 """
 
 import math
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import NamedTuple
-
-import torch
 
 from decoding.engine import cache_bytes, complete
 from decoding.settings import SamplingConfig
@@ -217,24 +213,3 @@ def baseline_figures(graded: Sequence[Graded]) -> Figures:
         answers = Counter(text for one in graded for text in set(one.item.answers))
         n_right = {MAJORITY: max(answers.values())}
     return {f"baseline {rule}": n / len(graded) for rule, n in n_right.items()}
-
-
-def exam_accuracy(
-    model: GPT2Model, tokenizer: Tokenizer, items: Sequence[ExamItem], batch_size: int | None = None
-) -> dict[str, float]:
-    """Returns the accuracy and the share of answers that end by themselves, for a training log.
-
-    The model may be in any mode and is left in it; no random number is drawn. Compiled blocks run
-    eagerly here: every length of the cache would be compiled by itself.
-    """
-    was_training, is_compiled = model.training, "torch._dynamo" in sys.modules
-    model.eval()
-    try:
-        with torch.compiler.set_stance("force_eager") if is_compiled else nullcontext():
-            graded = take_exam(model, tokenizer, items, batch_size=batch_size)
-    finally:
-        model.train(was_training)
-    return {
-        "exam_accuracy": sum(one.is_right for one in graded) / max(1, len(graded)),
-        "exam_ended": sum(one.answer.ended for one in graded) / max(1, len(graded)),
-    }

@@ -12,7 +12,6 @@ from finetuning.exam import (
     Answer,
     ExamItem,
     Graded,
-    exam_accuracy,
     exam_figures,
     greedy_answers,
     is_right,
@@ -22,7 +21,6 @@ from finetuning.exam import (
 from generation import generate_tokens
 from gpt2 import GPT2Model
 from tokenizer import Tokenizer
-from training.kernels import KERNELS, use_kernels
 
 WORDS = ("hall", "attic", "barn", "Max", "Nina", "basket")
 
@@ -123,27 +121,6 @@ def test_items_that_do_not_fit_into_the_context_are_left_out(
             )
         ).eval()
         assert len(take_exam(small, tokenizer, [short])) == n_graded
-
-
-def test_accuracy_while_training_leaves_no_trace(model: GPT2Model, tokenizer: Tokenizer) -> None:
-    items = some_items(12)
-    expected = take_exam(model, tokenizer, items)
-    use_kernels(model, {kind: kernels[0] for kind, kernels in KERNELS.items()})
-    model.train()
-    weights = {name: value.clone() for name, value in model.state_dict().items()}
-    torch.manual_seed(7)
-    first = torch.rand(4)
-    torch.manual_seed(7)
-    figures = exam_accuracy(model, tokenizer, items)
-    assert torch.equal(torch.rand(4), first)
-    assert model.training and all(module.training for module in model.modules())
-    assert all(torch.equal(model.state_dict()[name], value) for name, value in weights.items())
-    assert figures == {
-        "exam_accuracy": sum(one.is_right for one in expected) / len(items),
-        "exam_ended": sum(one.answer.ended for one in expected) / len(items),
-    }
-    tokens = torch.ones(1, 3, dtype=torch.long)
-    model(tokens).sum().backward()  # weights are no inference tensors
 
 
 # Figures --------------------------------------------------------------------------------------
