@@ -120,7 +120,9 @@ def train_together(
     paths, cache = command.data.path, command.data.cache_dir
     paths = runtime.on_rank_zero(partial(keep_piped, paths, cache))
     command = replace(command, data=replace(command.data, path=paths))
-    run_dir = runtime.on_rank_zero(partial(lock_run_dir, command, console, lock))
+    run_dir = runtime.on_rank_zero(
+        partial(lock_run_dir, command.resume, command.out, run_name(command), console, lock)
+    )
     corpus = runtime.local_rank_zero_first(partial(open_corpus, command, console))
     config, model = new_model(command, corpus, runtime, console)
     trainer = Trainer(
@@ -176,29 +178,34 @@ def with_tokenizer_of_shards(command: TrainCommand) -> TrainCommand:
     return replace(command, data=replace(command.data, tokenizer=DataConfig.tokenizer))
 
 
-def lock_run_dir(command: TrainCommand, console: Console, lock: ExitStack) -> Path:
-    """--resume or --out, or the first free one of runs/tiny, runs/tiny-2, ...
+def run_name(command: TrainCommand) -> str:
+    """Returns the name of a new run's directory: that of the base, of the world or the preset."""
+    if command.init_from:
+        return command.init_from.resolve().name
+    if command.preset == DEFAULT_PRESET and command.data.path[0] in LANGUAGES:
+        return command.data.path[0]
+    return command.preset
+
+
+def lock_run_dir(
+    resume: Path | None, out: Path | None, name: str, console: Console, lock: ExitStack
+) -> Path:
+    """--resume or --out, or the first free one of runs/NAME, runs/NAME-2, ...
 
     No other process writes it until `lock` is closed.
     Raises ValueError where --out already holds a run, and where another process writes it.
     """
-    if command.resume:
-        lock.enter_context(only_writer(command.resume, "stop it first", console.print))
-        return command.resume
-    if command.out:
-        lock.enter_context(only_writer(command.out, "choose another --out", console.print))
+    if resume:
+        lock.enter_context(only_writer(resume, "stop it first", console.print))
+        return resume
+    if out:
+        lock.enter_context(only_writer(out, "choose another --out", console.print))
         require(
-            not (command.out / CONFIG_FILE).exists(),
-            f"--out {command.out} already holds a run; go on with it by "
-            f"--resume {quoted(command.out)}, "
+            not (out / CONFIG_FILE).exists(),
+            f"--out {out} already holds a run; go on with it by --resume {quoted(out)}, "
             "or name another directory",
         )
-        return command.out
-    name = command.preset
-    if command.init_from:
-        name = command.init_from.resolve().name
-    elif name == DEFAULT_PRESET and command.data.path[0] in LANGUAGES:
-        name = command.data.path[0]
+        return out
     numbers = (Path("runs", name if n == 1 else f"{name}-{n}") for n in range(1, 1_000_000))
     return lock.enter_context(first_free(numbers, console.print))
 

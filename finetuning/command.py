@@ -15,9 +15,9 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from cfg_gpt2 import InitFrom, RunConfig, TrainConfig, require
+from cfg_gpt2 import InitFrom, RunConfig, TrainConfig
 from commands.init_from import initial_model, origin_of, require_unchanged
-from commands.train import bars, say_stopped
+from commands.train import bars, lock_run_dir, say_stopped
 from finetuning.adapter_files import load_adapter, write_adapter
 from finetuning.base_text import BaseText, measure, open_base_text, replay_of
 from finetuning.chat_json import ChatSettings, write_chat_settings
@@ -36,11 +36,11 @@ from finetuning.pairs import PreferenceCorpus
 from finetuning.preview import preview
 from finetuning.reinforce import QuestionCorpus
 from finetuning.settings import FinetuneCommand
+from finetuning.tiny_questions.dialogues import TASKS
 from gpt2 import GPT2Model
 from load_data import Corpus
-from run_directory.config_file import CONFIG_FILE, read_config, write_config
-from run_directory.lock import first_free, only_writer
-from run_directory.printable import main_command, quoted
+from run_directory.config_file import read_config, write_config
+from run_directory.printable import main_command
 from run_directory.weights import WEIGHTS_FILE
 from tokenizer import Tokenizer
 from trainer import Trainer
@@ -66,7 +66,7 @@ def finetune(command: FinetuneCommand) -> int:
     with ExitStack() as lock:  # of the run directory
         with runtime.process_group():
             trainer, text = finetune_together(command, base, runtime, console, lock)
-        return conclude(trainer, text, runtime, console)
+        return conclude(trainer, text, command.data[0], runtime, console)
 
 
 def base_of(command: FinetuneCommand) -> Path:
@@ -91,7 +91,10 @@ def finetune_together(
     command: FinetuneCommand, base: Path, runtime: Runtime, console: Console, lock: ExitStack
 ) -> tuple[Trainer, BaseText]:
     """Dialogues, a model and the loop, in this process and in whatever others train with it."""
-    run_dir = runtime.on_rank_zero(partial(lock_run_dir, command, console, lock))
+    name = f"{base.resolve().name}-chat"
+    run_dir = runtime.on_rank_zero(
+        partial(lock_run_dir, command.resume, command.out, name, console, lock)
+    )
     opened = runtime.local_rank_zero_first(partial(open_corpus, command, base, console))
     corpus, text, lines = opened
     origin = read_config(base).init_from
@@ -223,29 +226,6 @@ def begin_run(
     write_chat_settings(run_dir, settings)
 
 
-def lock_run_dir(command: FinetuneCommand, console: Console, lock: ExitStack) -> Path:
-    """--resume or --out, or the first free one of runs/NAME-chat, runs/NAME-chat-2, ...
-
-    No other process writes it until `lock` is closed.
-    Raises ValueError where --out already holds a run, and where another process writes it.
-    """
-    if command.resume:
-        lock.enter_context(only_writer(command.resume, "stop it first", console.print))
-        return command.resume
-    if command.out:
-        lock.enter_context(only_writer(command.out, "choose another --out", console.print))
-        require(
-            not (command.out / CONFIG_FILE).exists(),
-            f"--out {command.out} already holds a run; go on with it by "
-            f"--resume {quoted(command.out)}, or name another directory",
-        )
-        return command.out
-    assert command.run
-    name = f"{command.run.resolve().name}-chat"
-    numbers = (Path("runs", name if n == 1 else f"{name}-{n}") for n in range(1, 1_000_000))
-    return lock.enter_context(first_free(numbers, console.print))
-
-
 def describe(console: Console, config: RunConfig, trainer: Trainer, lines: list[str]) -> None:
     """Prints what is going to be learned, by which model, and where it goes."""
     steps, done = config.train, trainer.state.step
@@ -264,7 +244,9 @@ def describe(console: Console, config: RunConfig, trainer: Trainer, lines: list[
         console.print(line)
 
 
-def conclude(trainer: Trainer, text: BaseText, runtime: Runtime, console: CommandConsole) -> int:
+def conclude(
+    trainer: Trainer, text: BaseText, task: str, runtime: Runtime, console: CommandConsole
+) -> int:
     """Says how to go on; returns the exit status."""
     run_dir, status = trainer.run_dir, 0
     if trainer.state.step < trainer.config.max_steps:
@@ -273,11 +255,10 @@ def conclude(trainer: Trainer, text: BaseText, runtime: Runtime, console: Comman
     elif runtime.is_rank_zero:
         if text.corpus:
             console.print(forgotten(run_dir, text.corpus, runtime.device))
-        console.print(
-            f"\nThe curve is in {run_dir / 'loss.png'}. Next, examine it and talk to it:\n"
-            f"  {main_command('evaluate', run_dir, '--task', 'tiny-questions')}\n"
-            f"  {main_command('chat', run_dir)}",
-        )
+        console.print(f"\nThe curve is in {run_dir / 'loss.png'}. Next, talk to it:")
+        if task in TASKS:
+            console.print(f"  {main_command('evaluate', run_dir, '--task', task)}")
+        console.print(f"  {main_command('chat', run_dir)}")
     if console.lost:
         raise console.lost  # of it main.py makes the exit status
     return status
