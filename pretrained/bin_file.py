@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from cfg_gpt2 import require
+from run_directory.json_file import shortened
 
 PICKLE = b"\x80"  # the first byte of every pickle since protocol 2, which torch.save writes
 DOWNLOAD_AGAIN = "download or copy it again"
@@ -40,7 +41,8 @@ def load_bin(file: Path) -> dict[str, Tensor]:
         plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
         require(
             plain and tensor.numel() * tensor.element_size() <= file.stat().st_size,
-            f"{file}: {name} is not stored number by number; save it again by torch.save",
+            f"{file}: {shortened(name)} is not stored number by number; save it again by "
+            "torch.save",
         )
     return loaded
 
@@ -68,4 +70,4 @@ def require_honest_size(file: Path) -> None:
 
 def first_line(error: Exception) -> str:
     """Returns the first line of an error; torch's further lines advise to unpickle after all."""
-    return (str(error) or type(error).__name__).partition("\n")[0]
+    return shortened((str(error) or type(error).__name__).partition("\n")[0])

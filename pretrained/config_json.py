@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from cfg_gpt2 import GPT2Config, require
 from layer_norm import EPS
 from run_directory.config_file import CONFIG_FILE
-from run_directory.json_file import read_json_object, shortened
+from run_directory.json_file import quoted, read_json_object, shortened
 from run_directory.printable import main_command
 
 # field of GPT2Config -> key of config.json; a missing key means the value of GPT-2 small
@@ -107,16 +107,20 @@ def require_gpt2(settings: Json) -> None:
     """Raises ValueError for the first setting that describes another model than GPT-2."""
     architectures = settings.get("architectures") or ["GPT2LMHeadModel"]
     kind = settings.get("model_type", "gpt2" if "GPT2" in str(architectures) else None)
-    require(kind == "gpt2", f"model_type {kind} is another architecture; this is GPT-2 only")
+    require(
+        kind == "gpt2",
+        f"model_type {shortened(str(kind))} is another architecture; this is GPT-2 only",
+    )
     activation = settings.get("activation_function", TANH_GELU[0])
     require(
         activation in TANH_GELU,
-        f"activation_function {activation} is another model's; GPT-2's is {TANH_GELU[0]}",
+        f"activation_function {shortened(str(activation))} is another model's; GPT-2's is "
+        f"{TANH_GELU[0]}",
     )
     width, inner = settings.get("n_embd", GPT2Config().n_embd), settings.get("n_inner")
     require(
         inner is None or (isinstance(width, int) and inner == 4 * width),
-        f"n_inner {inner} is another model's; GPT-2's is 4 n_embd, {width} times 4",
+        f"n_inner {quoted(inner)} is another model's; GPT-2's is 4 n_embd, {quoted(width)} times 4",
     )
     for key, gpt2, meaning in (
         ("scale_attn_weights", True, "attention scores that are not scaled"),
@@ -128,7 +132,7 @@ def require_gpt2(settings: Json) -> None:
         value = settings.get(key, gpt2)
         require(
             value == gpt2,
-            f"{key} {json.dumps(value)} is {meaning}; GPT-2 has {json.dumps(gpt2)} there",
+            f"{key} {quoted(value)} is {meaning}; GPT-2 has {quoted(gpt2)} there",
         )
 
 
@@ -145,8 +149,9 @@ def dropout_rates(settings: Json) -> dict[str, float]:
     for key in DROPOUT_KEYS:
         rate = settings.get(key, GPT2Config().dropout)
         if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < 1:
-            shown = shortened(json.dumps(rate))
-            raise ValueError(f"{key} {shown} is no dropout rate; one is at least 0 and below 1")
+            raise ValueError(
+                f"{key} {quoted(rate)} is no dropout rate; one is at least 0 and below 1"
+            )
         rates[key] = float(rate)
     return rates
 

@@ -29,7 +29,7 @@ from pretrained.token_settings import (
 from pretrained.vocabulary import splits_as_gpt2
 from run_directory.config_file import CONFIG_FILE
 from run_directory.generation_config import GENERATION_CONFIG_FILE, GenerationTokens, token_ids
-from run_directory.json_file import read_json_object
+from run_directory.json_file import quoted, read_json_object, shortened
 from run_directory.vocabulary import (
     TOKENIZER_FILE,
     open_vocabulary,
@@ -114,7 +114,7 @@ def read_library(
         added = library.token_to_id(token.content)
         require(
             added == id,
-            f"{folder}: {token.content!r} has id {id} in {TOKENIZER_CONFIG_FILE} or "
+            f"{folder}: {quoted(token.content)} has id {id} in {TOKENIZER_CONFIG_FILE} or "
             f"{ADDED_TOKENS_FILE}, but the library gives it {added}, the first that is free; "
             "give the added tokens the ids behind the vocabulary, without a hole",
         )
@@ -142,8 +142,8 @@ def require_known_class(files: list[Path], library: Library, settings: TokenSett
     else:
         require(
             name in (*GPT2_CLASSES, *PLAIN_CLASSES),
-            f"{file} is a vocabulary of {name}, which has rules of its own; write a "
-            f"{TOKENIZER_FILE} by transformers: "
+            f"{file} is a vocabulary of {shortened(str(name))}, which has rules of its own; "
+            f"write a {TOKENIZER_FILE} by transformers: "
             "AutoTokenizer.from_pretrained(...).save_pretrained(...)",
         )
     require(
@@ -195,7 +195,7 @@ def template_notes(library: Library, settings: TokenSettings) -> list[str]:
 def listed(tokens: list[str]) -> str:
     """Returns the first tokens as one phrase."""
     more = f" and {len(tokens) - N_LISTED} more" if len(tokens) > N_LISTED else ""
-    return ", ".join(tokens[:N_LISTED]) + more
+    return ", ".join(map(shortened, tokens[:N_LISTED])) + more
 
 
 # Ends and flags -------------------------------------------------------------------------------
@@ -235,7 +235,7 @@ def flag_notes(generation: Json, file: Path) -> list[str]:
     if file.name != GENERATION_CONFIG_FILE:
         return []
     flags = [
-        f"{flag} {generation[key]}"
+        f"{flag} {shortened(str(generation[key]))}"
         for key, flag in FLAGS.items()
         if type(generation.get(key)) in (int, float)
         and (key not in DRAWING or generation.get("do_sample") is True)

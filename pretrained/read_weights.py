@@ -48,7 +48,9 @@ class StoredWeights:
         stored = self._read_index() if self.file.name.endswith(INDEX) else self._read_names()
         self.locations: dict[str, Location] = {}
         for name, plain in without_prefix(stored).items():
-            require(plain not in self.locations, f"{self.file} has {plain} twice; {TOGETHER}")
+            require(
+                plain not in self.locations, f"{self.file} has {shortened(plain)} twice; {TOGETHER}"
+            )
             self.locations[plain] = (name, stored[name])
         if EMBEDDING not in self.locations and LM_HEAD in self.locations:
             self.locations[EMBEDDING] = self.locations.pop(LM_HEAD)
@@ -62,7 +64,7 @@ class StoredWeights:
             with safe_open(file, framework="pt") as tensors:
                 return tuple(tensors.get_slice(stored).get_shape())
         except (SafetensorError, KeyError) as error:
-            raise ValueError(f"{file} has no whole {stored}: {error}; {DOWNLOAD_AGAIN}") from None
+            raise broken(f"{file} has no whole {shortened(stored)}", error) from None
 
     def take(self, name: str) -> Tensor:
         """Removes a tensor from the table and returns it as it is stored."""
@@ -73,7 +75,7 @@ class StoredWeights:
             with safe_open(file, framework="pt") as tensors:
                 return tensors.get_tensor(stored)
         except (SafetensorError, KeyError) as error:
-            raise ValueError(f"{file} has no whole {stored}: {error}; {DOWNLOAD_AGAIN}") from None
+            raise broken(f"{file} has no whole {shortened(stored)}", error) from None
 
     def _read_names(self) -> dict[str, Path]:
         """Returns the tensors' names in a single file, each with that file."""
@@ -84,7 +86,7 @@ class StoredWeights:
             with safe_open(self.file, framework="pt") as tensors:
                 return dict.fromkeys(tensors.keys(), self.file)
         except SafetensorError as error:
-            raise ValueError(f"{self.file} cannot be read: {error}; {DOWNLOAD_AGAIN}") from None
+            raise broken(f"{self.file} cannot be read", error) from None
 
     def _read_index(self) -> dict[str, Path]:
         """Returns the tensors' names in an index, each with its shard."""
@@ -104,6 +106,11 @@ class StoredWeights:
             self._loaded, self._loaded_file = {}, None  # frees the memory before the next shard
             self._loaded, self._loaded_file = load_bin(file), file
         return self._loaded
+
+
+def broken(what: str, error: Exception) -> ValueError:
+    """Returns the error of a file of weights that is not whole."""
+    return ValueError(f"{what}: {shortened(str(error))}; {DOWNLOAD_AGAIN}")
 
 
 def without_prefix(names: Iterable[str]) -> dict[str, str]:
@@ -219,7 +226,8 @@ def require_same_names(source: StoredWeights, table: list[WeightName]) -> None:
             first, *others = sorted(names)
             more = f" and {len(others)} more" if others else ""
             raise ValueError(
-                f"{source.file} does not fit {CONFIG_FILE}: {first}{more} {what}; {TOGETHER}"
+                f"{source.file} does not fit {CONFIG_FILE}: {shortened(first)}{more} {what}; "
+                f"{TOGETHER}"
             )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from tokenizers import AddedToken
 
 from pretrained.config_json import Json
-from run_directory.json_file import read_json_object
+from run_directory.json_file import quoted, read_json_object
 from tokenizer import END_OF_TEXT
 
 TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
@@ -100,7 +100,7 @@ def token_id(value: object, file: Path) -> int:
         return value
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
         return int(value)
-    raise ValueError(f"{file}: {str(value)[:60]!r} is no token id; an id is a number from 0 on")
+    raise ValueError(f"{file}: {quoted(value)} is no token id; an id is a number from 0 on")
 
 
 def special_tokens(settings: Json, file: Path) -> list[AddedToken]:
@@ -127,7 +127,7 @@ def added_token(value: object, file: Path, *, special: bool | None) -> AddedToke
     settings = value if isinstance(value, dict) else {"content": value}
     content = settings.get("content")
     if not isinstance(content, str) or content == "":
-        raise ValueError(f"{file}: {str(value)[:60]!r} is no token; a token is a text")
+        raise ValueError(f"{file}: {quoted(value)} is no token; a token is a text")
     is_special = settings.get("special") is True if special is None else special
     flags = {flag: settings[flag] is True for flag in FLAGS if flag in settings}
     return AddedToken(content, **{"normalized": not is_special, "special": is_special} | flags)

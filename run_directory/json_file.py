@@ -96,6 +96,11 @@ def shortened(text: str, length: int = MAX_QUOTED) -> str:
     return text if len(text) <= length else f"{text[:length]}..."
 
 
+def quoted(value: object) -> str:
+    """Returns a value that a file brings as JSON, cut where it is too long for a sentence."""
+    return shortened(json.dumps(value, ensure_ascii=False))
+
+
 def is_file_name(name: str) -> bool:
     """Tells whether a name that a file gives stays in that file's folder, on every system."""
     parts = (PurePosixPath(name).name, PureWindowsPath(name).name)

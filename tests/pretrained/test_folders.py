@@ -558,7 +558,7 @@ def no_end_at_all(folder: Path) -> None:
 
 
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
-    "a hole before an added token": (hole, "'[PAD]' has id 302 in tokenizer_config.json or added"),
+    "a hole before an added token": (hole, '"[PAD]" has id 302 in tokenizer_config.json or added'),
     "a space before each text": (
         lambda f: of_4(f, add_prefix_space=True), "add_prefix_space true puts a space before each",
     ),
@@ -583,7 +583,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         "eos_token_id [0, -1] is no token id",
     ),
     "an id that is a text": (
-        lambda f: (of_4(f), write(f, added_tokens={"<B>": "first"})), "'first' is no token id",
+        lambda f: (of_4(f), write(f, added_tokens={"<B>": "first"})), '"first" is no token id',
     ),
     "a token that is a number": (
         lambda f: of_4(f, added_tokens_decoder={"300": {"content": 7}}), "is no token; a token is",

@@ -380,6 +380,12 @@ WRONG: dict[str, tuple[Break, str]] = {
     "a run": (lambda f: with_config(f, format_version=1), "is a run directory already"),
     "TensorFlow's": (tensorflow, "TensorFlow checkpoints are not supported"),
     "another model": (lambda f: with_config(f, model_type="llama"), "model_type llama is another"),
+    "a long name": (
+        lambda f: with_config(f, model_type="[" * 5000), f"model_type {'[' * 100}... is another"
+    ),
+    "a long value": (
+        lambda f: with_config(f, quantization_config=["x"] * 5000), "... is quantized weights"
+    ),
     "ReLU": (lambda f: with_config(f, activation_function="relu"), "activation_function relu is"),
     "another inner width": (lambda f: with_config(f, n_inner=99), "n_inner 99 is another model's"),
     "scaling by layer": (
