@@ -30,6 +30,7 @@ from training.schedule import learning_rate
 from training.stop_signal import stop_signal
 from training.sums import TOKENS, Sums, means, together
 from training.training_data import TrainingData
+from training.units import Units
 
 
 def language_model_loss(model: GPT2Model, batch: Batch) -> tuple[Tensor, Tensor, Sums]:
@@ -203,29 +204,30 @@ class Trainer:
         if "skipped" in metrics or "spike" in metrics:
             self.console.print(f"{step}  {describe_flags(metrics)}")
         if "train_loss" in metrics:
-            bar.move(self.state.step, describe_step(metrics))
+            bar.move(self.state.step, describe_step(metrics, self.state.units))
         if "val_loss" in metrics:
-            self.console.print(f"{step}  {describe_evaluation(metrics)}")
+            self.console.print(f"{step}  {describe_evaluation(metrics, self.state.units)}")
             if self.state.curve.overfits_since == self.state.step:
-                self.console.print(f"{step}  {self.state.curve.warning()}")
+                self.console.print(f"{step}  {self.state.curve.warning(self.state.units.loss)}")
             if advice := self.advise(metrics):
                 self.console.print(f"{step}  {advice}")
 
 
-def describe_step(metrics: Metrics) -> str:
+def describe_step(metrics: Metrics, units: Units) -> str:
     """Returns the training loss of a step and its speed in a few words."""
     loss, bits = f"loss {metrics['train_loss']:.3f}", metrics.get("train_bits_per_byte")
     loss += f" ({bits:.3f} bits per byte)" if bits is not None else ""
-    return f"{loss}  {metrics['tokens_per_second']:,.0f} tokens/s"
+    return f"{loss}  {metrics['tokens_per_second']:,.0f} {units.tokens}/s"
 
 
-def describe_evaluation(metrics: Metrics) -> str:
+def describe_evaluation(metrics: Metrics, units: Units) -> str:
     """Returns a line about a validation loss, with its distance to the floor where it is known."""
     loss, bits = metrics["val_loss"], metrics.get("val_bits_per_byte")
     if bits is None:
-        further = [f"{name[4:]} {x:.4g}" for name, x in metrics.items() if name.startswith("val_")]
-        return f"validation {', '.join(further)}"
-    line = f"validation {loss:.4f} nats per token, {bits:.4f} bits per byte"
+        names = [name for name in metrics if name.startswith("val_") and name != "val_loss"]
+        further = [f", {name[4:]} {metrics[name]:.4g}" for name in names]
+        return f"validation loss {loss:.4g} {units.loss}{''.join(further)}"
+    line = f"validation {loss:.4f} {units.loss}, {bits:.4f} bits per byte"
     line += f", perplexity {perplexity(loss):.2f}"
     floor = metrics.get("floor_bits_per_byte")
     if floor is None:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from cfg_gpt2 import RunConfig
 from training.progress import METRICS_FILE, parse_metrics
+from training.units import units_of
 
 METRIC_LABELS = {  # key of metrics.jsonl -> its label in the card
-    "val_loss": "validation loss, nats per token",
+    "val_loss": "validation loss, {loss}",
     "val_bits_per_byte": "validation, bits per byte",
     "floor_bits_per_byte": "floor of the text, bits per byte",
     "tokens": "tokens learned from",
@@ -34,7 +35,11 @@ def model_card(
     sizes = run.model
     measured = last_metrics(run_dir / METRICS_FILE, step)
     when = "at the end of training" if step is None else f"after step {step}"
-    rows = [f"| {METRIC_LABELS[key]} | {value:,.6g} |" for key, value in measured.items()]
+    unit = units_of(run_dir).loss
+    rows = [
+        f"| {METRIC_LABELS[key].format(loss=unit)} | {value:,.6g} |"
+        for key, value in measured.items()
+    ]
     data = (
         f"`{', '.join(run.data.path)}`" if measured else "see the model that it was imported from"
     )

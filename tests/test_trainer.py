@@ -237,7 +237,7 @@ def test_further_sums_become_means_over_all_that_the_loss_counts(
     assert after["train_loss"] > 8 * math.log(2)
     assert after["val_first"] == before["val_first"] > 0
     assert not [name for name in before | after if "bits" in name or name == "val_tokens"]
-    line = f"validation loss {after['val_loss']:.4g}, first {after['val_first']:.4g}"
+    line = f"validation loss {after['val_loss']:.4g} nats per token, first {after['val_first']:.4g}"
     assert line in printed(trainer)
     assert (tmp_path / "loss.png").exists()
 

@@ -25,6 +25,7 @@ from training.checkpoint import (
     strip_prefix,
     verified,
 )
+from training.units import units_of
 
 WITH_FROZEN = "finetuning.best_adapter:merged_with_base"  # an upper floor, known by name only
 
@@ -39,7 +40,8 @@ def load_newest_or_best(
     if not best:
         return GPT2Model.load(run_dir), None
     model, record = load_best(run_dir)
-    report(f"weights of step {record.step}, validation loss {record.val_loss:.4f} nats per token")
+    unit = units_of(run_dir).loss
+    report(f"weights of step {record.step}, validation loss {record.val_loss:.4f} {unit}")
     return model, record
 
 

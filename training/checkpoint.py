@@ -115,7 +115,7 @@ class Record:
     windows: int  # that were read: the position in the data
     tokens: int  # targets that were learned from
     seconds: float  # that the run took, in all its sessions
-    val_loss: float | None  # nats per token, where the step was evaluated
+    val_loss: float | None  # in the run's units, where the step was evaluated
     micro_batch: int
     micro_batch_asked: int | str | None  # --train.micro-batch when that size was chosen
     guard: GuardState

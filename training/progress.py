@@ -1,6 +1,6 @@
 """What a person sees of a command: a progress bar, tables, metrics.jsonl and loss.png.
 
-Previous: background.py.  Next: validation_curve.py.
+Previous: background.py.  Next: units.py.
 """
 
 import errno

@@ -34,6 +34,7 @@ from training.progress import Metrics, MetricsLog, draw_losses
 from training.runtime import Runtime
 from training.tensorboard_log import TensorBoardLog
 from training.training_data import TrainingData
+from training.units import Units, units_of
 from training.validation_curve import ValidationCurve
 
 Publish = Callable[[dict[str, Tensor]], Mapping[str, Tensor]]
@@ -67,7 +68,7 @@ class RunState:
     position: int = 0  # in the data: windows that were read
     tokens: int = 0  # targets that were learned from
     seconds: float = 0.0  # that the steps took, in earlier sessions of this run too
-    val_loss: float | None = None  # nats per token, where this step was evaluated
+    val_loss: float | None = None  # in units.loss, where this step was evaluated
     saved_step: int = -1  # of the newest checkpoint
 
     def __post_init__(self) -> None:
@@ -92,6 +93,11 @@ class RunState:
         self.step, self.position, self.val_loss = self.step + 1, self.position + n_windows, None
 
     @cached_property
+    def units(self) -> Units:
+        """What the numbers of this run stand for; first asked for once its directory is begun."""
+        return units_of(self.run_dir)
+
+    @cached_property
     def identity(self) -> RunIdentity:
         """What must not change from session to session."""
         return identity_of(
@@ -99,7 +105,7 @@ class RunState:
         )
 
     def record_validation(self, loss: float) -> None:
-        """Keeps the validation loss of this step, in nats per token, for the next checkpoint.
+        """Keeps the validation loss of this step, in units.loss, for the next checkpoint.
 
         Raises ValueError where it is nan or infinite: such weights never become the run's.
         """

@@ -2,7 +2,7 @@
 
 A model that learns a text by heart goes on lowering its training loss, while its loss on the text
 that it has not seen rises. The best weights are then those of an earlier checkpoint.
-Previous: progress.py.  Next: tensorboard_log.py.
+Previous: units.py.  Next: tensorboard_log.py.
 """
 
 import math
@@ -11,6 +11,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 from training.progress import Metrics
+from training.units import OF_TEXT
 
 PATIENCE = 2  # evaluations in a row that are worse than the best one
 MIN_RISE = 0.05  # nats per token of the last evaluation above the best one; noise is smaller
@@ -20,7 +21,7 @@ class Evaluation(NamedTuple):
     """The validation loss at a step, and the mean training loss of the steps before it."""
 
     step: int
-    val_loss: float  # nats per token
+    val_loss: float  # nats per token, or what training/units.py says
     train_loss: float  # since the evaluation before; nan before the first step
 
 
@@ -72,25 +73,26 @@ class ValidationCurve:
             and last.train_loss < before.train_loss
         )
 
-    def warning(self) -> str:
-        """Returns a line that says, in the midst of a run, that it overfits."""
+    def warning(self, unit: str = OF_TEXT.loss) -> str:
+        """Returns a line that says, in the midst of a run, that it overfits; unit: of its loss."""
         return (
-            f"overfitting: {self.describe()}, while the training loss falls; "
+            f"overfitting: {self.describe(unit)}, while the training loss falls; "
             f"Ctrl-C ends the run, and {self.advice()}"
         )
 
-    def hint(self) -> str | None:
+    def hint(self, unit: str = OF_TEXT.loss) -> str | None:
         """Returns a sentence at the end of a run where an earlier step was better; else None."""
         if not self.evaluations or self.best.val_loss >= self.last.val_loss:
             return None
-        beginning = f"Overfitting: {self.describe()}" if self.overfits() else self.describe()
+        where = self.describe(unit)
+        beginning = f"Overfitting: {where}" if self.overfits() else where
         return f"{beginning[0].upper()}{beginning[1:]}; {self.advice()}."
 
-    def describe(self) -> str:
+    def describe(self, unit: str) -> str:
         """Returns where the validation loss was best and what it is at the end, as a clause."""
         return (
             f"the validation loss was lowest at step {self.best.step}, {self.best.val_loss:.4f} "
-            f"nats per token, and is {self.last.val_loss:.4f} at step {self.last.step}"
+            f"{unit}, and is {self.last.val_loss:.4f} at step {self.last.step}"
         )
 
     def advice(self) -> str:

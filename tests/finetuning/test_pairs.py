@@ -95,7 +95,7 @@ def test_training_begins_at_ln_2_and_learns_to_prefer(tmp_path: Path) -> None:
     n_tokens = sum(line["tokens_per_second"] > 0 for line in log[1:])
     assert n_tokens == 30
     assert log[-1]["tokens"] == 10 * trainer.corpus.train.n_targets
-    assert "validation loss 0.6931, chosen -5." in printed(trainer)
+    assert "validation loss 0.6931 nats per token, chosen -5." in printed(trainer)
 
 
 def test_a_resumed_run_is_the_same_run_bit_for_bit(tmp_path: Path) -> None:

@@ -224,6 +224,14 @@ def test_the_model_card_has_sizes_metrics_and_how_to_load(english: Path) -> None
     assert "Training text: `tiny-world`." in card
 
 
+def test_the_model_card_of_a_run_that_learned_pairs_measures_pairs(english: Path) -> None:
+    line = {"step": 20, "val_loss": 0.5, "tokens": 24690}
+    (english / "metrics.jsonl").write_text(json.dumps(line) + "\n", encoding="utf-8")
+    (english / "chat.json").write_text(json.dumps({"format": "turns", "method": "dpo"}))
+    card = (export(english, "stories") / "README.md").read_text(encoding="utf-8")
+    assert "| validation loss, per pair | 0.5 |" in card
+
+
 def test_a_model_card_without_metrics_names_no_training_text(english: Path) -> None:
     card = (export(english, "stories") / "README.md").read_text(encoding="utf-8")
     assert "Training text: see the model that it was imported from." in card
