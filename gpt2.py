@@ -99,7 +99,7 @@ class GPT2Model(nn.Module):
         return self.position_embedding.weight.dtype
 
     def n_parameters(self) -> int:
-        """Returns the number of trained weights; the tied output layer counts once."""
+        """Returns the number of weights; the tied output layer counts once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     def save(self, run_dir: str | Path) -> None:

@@ -235,13 +235,22 @@ def describe(console: Console, config: RunConfig, trainer: Trainer, lines: list[
     unit = units.get(type(trainer.corpus), "dialogues")
     for line in (
         *(f"data      {line}" for line in lines),
-        f"model     {trainer.model.n_parameters():,} parameters, from {base}",
+        f"model     {describe_parameters(trainer.model)}, from {base}",
         f"training  {steps.max_steps:,} steps of {steps.batch_size} {unit} by "
         f"{steps.optimizer}, {epochs:.1f} times through them",
         *([f"resumed   from step {done:,} of {steps.max_steps:,}"] if done else []),
         f"run       {trainer.run_dir}",
     ):
         console.print(line)
+
+
+def describe_parameters(model: GPT2Model) -> str:
+    """Returns how many parameters there are, and how many of them are trained."""
+    n_all = model.n_parameters()
+    n_trained = sum(each.numel() for each in model.parameters() if each.requires_grad)
+    if n_trained == n_all:
+        return f"{n_all:,} parameters, all of them trained"
+    return f"{n_all:,} parameters, {n_trained:,} of them trained and {n_all - n_trained:,} frozen"
 
 
 def conclude(

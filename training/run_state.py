@@ -148,9 +148,10 @@ class RunState:
                 self.runtime.save(partial(self.checkpoints.save, record), tensors)
             if not self.runtime.is_rank_zero:
                 return
-            save_weights(self.run_dir, self.config.model, self.publish(parameters))
-            size = f"{self.model.n_parameters():,} parameters"
-            draw_losses(self.run_dir, title=f"{self.run_dir.name}: {size}")
+            weights = self.publish(parameters)
+            save_weights(self.run_dir, self.config.model, weights)
+            size = sum(weight.numel() for weight in weights.values())
+            draw_losses(self.run_dir, title=f"{self.run_dir.name}: {size:,} parameters")
 
         self.background.start(write)
 

@@ -79,9 +79,14 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(folder: Path) -> None:
         assert torch.equal(tensor, half[name]), name
 
 
-def test_lora_publishes_the_merged_model_and_goes_on_to_the_same_bits(folder: Path) -> None:
+def test_lora_publishes_the_merged_model_and_goes_on_to_the_same_bits(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     flags = ["base", "--data", "chat.jsonl", "--method", "lora", "--lora.rank", "2", *QUICK.split()]
     assert finetune(*flags, "--out", "straight") == 0
+    n_trained = 2 * 2 * (16 + 48 + 16 + 16 + 16 + 64 + 64 + 16)  # A and B of rank 2 in 2 blocks
+    said = capsys.readouterr().out
+    assert f"{n_trained:,} of them trained and " in said and " frozen, from base" in said
     assert finetune(*flags, "--train.max-steps", "2", "--out", "half") == 0
     assert finetune("--resume", "half", "--train.max-steps", "4") == 0
     base, straight, half = (
