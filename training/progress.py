@@ -252,7 +252,6 @@ def draw_losses(run_dir: Path, title: str) -> Path:
     # imported here, which saves commands that draw nothing the time; without pyplot, which is for
     # one thread only
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FormatStrFormatter
 
     lines = MetricsLog(run_dir).read()
     figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
@@ -279,14 +278,25 @@ def draw_losses(run_dir: Path, title: str) -> Path:
     axes.set_title(printable(title), parse_math=False)
     axes.set(xlabel="optimizer steps", ylabel=unit.replace("_", " "))
     if is_text:
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(FormatStrFormatter("%.3g"))
-        axes.yaxis.set_minor_formatter(FormatStrFormatter("%.2g"))
+        use_log_scale(axes)
     axes.grid(alpha=0.25, which="both")
     axes.legend(frameon=False)
     path = run_dir / PICTURE_FILE
     write_whole(path, lambda part: figure.savefig(part, format="png"))
     return path
+
+
+def use_log_scale(axes: "Axes") -> None:
+    """Makes the vertical axis logarithmic, with as many labels as there is room for."""
+    from matplotlib.ticker import AutoLocator, FormatStrFormatter, LogLocator, NullFormatter
+
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    labelled = (1, 1.5, 2, 3, 5, 7) if high < 100 * low else (1, 2, 5)  # of each power of ten
+    locator = LogLocator(subs=labelled) if high > 4 * low else AutoLocator()
+    axes.yaxis.set_major_locator(locator)
+    axes.yaxis.set_major_formatter(FormatStrFormatter("%.3g"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def draw_further(figure: "Figure", lines: Sequence[Metrics]) -> "Axes":

@@ -1,12 +1,15 @@
-"""training/progress.py: what is printed on a terminal, and what in a file or a pipe."""
+"""training/progress.py: what is printed on a terminal, in a file or a pipe; loss.png."""
 
+import itertools
 from io import StringIO
 from typing import Literal
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from rich.console import Console
 
-from training.progress import show_table
+from training.progress import show_table, use_log_scale
 
 ROWS = [("tiny", "1.5", "ok"), ("shakespeare", "10.25", "")]
 
@@ -46,3 +49,23 @@ def test_a_terminal_gets_a_frame_that_cuts_no_cell() -> None:
     assert "".join(line.split("│")[1].strip() for line in lines) == (
         "a-name-that-is-longer-than-the-window"
     )
+
+
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [(1.1, 1.16), (1.3, 2.6), (0.8, 4.0), (0.2, 3.5), (0.05, 5.0), (0.02, 5.0), (1e-4, 9.0)],
+)
+def test_labels_of_the_loss_axis_stand_apart(low: float, high: float) -> None:
+    figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [high, low])
+    use_log_scale(axes)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    labels = [*axes.get_yticklabels(), *axes.get_yticklabels(minor=True)]
+    boxes = [label.get_window_extent() for label in labels if label.get_text()]
+    inside = axes.bbox
+    shown = [box for box in boxes if inside.y0 <= box.y0 + box.height / 2 <= inside.y1]
+    shown.sort(key=lambda box: box.y0)
+    assert len(shown) >= 2
+    assert all(below.y1 < above.y0 for below, above in itertools.pairwise(shown))
