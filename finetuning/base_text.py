@@ -23,6 +23,7 @@ from training.kernels import choose_kernels, use_kernels
 from training.kernels.cross_entropy import fused_language_model_loss
 
 REPLAY_SHARE = 0.1  # of the learned tokens, where --replay is not given
+BASE_TEXT_METRIC = "base_bits_per_byte"  # in metrics.jsonl, at step 0 and at the last one
 BATCH_SIZE, MAX_TOKENS = 32, 100_000  # of the validation text that is measured
 
 

@@ -44,7 +44,7 @@ def open_questions(
         f"{len(parts[0]):,} questions of {' '.join(data)}, each answered {config.answers} times; "
         f"{len(parts[1]):,} more to be measured on"
     ]
-    n_left_out = len(train) + len(validation) - sum(map(len, parts))
+    n_left_out = sum(part.n_left_out for part in parts)
     if n_left_out:
         notes.append(f"{n_left_out:,} left out: too long for the context with their answer")
     return QuestionCorpus(tokenizer, parts[0], parts[1], config), notes

@@ -19,7 +19,7 @@ from cfg_gpt2 import InitFrom, RunConfig, TrainConfig
 from commands.init_from import initial_model, origin_of, require_unchanged
 from commands.train import bars, lock_run_dir, say_stopped
 from finetuning.adapter_files import load_adapter, write_adapter
-from finetuning.base_text import BaseText, measure, open_base_text, replay_of
+from finetuning.base_text import BASE_TEXT_METRIC, BaseText, measure, open_base_text, replay_of
 from finetuning.chat_json import ChatSettings, write_chat_settings
 from finetuning.dialogues import DialogueCorpus, share_of_windows
 from finetuning.labelled_data import encode, open_dialogues
@@ -122,6 +122,9 @@ def finetune_together(
     runtime.on_rank_zero(partial(begin_run, command, run_dir, config, corpus))
     describe(console, config, trainer, lines)
     trainer.train()
+    n_left_out = corpus.train.n_left_out
+    n_examples = len(corpus.train) + n_left_out
+    trainer.state.log.add_to(0, {"examples": n_examples, "left_out": n_left_out})
     return trainer, text
 
 
@@ -263,7 +266,7 @@ def conclude(
         status = 128 + trainer.stopped_by
     elif runtime.is_rank_zero:
         if text.corpus:
-            console.print(forgotten(run_dir, text.corpus, runtime.device))
+            console.print(forgotten(trainer, text.corpus))
         console.print(f"\nThe curve is in {run_dir / 'loss.png'}. Next, talk to it:")
         if task in TASKS:
             console.print(f"  {main_command('evaluate', run_dir, '--task', task)}")
@@ -273,12 +276,18 @@ def conclude(
     return status
 
 
-def forgotten(run_dir: Path, corpus: Corpus, device: torch.device) -> str:
-    """Returns a line that compares the run with its base on the text that the base has learned."""
+def forgotten(trainer: Trainer, corpus: Corpus) -> str:
+    """Returns a line that compares the run with its base on the text that the base has learned.
+
+    Both figures go to metrics.jsonl: to the line of step 0 and to that of the last step.
+    """
+    run_dir, state, device = trainer.run_dir, trainer.state, trainer.runtime.device
     origin = read_config(run_dir).init_from
     assert origin
     after = measure(run_dir, corpus, device)
+    state.log.add_to(state.step, {BASE_TEXT_METRIC: after})
     if not (Path(origin.run) / WEIGHTS_FILE).is_file():
         return f"its base's own text: {after:.4f} bits per byte"
     before = measure(Path(origin.run), corpus, device)
+    state.log.add_to(0, {BASE_TEXT_METRIC: before})
     return f"the text of {origin.run}: {before:.4f} bits per byte before, {after:.4f} after"

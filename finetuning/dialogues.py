@@ -45,6 +45,7 @@ class DialogueRows:
     is_learned: np.ndarray  # (N,) bool
     starts: np.ndarray  # (n + 1,) where each row begins, and where the last one ends
     n_bytes: int  # UTF-8 bytes of what is learned, without the end-of-text tokens
+    n_left_out: int = 0  # dialogues that do not fit the context and are no rows
 
     @classmethod
     def of(cls, dialogues: Iterable[EncodedDialogue], tokenizer: Tokenizer) -> "DialogueRows":

@@ -4,7 +4,7 @@ Previous: dialogues.py.  Next: preview.py.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from cfg_gpt2 import require
@@ -126,4 +126,4 @@ def encode(
         if number % 100 == 0:
             report(number, len(dialogues), "tokens of dialogues")
     require_few_left_out(counts, context_length, leave_out_long=leave_out_long)
-    return DialogueRows.of(rows, tokenizer), counts
+    return replace(DialogueRows.of(rows, tokenizer), n_left_out=counts.n_left_out), counts

@@ -46,6 +46,8 @@ def open_pairs(
         f"{len(train):,} pairs, {train.n_targets:,} tokens of answers, longest "
         f"{train.lengths.max():,}; {len(validation):,} more to be measured on"
     )
+    if n_left_out := train.n_left_out + validation.n_left_out:
+        notes.append(f"{n_left_out:,} left out: too long for the context")
     return PreferenceCorpus(tokenizer, train, validation), notes
 
 
@@ -123,4 +125,4 @@ def encode_pairs(
         if number % 100 == 0:
             report(number, len(pairs), "tokens of pairs")
     require_few_left_out(counts, context_length, leave_out_long=leave_out_long)
-    return Pairs.of(fitting, tokenizer)
+    return replace(Pairs.of(fitting, tokenizer), n_left_out=counts.n_left_out)

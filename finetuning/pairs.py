@@ -47,6 +47,7 @@ class Pairs:
     rows: DialogueRows  # two for each pair
     reference: Tensor  # (2n,) fp32, log-probabilities by the start weights
     n_bytes: int = 0  # what is predicted is no text, but which answer is the better one
+    n_left_out: int = 0  # pairs that do not fit the context
 
     @classmethod
     def of(cls, pairs: Iterable[EncodedPair], tokenizer: Tokenizer) -> "Pairs":

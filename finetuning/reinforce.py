@@ -114,6 +114,7 @@ class Questions:
     prompts: list[list[int]]
     rows: DialogueRows  # each question with its right answer
     n_bytes: int = 0  # what is learned is no text, but what an answer earns
+    n_left_out: int = 0  # questions that leave no room for their answer
 
     @classmethod
     def of(
@@ -134,7 +135,9 @@ class Questions:
         )
         right = (right_dialogue(item) for item, _ in fitting)
         rows = DialogueRows.of((encode_dialogue(one, tokenizer) for one in right), tokenizer)
-        return cls([item for item, _ in fitting], [prompt for _, prompt in fitting], rows)
+        n_left_out = len(pairs) - len(fitting)
+        items_left, prompts = [item for item, _ in fitting], [prompt for _, prompt in fitting]
+        return cls(items_left, prompts, rows, n_left_out=n_left_out)
 
     def __len__(self) -> int:
         return len(self.items)

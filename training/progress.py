@@ -218,9 +218,19 @@ class MetricsLog:
         """Removes the lines after `step`, which a resumed run is going to write again."""
         if not self.writes:
             return
-        kept = "".join(json.dumps(line) + "\n" for line in self.read() if line["step"] <= step)
-        if not self.path.exists() or self.path.read_bytes() != kept.encode():
-            write_whole(self.path, lambda part: part.write_bytes(kept.encode()))
+        self._write([line for line in self.read() if line["step"] <= step])
+
+    def add_to(self, step: int, metrics: Metrics) -> None:
+        """Adds metrics to the line of a step that was written before."""
+        if not self.writes:
+            return
+        self._write([line | metrics if line["step"] == step else line for line in self.read()])
+
+    def _write(self, lines: Sequence[Metrics]) -> None:
+        """Writes the file again, whole or not at all, unless it has these lines already."""
+        text = "".join(json.dumps(line) + "\n" for line in lines).encode()
+        if not self.path.exists() or self.path.read_bytes() != text:
+            write_whole(self.path, lambda part: part.write_bytes(text))
 
 
 def parse_metrics(line: bytes, where: str) -> Metrics:
