@@ -17,6 +17,7 @@ from rich.console import Console
 from cfg_gpt2 import DataConfig
 from diagnostics.doctor import english, russian
 from diagnostics.doctor.curve import Diagnosis, Run, diagnose, read_run
+from diagnostics.doctor.finetuned import diagnose_finetuned
 from diagnostics.doctor.machine import MachineReport, examine_machine
 from diagnostics.doctor.settings import DoctorCommand, Language
 from run_directory.printable import json_line
@@ -28,9 +29,10 @@ TABLES = {"en": english, "ru": russian}
 def doctor(command: DoctorCommand) -> int:
     """Prints facts and diagnoses, and returns 0, or 1 where something is wrong."""
     run = read_run(command.run) if command.run else None
-    data = run.config.data if run and command.data == DataConfig() else command.data
+    has_text = run and not run.finetuning  # a finetuned run can do without its base's text
+    data = run.config.data if run and has_text and command.data == DataConfig() else command.data
     machine = examine_machine(data, command.run or Path())
-    curve = diagnose(run) if run else []
+    curve = diagnose_run(run) if run else []
     diagnoses = [*machine.diagnoses, *curve]
     language = command.language or language_of(os.environ)
     if command.json:
@@ -40,6 +42,11 @@ def doctor(command: DoctorCommand) -> int:
     else:
         show(new_console(), language, machine, run, curve)
     return int(any(diagnosis.wrong for diagnosis in diagnoses))
+
+
+def diagnose_run(run: Run) -> list[Diagnosis]:
+    """Returns every diagnosis of a run, whatever it has learned from."""
+    return diagnose_finetuned(run, run.finetuning) if run.finetuning else diagnose(run)
 
 
 def language_of(environment: Mapping[str, str]) -> Language:
@@ -80,7 +87,7 @@ def show(
     show_diagnoses(console, language, machine.diagnoses)
     if run:
         console.print(f"\n{labels['run']}: {run.path}")
-        console.print(f"  {curve_summary(run, labels)}")
+        console.print(f"  {curve_summary(run, language)}")
         show_diagnoses(console, language, curve)
     n_wrong = sum(diagnosis.wrong for diagnosis in (*machine.diagnoses, *curve))
     verdict = labels["n_wrong"].format(n=n_wrong) if n_wrong else labels["healthy"]
@@ -97,14 +104,15 @@ def show_diagnoses(console: Console, language: Language, diagnoses: list[Diagnos
         console.print(f"    {labels['try']}: {texts['try']}")
 
 
-def curve_summary(run: Run, labels: dict[str, str]) -> str:
+def curve_summary(run: Run, language: Language) -> str:
     """Returns a sentence with the run's last step and losses."""
-    last = run.evaluations[-1] if run.evaluations else {}
+    labels, last = TABLES[language].LABELS, run.evaluations[-1] if run.evaluations else {}
     line = labels["curve"].format(
         step=int(run.lines[-1]["step"]),
         max_steps=run.train.max_steps,
         train=f"{run.tenths[-1]:.4f}" if run.steps else "-",
         validation=f"{last['val_loss']:.4f}" if last else "-",
+        unit=in_language(run.units.loss, language),
     )
     if run.floors:
         bits, floor = run.floors[-1]

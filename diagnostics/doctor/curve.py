@@ -2,11 +2,12 @@
 
 The losses of single batches are noisy, so the curve is compared in tenths of the run: the mean
 loss of the first tenth, of the last, of the lowest. Each threshold is a constant with its reason.
-Previous: russian.py.  Next: machine.py.
+Previous: russian.py.  Next: finetuned.py.
 """
 
 import itertools
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,11 +15,14 @@ from statistics import fmean, median
 
 from cfg_gpt2 import RunConfig, TrainConfig, require
 from load_data import load_corpus
+from run_directory.chat_template import CHAT_FILE
 from run_directory.config_file import read_config
+from run_directory.json_file import read_json_as
 from run_directory.paths import require_file
-from run_directory.printable import quoted
+from run_directory.printable import main_command
 from training.guard import Guard
 from training.progress import METRICS_FILE, Metrics, MetricsLog
+from training.units import OF_METHODS, Units, units_of
 from training.validation_curve import MIN_RISE
 
 # Fresh weights of N(0, 0.02) guess evenly: ln V, and up to 0.3 more where the model is wide.
@@ -50,13 +54,25 @@ class Diagnosis:
     wrong: bool = True
 
 
+@dataclass(frozen=True, kw_only=True)
+class Finetuning:
+    """What chat.json says of how a run was finetuned."""
+
+    method: str
+    base: str  # the run whose weights it began with
+    base_sha256: str  # of these weights
+    data: tuple[str, ...]
+    replay: float = 0.0  # the share of what was learned that came from the base's own text
+
+
 @dataclass(frozen=True)
 class Run:
-    """The settings and the metrics of a run directory."""
+    """The settings and the metrics of a run directory; finetuning: None where there was none."""
 
     path: Path
     config: RunConfig
     lines: list[Metrics]
+    finetuning: Finetuning | None = None
 
     @cached_property
     def steps(self) -> list[Metrics]:
@@ -82,10 +98,18 @@ class Run:
         pairs = [tuple(m.get(name, 0.0) for name in names) for m in self.evaluations]
         return [(bits, floor) for bits, floor in pairs if bits > 0 and floor > 0]
 
+    @cached_property
+    def units(self) -> Units:
+        """What the losses stand for."""
+        return units_of(self.path)
+
     @property
     def train(self) -> TrainConfig:
         """The training settings of the run."""
         return self.config.train
+
+
+Check = Callable[[Run], Diagnosis | None]
 
 
 def read_run(path: Path) -> Run:
@@ -98,12 +122,15 @@ def read_run(path: Path) -> Run:
     require_file(file, "train first, or name another run")
     lines = MetricsLog(path).read()
     require(len(lines) > 0, f"{file} is empty; train first, or name another run")
-    return Run(path, config, lines)
+    chat = path / CHAT_FILE
+    finetuning = read_json_as(Finetuning, chat) if chat.exists() else None
+    is_own = finetuning and finetuning.method in OF_METHODS  # one that was imported is not
+    return Run(path, config, lines, finetuning if is_own else None)
 
 
-def diagnose(run: Run) -> list[Diagnosis]:
-    """Returns every diagnosis of a run; none for a healthy one."""
-    diagnoses = [check(run) for check in CHECKS]
+def diagnose(run: Run, checks: Sequence[Check] | None = None) -> list[Diagnosis]:
+    """Returns every diagnosis of a run; none for a healthy one. checks: None: of a text."""
+    diagnoses = [check(run) for check in checks or CHECKS]
     return [diagnosis for diagnosis in diagnoses if diagnosis]
 
 
@@ -141,7 +168,8 @@ def learning_rate_too_high(run: Run) -> Diagnosis | None:
     if last <= lowest + MAX_RISE and highest <= first + MAX_RISE:
         return None
     measured = {"first": first, "lowest": lowest, "highest": highest, "last": last}
-    values = {name: f"{loss:.2f}" for name, loss in measured.items()} | lower_rate(run)
+    values = {name: f"{loss:.2f}" for name, loss in measured.items()} | {"unit": run.units.loss}
+    values |= lower_rate(run)
     return Diagnosis("diverged" if last > first else "rate_too_high", values)
 
 
@@ -152,9 +180,10 @@ def learning_rate_too_low(run: Run) -> Diagnosis | None:
     first, last = run.steps[0]["train_loss"], run.tenths[-1]
     if not first * (1 - MIN_FALL) < last <= first:
         return None
-    rate, default = run.train.learning_rate, TrainConfig().learning_rate
-    values = {"first": f"{first:.2f}", "last": f"{last:.2f}", "rate": f"{rate:g}"}
-    return Diagnosis("rate_too_low", values | {"try": f"{max(default, 10 * rate):g}"})
+    rate, default = run.train.learning_rate, 0 if run.finetuning else TrainConfig().learning_rate
+    values = {"first": f"{first:.2f}", "last": f"{last:.2f}", "unit": run.units.loss}
+    values |= {"rate": f"{rate:g}", "try": f"{max(default, 10 * rate):g}"}
+    return Diagnosis("rate_too_low", values)
 
 
 def spikes(run: Run) -> Diagnosis | None:
@@ -185,6 +214,7 @@ def overfitting(run: Run) -> Diagnosis | None:
         "step": str(max(1, int(best["step"]))),
         "last": f"{last['val_loss']:.2f}",
         "train": f"{run.tenths[-1]:.2f}",
+        "unit": run.units.loss,
         "dropout": f"{0.1 if dropout < 0.1 else min(0.5, 2 * dropout):g}",
     }
     return Diagnosis("overfitting", values)
@@ -205,24 +235,35 @@ def validation_split(run: Run) -> Diagnosis | None:
     return Diagnosis("validation_tiny", values)
 
 
-def gradients(run: Run) -> Diagnosis | None:
-    """Returns a diagnosis where the gradient norms vanish or single ones explode."""
-    norms = [m["grad_norm"] for m in run.steps if math.isfinite(m.get("grad_norm", math.nan))]
-    if len(norms) < MIN_STEPS:
+def gradients_vanish(run: Run) -> Diagnosis | None:
+    """Returns a diagnosis where the gradient norms vanish."""
+    norms = warm_norms(run)
+    if len(norms) < MIN_STEPS or median(norms) >= VANISHING:
         return None
-    middle, largest = median(norms), max(norms)
-    values = {"median": f"{middle:.2g}", "largest": f"{largest:.2g}"}
-    if middle < VANISHING:
-        return Diagnosis("gradients_vanish", values)
-    if largest > EXPLODING * middle:
-        return Diagnosis("gradients_explode", values | lower_rate(run))
-    return None
+    return Diagnosis("gradients_vanish", {"median": f"{median(norms):.2g}"})
+
+
+def gradients_explode(run: Run) -> Diagnosis | None:
+    """Returns a diagnosis where single gradient norms explode."""
+    norms = warm_norms(run)
+    if len(norms) < MIN_STEPS or median(norms) < VANISHING:
+        return None
+    if max(norms) <= EXPLODING * median(norms):
+        return None
+    values = {"median": f"{median(norms):.2g}", "largest": f"{max(norms):.2g}"}
+    return Diagnosis("gradients_explode", values | lower_rate(run))
+
+
+def warm_norms(run: Run) -> list[float]:
+    """Returns the finite gradient norms after the warm-up, in which large ones are usual."""
+    warm = run.train.warmup_steps
+    norms = [m["grad_norm"] for m in run.steps if m["step"] > warm and "grad_norm" in m]
+    return [norm for norm in norms if math.isfinite(norm)]
 
 
 def always_clipped(run: Run) -> Diagnosis | None:
     """Returns a diagnosis where nearly every gradient is clipped."""
-    limit, warm = run.train.grad_clip, run.train.warmup_steps
-    norms = [m["grad_norm"] for m in run.steps if m["step"] > warm and "grad_norm" in m]
+    limit, norms = run.train.grad_clip, warm_norms(run)
     if not limit or len(norms) < MIN_STEPS:
         return None
     if sum(norm > limit for norm in norms) < ALWAYS_CLIPPED * len(norms):
@@ -236,7 +277,8 @@ def stopped_early(run: Run) -> Diagnosis | None:
     step, max_steps = int(run.lines[-1]["step"]), run.train.max_steps
     if step >= max_steps:
         return None
-    values = {"step": str(step), "max_steps": str(max_steps), "run": quoted(run.path)}
+    command = main_command("finetune" if run.finetuning else "train", "--resume", run.path)
+    values = {"step": str(step), "max_steps": str(max_steps), "command": command}
     return Diagnosis("stopped_early", values, wrong=False)
 
 
@@ -264,9 +306,13 @@ def far_from_floor(run: Run) -> Diagnosis | None:
 
 
 def lower_rate(run: Run) -> dict[str, str]:
-    """Returns the learning rate, and one to try: a third, or the default where it is far above."""
+    """Returns the learning rate, and one to try: a third, or the default where it is far above.
+
+    Finetuning has a default for each method and size, so there it is always a third.
+    """
     rate, default = run.train.learning_rate, TrainConfig().learning_rate
-    return {"rate": f"{rate:g}", "try": f"{default if rate > 30 * default else rate / 3:.2g}"}
+    is_far_above = rate > 30 * default and not run.finetuning
+    return {"rate": f"{rate:g}", "try": f"{default if is_far_above else rate / 3:.2g}"}
 
 
 CHECKS = (
@@ -275,7 +321,8 @@ CHECKS = (
     learning_rate_too_high,
     learning_rate_too_low,
     spikes,
-    gradients,
+    gradients_vanish,
+    gradients_explode,
     always_clipped,
     overfitting,
     validation_split,

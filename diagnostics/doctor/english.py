@@ -18,8 +18,8 @@ LABELS = {
     "data": "data",
     "machine": "The machine",
     "run": "The run",
-    "curve": "Step {step} of {max_steps}: training loss {train} nats per token, "
-    "validation loss {validation}.",
+    "curve": "Step {step} of {max_steps}: training loss {train}, validation loss {validation} "
+    "{unit}.",
     "floor": "{excess} above the entropy floor of this world.",
     "means": "usual cause",
     "try": "try",
@@ -44,19 +44,19 @@ TEXTS = {
         "--train.learning-rate {try}; if that does not help, --train.precision fp32.",
     ),
     "diverged": (
-        "The training loss began at {first} nats per token and ended at {last}, above its start; "
+        "The training loss began at {first} {unit} and ended at {last}, above its start; "
         "its highest mean was {highest}.",
         "Training has diverged: with a learning rate of {rate} every step is too long.",
         "--train.learning-rate {try}, and a longer --train.warmup-steps.",
     ),
     "rate_too_high": (
-        "The training loss began at {first} nats per token, oscillated between {lowest} and "
+        "The training loss began at {first} {unit}, oscillated between {lowest} and "
         "{highest}, and ended at {last}.",
         "The learning rate {rate} is too high: steps overshoot the minimum.",
         "--train.learning-rate {try}",
     ),
     "rate_too_low": (
-        "The training loss began at {first} nats per token and ended at {last}.",
+        "The training loss began at {first} {unit} and ended at {last}.",
         "The learning rate {rate} is too low; or the text is random.",
         "--train.learning-rate {try}",
     ),
@@ -82,7 +82,7 @@ TEXTS = {
         "--train.grad-clip {try}, or a larger --train.batch-size.",
     ),
     "overfitting": (
-        "The validation loss was lowest in step {step}, {best} nats per token, and ended at "
+        "The validation loss was lowest in step {step}, {best} {unit}, and ended at "
         "{last}; the training loss is {train}.",
         "Overfitting: the model memorizes the training text.",
         "more text, or --train.max-steps {step}, or --model.dropout {dropout}; generate --best "
@@ -102,7 +102,7 @@ TEXTS = {
     "stopped_early": (
         "The run has stopped at step {step} of {max_steps}.",
         "It was interrupted.",
-        "python main.py train --resume {run}",
+        "{command}",
     ),
     "still_falling": (
         "In the last fifth of the run the training loss still fell, from {before} to {last} nats "
@@ -114,6 +114,94 @@ TEXTS = {
         "The validation loss is {bits} bits per byte, {excess} above the entropy floor of {floor}.",
         "The run is too short or the model too small to follow the stories.",
         "--train.max-steps {try}",
+    ),
+    "base_forgotten": (
+        "The base's own text took {before} bits per byte before finetuning and takes {after} after "
+        "it: {excess} more.",
+        "What a model does not read while it learns to answer is forgotten; of what it learned, "
+        "{replay} was that text.",
+        "{try}, or fewer steps.",
+    ),
+    "base_moved": (
+        "The weights of the base run {base} are not there.",
+        "It was moved or deleted, or this run comes from another machine or folder.",
+        "put it back, or call main.py where it was finetuned; LoRA needs it for --best.",
+    ),
+    "base_changed": (
+        "The weights of the base run {base} are not those that this run began with.",
+        "That run was trained on, or another one took its place.",
+        "put them back, or finetune again; --best of LoRA needs the same weights.",
+    ),
+    "left_out": (
+        "{n} of {all} examples ({share}) were left out.",
+        "With the last answer they are longer than the context of {context} tokens.",
+        "shorter texts, or a base with a longer context.",
+    ),
+    "validation_jumps": (
+        "The validation loss was {first} {unit} before the first step and {second} after step "
+        "{step}.",
+        "The learning rate {rate} is much too high for weights that are trained already.",
+        "--train.learning-rate {try}, or leave it out: each method and size has its own.",
+    ),
+    "exam_not_taken": (
+        "No exam of this run is recorded.",
+        "The loss tells how likely the right answers are, not how many of them are given.",
+        "{command}",
+    ),
+    "overfitting_examples": (
+        "The validation loss was lowest in step {step}, {best} {unit}, and ended at {last}; the "
+        "training loss is {train}.",
+        "Overfitting: there are few examples, and the model memorizes them.",
+        "more examples, or --train.max-steps {step}; {command} takes the best weights that were "
+        "saved.",
+    ),
+    "lora_is_base": (
+        "After step {step} the published weights are those of the base.",
+        "B is zero, or was not merged: the learning rate is 0, or every step was skipped.",
+        "leave --train.learning-rate out, and look for skipped steps in metrics.jsonl.",
+    ),
+    "lora_weak": (
+        "The validation loss was {first} {unit} before the first step and is {last} at the end.",
+        "LoRA has hardly changed the model: its learning rate {rate} is too low; it should be "
+        "about ten times that of full finetuning.",
+        "--train.learning-rate {try}, or leave it out.",
+    ),
+    "chosen_fall": (
+        "At step {step} the chosen answers have lost {fall} nats per token since the start.",
+        "DPO knows only the difference of two answers; both became unlikely, and the model forgets "
+        "how to write either.",
+        "--train.learning-rate {try}, or a higher --preference.beta or --preference.chosen-nll.",
+    ),
+    "margins_only": (
+        "From step {step} on the margin grew from {margin} to {last_margin} nats, and the chosen "
+        "answer was preferred in {accuracy} of the pairs, then in {last_accuracy}.",
+        "The model becomes surer of the pairs that it has right and learns no others.",
+        "--train.max-steps {step}, a higher --preference.beta, or more pairs.",
+    ),
+    "rewards_never": (
+        "{share} of the answers earned the same as all others to their question, and {reward} of "
+        "the answers were right.",
+        "The model almost never gives a right answer, so there is nothing to make likelier.",
+        "--method sft first, or easier questions.",
+    ),
+    "rewards_equal": (
+        "{share} of the answers earned the same as all others to their question, and {reward} of "
+        "the answers were right.",
+        "Where all answers to a question earn the same, nothing is learned.",
+        "harder questions, a higher --reward.temperature, or more --reward.answers.",
+    ),
+    "reward_falls": (
+        "Of the validation questions {reward} were answered right in step {step}, and {last} at "
+        "the end.",
+        "The steps are too long, or there are too many of them.",
+        "--train.max-steps {step}, or a lower --train.learning-rate; {command} takes the best "
+        "weights that were saved.",
+    ),
+    "reward_stalls": (
+        "Of the validation questions {reward} were answered right in step {step}, and {last} at "
+        "the end.",
+        "The model has learned what its own answers to these questions can teach.",
+        "more questions, a higher --reward.temperature, or --train.max-steps {step}.",
     ),
     "no_bf16": (
         "This processor has no instructions for bf16 matmuls.",

@@ -1,6 +1,6 @@
 """MachineReport: facts about this machine, and diagnoses of what it lacks.
 
-Previous: curve.py.  Next: command.py.
+Previous: finetuned.py.  Next: command.py.
 """
 
 import shutil

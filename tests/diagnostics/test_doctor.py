@@ -15,8 +15,8 @@ from oracles.small_run import FP32
 
 import main
 from cfg_gpt2 import DataConfig, GPT2Config, RunConfig, TrainConfig
+from diagnostics.doctor import curve, finetuned, machine
 from diagnostics.doctor import english as english_texts
-from diagnostics.doctor import machine
 from diagnostics.doctor import russian as russian_texts
 from diagnostics.doctor.command import language_of, sentences
 from diagnostics.doctor.curve import Diagnosis, Run, diagnose, read_run
@@ -350,7 +350,7 @@ def test_a_folder_that_is_no_run_ends_in_one_sentence(
 
 
 def test_every_text_has_a_diagnosis_that_names_it() -> None:
-    sources = [machine, __import__("diagnostics.doctor.curve", fromlist=["CHECKS"])]
+    sources = [machine, curve, finetuned]
     code = "".join(Path(str(module.__file__)).read_text(encoding="utf-8") for module in sources)
     assert [name for name in english_texts.TEXTS if f'"{name}"' not in code] == []
     assert Diagnosis("spikes").wrong
