@@ -1,4 +1,4 @@
-"""Runs that learn from pairs and from rewards, killed at any moment or in two processes."""
+"""Runs of every method, killed at any moment; those of pairs and rewards in two processes."""
 
 import os
 import random
@@ -18,30 +18,35 @@ import torch.multiprocessing
 from oracles.ports import free_ports
 from oracles.small_answers import (
     REWARD_TRAIN,
+    dialogue_trainer,
     preference_trainer,
     reward_trainer,
     small_model,
     train_weak_model,
 )
 from oracles.small_run import TRAIN, log_without_clock
-from safetensors.torch import load_file
 
 from cfg_gpt2 import TrainConfig
+from finetuning.lora_settings import LoraConfig
 from training.choose_runtime import choose_runtime
 from training.progress import MetricsLog
 from training.runtime import Ranks
 
 N_STEPS = 24
 N_KILLS = 20
-METHODS = {"dpo": TRAIN, "reward": REWARD_TRAIN}
+IN_PROCESSES = {"dpo": TRAIN, "reward": REWARD_TRAIN}
+METHODS = {"sft": TRAIN, "lora": TRAIN, **IN_PROCESSES}
 
 
 def train(method: str, folder: Path, out: str, config: TrainConfig, ranks: Ranks) -> list:
     """Begins or resumes a run, trains it to its end, and returns its log."""
     runtime = choose_runtime(config, small_model().config, ranks)
-    new_trainer: Callable = preference_trainer
-    if method == "reward":
-        new_trainer = partial(reward_trainer, folder / "weak")
+    new_trainer: Callable = {
+        "sft": dialogue_trainer,
+        "lora": partial(dialogue_trainer, lora=LoraConfig(rank=4)),
+        "dpo": preference_trainer,
+        "reward": partial(reward_trainer, folder / "weak"),
+    }[method]
     with runtime.process_group():
         trainer = new_trainer(folder / out, config, runtime=runtime)
         trainer.state.resume()
@@ -93,8 +98,10 @@ def test_killed_runs_go_on_to_the_same_bits(method: str, tmp_path: Path) -> None
 
 
 def assert_same_bits(one: Path, other: Path) -> None:
-    weights, others = (load_file(run / "model.safetensors") for run in (one, other))
-    assert [name for name in weights if not torch.equal(weights[name], others[name])] == []
+    files = [file.relative_to(one) for file in one.rglob("*.safetensors")]
+    assert Path("model.safetensors") in files
+    for file in files:  # LoRA's adapter and the reference of pairs too
+        assert (one / file).read_bytes() == (other / file).read_bytes(), file
     for line, other_line in zip(MetricsLog(one).read(), MetricsLog(other).read(), strict=True):
         for key in ("step", "train_loss", "val_loss", "grad_norm", "tokens", "reward", "margin"):
             assert line.get(key) == other_line.get(key)
@@ -113,14 +120,14 @@ def work(rank: int, ports: list[int], folder: Path) -> None:
             "LOCAL_RANK": str(rank),
             "LOCAL_WORLD_SIZE": "2",
         }
-        config = replace(METHODS[method], strategy=strategy, micro_batch=1, compile="off")
+        config = replace(IN_PROCESSES[method], strategy=strategy, micro_batch=1, compile="off")
         train(method, folder, f"{method}-{strategy}", config, Ranks.read(os.environ))
 
 
 @pytest.mark.slow
 def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
     train_weak_model(tmp_path / "weak")
-    for method, config in METHODS.items():
+    for method, config in IN_PROCESSES.items():
         train(method, tmp_path, method, config, Ranks())
     torch.multiprocessing.spawn(work, (free_ports(3), tmp_path), nprocs=2)
     for method, strategies in {"dpo": ("ddp", "fsdp"), "reward": ("ddp",)}.items():

@@ -9,20 +9,25 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
-from cfg_gpt2 import GPT2Config, RunConfig, TrainConfig
+from cfg_gpt2 import GPT2Config, InitFrom, RunConfig, TrainConfig
 from finetuning.chat_format import Message, encode_dialogue
+from finetuning.command import publish_of
 from finetuning.dialogues import DialogueCorpus, DialogueRows
 from finetuning.exam import ExamItem
+from finetuning.lora import add_lora
+from finetuning.lora_settings import LoraConfig
 from finetuning.pairs import Pairs, PreferenceCorpus, fit_pair, with_reference
 from finetuning.preference import answer_log_probabilities, preference_loss
 from finetuning.reinforce import QuestionCorpus, Questions, Sampler, reward_loss, right_dialogue
 from finetuning.reward_settings import RewardConfig
 from finetuning.row_formats import Pair
+from finetuning.settings import FinetuneCommand
 from finetuning.supervised import supervised_loss
 from gpt2 import GPT2Model
 from oracles.small_run import FP32, TRAIN
 from tokenizer import Tokenizer
 from trainer import LossFunction, Trainer
+from training.run_state import Publish, as_they_are
 from training.runtime import Runtime
 from training.training_data import TrainingData
 
@@ -84,11 +89,12 @@ def trainer_of(
     train: TrainConfig,
     loss_fn: LossFunction,
     runtime: Runtime,
+    publish: Publish = as_they_are,
 ) -> Trainer:
     """Returns a trainer whose screen is a text."""
     config = RunConfig(model=model.config, train=train)
     console = Console(file=StringIO(), width=1000)
-    return Trainer(model, corpus, config, run_dir, runtime, console, loss_fn)
+    return Trainer(model, corpus, config, run_dir, runtime, console, loss_fn, publish=publish)
 
 
 def preference_trainer(
@@ -106,15 +112,32 @@ def preference_trainer(
     return trainer_of(model, corpus, run_dir, train, loss_fn, runtime)
 
 
+def dialogue_trainer(
+    run_dir: Path,
+    train: TrainConfig = TRAIN,
+    lora: LoraConfig | None = None,
+    runtime: Runtime = FP32,
+) -> Trainer:
+    """Returns a trainer of 40 dialogues, half of which answer yes and half no.
+
+    It is as `finetune --method sft` makes it, or --method lora where its settings are given.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    dialogues = [right_dialogue(item_of(n, answer)) for n in range(20) for answer in ("yes", "no")]
+    model, tokenizer, publish = small_model(), small_tokenizer(), as_they_are
+    rows = DialogueRows.of((encode_dialogue(one, tokenizer) for one in dialogues), tokenizer)
+    if lora:
+        add_lora(model, lora, train.seed)
+        command = FinetuneCommand(run=run_dir, method="lora", lora=lora)
+        publish = publish_of(command, run_dir, InitFrom(run="base", weights_sha256=""))
+    corpus = DialogueCorpus(tokenizer, rows, rows)
+    return trainer_of(model, corpus, run_dir, train, supervised_loss, runtime, publish)
+
+
 def train_weak_model(folder: Path) -> None:
     """Trains a model that says yes or no at random, and ends by itself."""
-    dialogues = [right_dialogue(item_of(n, answer)) for n in range(20) for answer in ("yes", "no")]
-    tokenizer = small_tokenizer()
-    rows = DialogueRows.of((encode_dialogue(one, tokenizer) for one in dialogues), tokenizer)
-    corpus = DialogueCorpus(tokenizer, rows, rows)
     train = replace(TRAIN, max_steps=80, batch_size=8, eval_every=80)
-    folder.mkdir(parents=True, exist_ok=True)
-    assert trainer_of(small_model(), corpus, folder, train, supervised_loss, FP32).train()
+    assert dialogue_trainer(folder, train).train()
 
 
 def reward_trainer(
