@@ -15,12 +15,12 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from cfg_gpt2 import InitFrom, RunConfig, TrainConfig
+from cfg_gpt2 import GPT2Config, InitFrom, RunConfig, TrainConfig
 from commands.init_from import initial_model, origin_of, require_unchanged
 from commands.train import bars, lock_run_dir, say_stopped
 from finetuning.adapter_files import load_adapter, write_adapter
 from finetuning.base_text import BASE_TEXT_METRIC, BaseText, measure, open_base_text, replay_of
-from finetuning.chat_json import ChatSettings, write_chat_settings
+from finetuning.chat_json import ChatSettings, Method, write_chat_settings
 from finetuning.dialogues import DialogueCorpus, share_of_windows
 from finetuning.labelled_data import encode, open_dialogues
 from finetuning.lora import add_lora, merged
@@ -101,7 +101,9 @@ def finetune_together(
     if command.resume is None:
         origin = runtime.on_rank_zero(partial(origin_of, base))
     assert origin  # of a run to be resumed, settings.py has seen it
-    config = replace(read_config(base), train=with_steps(command, corpus), init_from=origin)
+    sizes = sizes_of(read_config(base).model, command.method)
+    train = with_steps(command, corpus)
+    config = replace(read_config(base), model=sizes, train=train, init_from=origin)
     torch.manual_seed(config.train.seed)
     model = new_model(command, config, origin, runtime)
     publish = publish_of(command, run_dir, origin)
@@ -126,6 +128,14 @@ def finetune_together(
     n_examples = len(corpus.train) + n_left_out
     trainer.state.log.add_to(0, {"examples": n_examples, "left_out": n_left_out})
     return trainer, text
+
+
+def sizes_of(base: GPT2Config, method: Method) -> GPT2Config:
+    """Returns the sizes of the base, for pairs and rewards without its dropout.
+
+    The loss compares with a reference, or learns from answers, that the whole model gave.
+    """
+    return replace(base, dropout=0.0) if method in ("dpo", "reward") else base
 
 
 def new_model(

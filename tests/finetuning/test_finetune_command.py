@@ -1,6 +1,7 @@
 """`python main.py finetune` from end to end, on small runs."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -53,8 +54,12 @@ def finetune(*flags: str) -> int:
     return main.main(["finetune", *flags])
 
 
-def test_a_run_learns_dialogues_and_says_so_in_chat_json(folder: Path) -> None:
+def test_a_run_learns_dialogues_and_says_so_in_chat_json(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert finetune("base", "--data", "chat.jsonl", *QUICK.split(), "--out", "chat") == 0
+    forgotten = r"the text of base: \d+\.\d{4} bits per byte before, \d+\.\d{4} after"
+    assert re.search(forgotten, " ".join(capsys.readouterr().out.split()))
     chat = read_chat_settings(folder / "chat")
     assert (chat.method, chat.base, chat.data) == ("sft", "base", ("chat.jsonl",))
     assert 0 < chat.replay < 1
@@ -139,6 +144,18 @@ def test_dpo_learns_pairs_and_goes_on_to_the_same_bits(
     assert read_chat_settings(folder / "half").preference == PreferenceConfig(beta=0.5)
     losses = [m["val_loss"] for m in MetricsLog(folder / "straight").read() if "val_loss" in m]
     assert losses[-1] < losses[0]
+
+
+def test_pairs_are_learned_without_the_dropout_of_the_base(folder: Path) -> None:
+    config = json.loads(Path("base/config.json").read_text())
+    config["model"]["dropout"] = 0.5
+    Path("base/config.json").write_text(json.dumps(config))
+    rows = [{"prompt": f"Is {n} good?", "chosen": "Yes.", "rejected": "No."} for n in range(30)]
+    Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    flags = ["base", "--data", "pairs.jsonl", "--method", "dpo", *QUICK.split()]
+    assert finetune(*flags, "--out", "run") == 0
+    assert MetricsLog(Path("run")).read()[1]["margin"] == pytest.approx(0, abs=1e-5)
+    assert json.loads(Path("run/config.json").read_text())["model"]["dropout"] == 0
 
 
 def test_a_run_learns_from_answers_of_its_own(folder: Path) -> None:
