@@ -124,5 +124,5 @@ def encode_pairs(
             fitting.append(encoded)
         if number % 100 == 0:
             report(number, len(pairs), "tokens of pairs")
-    require_few_left_out(counts, context_length, leave_out_long=leave_out_long)
+    require_few_left_out(counts, context_length, leave_out_long=leave_out_long, unit="pairs")
     return replace(Pairs.of(fitting, tokenizer), n_left_out=counts.n_left_out)

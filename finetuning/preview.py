@@ -96,7 +96,9 @@ class Counts:
         return lines
 
 
-def require_few_left_out(counts: Counts, context_length: int, *, leave_out_long: bool) -> None:
+def require_few_left_out(
+    counts: Counts, context_length: int, *, leave_out_long: bool, unit: str = "dialogues"
+) -> None:
     """Raises ValueError where many dialogues are too long, unless the user agreed to that."""
     if leave_out_long:
         allowed = counts.n_left_out < counts.n_dialogues
@@ -106,7 +108,7 @@ def require_few_left_out(counts: Counts, context_length: int, *, leave_out_long:
         advice = "leave them out by --leave-out-long, or take a model with a longer context"
     require(
         allowed,
-        f"{counts.n_left_out:,} of {counts.n_dialogues:,} dialogues do not fit: their last "
+        f"{counts.n_left_out:,} of {counts.n_dialogues:,} {unit} do not fit: their last "
         f"question and answer have more than {context_length + 1:,} tokens, for the model's "
         f"context is {context_length:,}; {advice}",
     )

@@ -71,9 +71,12 @@ def warn_of_equal_answers(metrics: Mapping[str, float]) -> str | None:
     share = metrics.get("without_spread", 0.0)
     if share < WORRYING_SHARE:
         return None
+    advice = "take harder questions or a higher --reward.temperature"
+    if metrics.get("reward", 1.0) < 0.5:
+        advice = "take easier questions, or teach such answers by --method sft first"
     return (
         f"every answer to {share:.0%} of the questions earned the same, so almost nothing is "
-        "learned; take harder questions or a higher --reward.temperature"
+        f"learned; {advice}"
     )
 
 
@@ -128,10 +131,14 @@ class Questions:
         fitting = [
             (item, prompt) for item, prompt in pairs if len(prompt) + n_new <= context_length
         ]
+        room = context_length - min((len(prompt) for _, prompt in pairs), default=0)
+        advice = "take a model with a longer one"
+        if room > 0:
+            advice = f"give --reward.max-new-tokens at most {room}"
         require(
             len(fitting) > 0,
             f"none of {len(pairs):,} questions leaves room for an answer of {n_new} tokens in a "
-            f"context of {context_length}; lower --reward.max-new-tokens",
+            f"context of {context_length}; {advice}",
         )
         right = (right_dialogue(item) for item, _ in fitting)
         rows = DialogueRows.of((encode_dialogue(one, tokenizer) for one in right), tokenizer)

@@ -8,12 +8,20 @@ from pathlib import Path
 import pytest
 import torch
 from oracles.hugging_face import hugging_face_pair
-from oracles.small_answers import REWARD_TRAIN, reward_trainer, train_weak_model
+from oracles.small_answers import (
+    CONTEXT_LENGTH,
+    REWARD_TRAIN,
+    item_of,
+    reward_trainer,
+    small_tokenizer,
+    train_weak_model,
+)
 from oracles.small_run import log_without_clock, weights
 from torch import Tensor
 
 from cfg_gpt2 import GPT2Config
-from finetuning.reinforce import reward_loss, warn_of_equal_answers
+from finetuning.chat_format import Message
+from finetuning.reinforce import Questions, reward_loss, warn_of_equal_answers
 from gpt2 import GPT2Model
 from loss import IGNORE_INDEX
 from training.runtime import Batch, empty_batch
@@ -73,8 +81,21 @@ def test_a_batch_that_counts_for_nothing_or_teaches_nothing_gives_a_gradient_of_
 
 def test_answers_that_all_earn_the_same_are_told() -> None:
     assert warn_of_equal_answers({"without_spread": 0.9}) is None
-    warning = warn_of_equal_answers({"without_spread": 0.97})
-    assert warning and "97% of the questions" in warning and "--reward.temperature" in warning
+    for reward, advice in ((0.98, "--reward.temperature"), (0.0, "--method sft first")):
+        warning = warn_of_equal_answers({"without_spread": 0.97, "reward": reward})
+        assert warning and "97% of the questions" in warning and advice in warning
+
+
+@pytest.mark.parametrize(
+    ("n_words", "n_new", "advice"),
+    [(3, 60, "give --reward.max-new-tokens at most"), (99, 1, "take a model with a longer one")],
+)
+def test_questions_without_room_for_an_answer_are_refused(
+    n_words: int, n_new: int, advice: str
+) -> None:
+    item = replace(item_of(1), prompt=(Message("user", "good " * n_words),))
+    with pytest.raises(ValueError, match=f"none of 1 questions leaves room .*; {advice}"):
+        Questions.of([item], small_tokenizer(), CONTEXT_LENGTH, n_new)
 
 
 # With a trainer -----------------------------------------------------------------------------
