@@ -40,19 +40,22 @@ def fit_of_tokenizer(run: Path, corpus: Corpus) -> str | None:
     )
 
 
-def origin_of(run: Path) -> InitFrom:
-    """Returns what config.json records of the run that another begins from."""
+def origin_of(run: Path, flag: str = "--init-from:") -> InitFrom:
+    """Returns what config.json records of the run that another begins from.
+
+    flag is the one that named it, for errors.
+    """
     file = run / WEIGHTS_FILE
-    require_file(file, "name a finished run", "--init-from:")
+    require_file(file, "name a finished run", flag)
     return InitFrom(run=str(run), weights_sha256=sha256(file))
 
 
 def require_unchanged(origin: InitFrom) -> None:
     """Raises ValueError where the run's weights have changed since they were recorded."""
     require(
-        origin_of(Path(origin.run)) == origin,
+        origin_of(Path(origin.run), "") == origin,
         f"the weights of {origin.run} have changed since this run began from them; "
-        "begin another run with --init-from",
+        "begin another run from them",
     )
 
 

@@ -44,7 +44,7 @@ def open_base_text(run_dir: Path, tokenizer: Tokenizer, console: Console) -> Bas
             f"the text of {run_dir} is not in the tokens of its model any more",
         )
     except (ValueError, OSError) as error:
-        return BaseText(None, str(error))
+        return BaseText(None, str(error).partition("; ")[0])  # its advice is for other commands
     return BaseText(corpus)
 
 
