@@ -12,7 +12,7 @@ from commands.train_settings import TrainCommand
 from run_directory.config_file import read_config
 from run_directory.weights import WEIGHTS_FILE
 from training.best_checkpoint import read_tensors
-from training.checkpoint import FOLDER, has_checkpoint, paths_in, read_record
+from training.checkpoint import FOLDER, Record, has_checkpoint, paths_in, read_record
 
 SAMPLES_FILE = "samples.txt"  # the last file that a finished run writes
 LAST_NORM = "final_norm.weight"  # a small tensor that every step changes
@@ -21,27 +21,41 @@ LAST_NORM = "final_norm.weight"  # a small tensor that every step changes
 def finished_step(command: TrainCommand) -> int | None:
     """Returns the step at which a run to be resumed has done all that is asked; None: it goes on.
 
-    Raises ValueError for a run that cannot go on: an imported one, or one that is further already.
+    Raises ValueError as newest_checkpoint does.
     """
     run = command.resume
     assert run is not None
+    begin = f"train --init-from {run} --data.path TEXT"
+    newest = newest_checkpoint(run, command.train.max_steps, begin)
+    if newest is None or newest[1].step < command.train.max_steps:
+        return None
+    checkpoint, record = newest
+    is_complete = (run / SAMPLES_FILE).exists() and has_weights_of(run, checkpoint)
+    return record.step if is_complete else None
+
+
+def newest_checkpoint(run: Path, asked: int, begin: str) -> tuple[Path, Record] | None:
+    """Returns where a run to be resumed goes on, with its record; None: at its beginning.
+
+    asked is its number of steps, begin the command that begins another run with its weights.
+    Raises ValueError for a run that cannot go on: an imported one, or one that is further already.
+    """
     require(
         has_checkpoint(run) or not (run / WEIGHTS_FILE).exists(),
         f"{run} has weights and no checkpoint to go on from, as an imported model has; begin "
-        f"another run with these weights: train --init-from {run} --data.path TEXT",
+        f"another run with these weights: {begin}",
     )
     newest = next(iter(paths_in(run / FOLDER)), None)
     record = read_record(newest) if newest else None
-    asked, planned = command.train.max_steps, read_config(run).train.max_steps
-    if newest is None or record is None or record.step < asked:
+    if newest is None or record is None:
         return None
+    planned = read_config(run).train.max_steps
     require(
-        asked in (planned, record.step),
+        record.step <= asked or asked == planned,
         f"--train.max-steps {asked} lies before step {record.step}, which {run} has reached; give "
         "more steps, or leave it out",
     )
-    is_complete = (run / SAMPLES_FILE).exists() and has_weights_of(run, newest)
-    return record.step if is_complete else None
+    return newest, record
 
 
 def has_weights_of(run: Path, checkpoint: Path) -> bool:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from cfg_gpt2 import GPT2Config, InitFrom, RunConfig, TrainConfig
 from commands.init_from import initial_model, origin_of, require_unchanged
+from commands.resume import newest_checkpoint
 from commands.train import bars, lock_run_dir, say_stopped
 from finetuning.adapter_files import load_adapter, write_adapter
 from finetuning.base_text import BASE_TEXT_METRIC, BaseText, measure, open_base_text, replay_of
@@ -60,6 +61,8 @@ def finetune(command: FinetuneCommand) -> int:
     is_frozen = command.method == "lora"
     require_memory(read_config(base).model, command.train, runtime, is_frozen=is_frozen)
     console = new_console(quiet=not runtime.is_rank_zero)
+    if command.resume:
+        newest_checkpoint(base, command.train.max_steps, f"finetune {base}")
     if command.show:
         return show(command, base, console)
     console.print(f"device    {runtime.describe()}")
@@ -99,7 +102,7 @@ def finetune_together(
     corpus, text, lines = opened
     origin = read_config(base).init_from
     if command.resume is None:
-        origin = runtime.on_rank_zero(partial(origin_of, base))
+        origin = runtime.on_rank_zero(partial(origin_of, base, ""))
     assert origin  # of a run to be resumed, settings.py has seen it
     sizes = sizes_of(read_config(base).model, command.method)
     train = with_steps(command, corpus)

@@ -107,6 +107,19 @@ def test_lora_publishes_the_merged_model_and_goes_on_to_the_same_bits(
     }  # fmt: skip
 
 
+def test_a_run_that_is_further_or_has_lost_its_checkpoints_is_not_resumed(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert finetune("base", "--data", "chat.jsonl", *QUICK.split(), "--out", "chat") == 0
+    before = Path("chat/config.json").read_bytes()
+    assert finetune("--resume", "chat", "--train.max-steps", "3") == 2
+    assert "--train.max-steps 3 lies before step 4" in capsys.readouterr().err
+    shutil.rmtree("chat/checkpoints")
+    assert finetune("--resume", "chat") == 2
+    assert "another run with these weights: finetune chat" in capsys.readouterr().err
+    assert Path("chat/config.json").read_bytes() == before
+
+
 def test_lora_begins_from_an_adapter_and_so_it_does_where_it_was_killed_at_once(
     folder: Path,
 ) -> None:
@@ -172,6 +185,19 @@ def test_a_run_learns_from_answers_of_its_own(folder: Path) -> None:
     assert all("reward" in m for m in MetricsLog(folder / "straight").read()[1:])
 
 
+def test_without_the_text_of_the_base_nothing_is_replayed_and_the_reason_is_said(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = json.loads(Path("base/config.json").read_text())
+    config["data"]["tokenizer"] = "gpt2"  # as in the run of an import
+    Path("base/config.json").write_text(json.dumps(config))
+    Path("base/metrics.jsonl").unlink()
+    assert finetune("base", "--data", "chat.jsonl", *QUICK.split(), "--out", "chat") == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "nothing of the base's own text is replayed: base was imported, and" in out
+    assert "--data.path" not in out
+
+
 def test_without_steps_the_dialogues_are_read_once(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -201,6 +227,7 @@ def test_show_prints_what_is_learned_and_writes_nothing(
         ("base --data chat.jsonl --replay 1", "--replay 1"),
         ("base --data chat.jsonl --out base", "already holds a run"),
         ("--resume base", "was not finetuned"),
+        ("unfinished --data chat.jsonl", "error: unfinished/model.safetensors does not exist"),
         ("base --data tiny-questions chat.jsonl", "mixes a built-in task"),
         ("base --data chat.jsonl --method best", "best"),
         ("base --data chat.jsonl --examples 100", "--examples 100 is for a built-in task"),
@@ -215,6 +242,8 @@ def test_show_prints_what_is_learned_and_writes_nothing(
 def test_a_wrong_use_gets_one_sentence(
     folder: Path, flags: str, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    shutil.copytree("base", "unfinished")
+    Path("unfinished/model.safetensors").unlink()
     assert finetune(*flags.split()) == 2
     [line] = capsys.readouterr().err.strip().splitlines()[-1:]
     assert line.startswith("error: ")
