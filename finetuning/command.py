@@ -15,13 +15,13 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from cfg_gpt2 import GPT2Config, InitFrom, RunConfig, TrainConfig
+from cfg_gpt2 import InitFrom, RunConfig, TrainConfig
 from commands.init_from import initial_model, origin_of, require_unchanged
 from commands.resume import newest_checkpoint
 from commands.train import bars, lock_run_dir, say_stopped
 from finetuning.adapter_files import load_adapter, write_adapter
 from finetuning.base_text import BASE_TEXT_METRIC, BaseText, measure, open_base_text, replay_of
-from finetuning.chat_json import ChatSettings, Method, write_chat_settings
+from finetuning.chat_json import ChatSettings, write_chat_settings
 from finetuning.dialogues import DialogueCorpus, share_of_windows
 from finetuning.labelled_data import encode, open_dialogues
 from finetuning.lora import add_lora, merged
@@ -104,9 +104,7 @@ def finetune_together(
     if command.resume is None:
         origin = runtime.on_rank_zero(partial(origin_of, base, ""))
     assert origin  # of a run to be resumed, settings.py has seen it
-    sizes = sizes_of(read_config(base).model, command.method)
-    train = with_steps(command, corpus)
-    config = replace(read_config(base), model=sizes, train=train, init_from=origin)
+    config = new_config(command, base, corpus, origin)
     torch.manual_seed(config.train.seed)
     model = new_model(command, config, origin, runtime)
     publish = publish_of(command, run_dir, origin)
@@ -133,12 +131,17 @@ def finetune_together(
     return trainer, text
 
 
-def sizes_of(base: GPT2Config, method: Method) -> GPT2Config:
-    """Returns the sizes of the base, for pairs and rewards without its dropout.
+def new_config(
+    command: FinetuneCommand, base: Path, corpus: LabelledCorpus, origin: InitFrom
+) -> RunConfig:
+    """Returns the settings of the base with this training; for pairs and rewards without dropout.
 
     The loss compares with a reference, or learns from answers, that the whole model gave.
     """
-    return replace(base, dropout=0.0) if method in ("dpo", "reward") else base
+    config = replace(read_config(base), train=with_steps(command, corpus), init_from=origin)
+    if command.method in ("dpo", "reward"):
+        config = replace(config, model=replace(config.model, dropout=0.0))
+    return config
 
 
 def new_model(
