@@ -120,7 +120,7 @@ TEXTS = {
         "it: {excess} more.",
         "What a model does not read while it learns to answer is forgotten; of what it learned, "
         "{replay} was that text.",
-        "{try}, or fewer steps.",
+        "{try}",
     ),
     "base_moved": (
         "The weights of the base run {base} are not there.",
@@ -178,10 +178,10 @@ TEXTS = {
         "The model becomes surer of the pairs that it has right and learns no others.",
         "--train.max-steps {step}, a higher --preference.beta, or more pairs.",
     ),
-    "rewards_never": (
+    "rewards_low": (
         "{share} of the answers earned the same as all others to their question, and {reward} of "
         "the answers were right.",
-        "The model almost never gives a right answer, so there is nothing to make likelier.",
+        "The questions are too hard: there are few right answers that could become likelier.",
         "--method sft first, or easier questions.",
     ),
     "rewards_equal": (

@@ -127,8 +127,13 @@ def test_the_base_text_is_forgotten(recorded: Callable[..., Run]) -> None:
     found = after(0.2188, replay=0.0)["base_forgotten"]
     assert found.wrong and found.values["excess"] == "24%"
     assert found.values["try"] == f"--replay {REPLAY_SHARE}"
-    assert after(0.25)["base_forgotten"].values["try"] == "--train.learning-rate 0.00033"
-    assert "--train" in after(0.25, "dpo")["base_forgotten"].values["try"]
+    assert after(0.25)["base_forgotten"].values["try"] == "--replay 0.2"
+    found = after(0.25, "dpo")["base_forgotten"]
+    assert found.values["try"] == "--train.learning-rate 0.00033"
+    short = [{"val_loss": x} for x in (8.1, 4.0, 2.0, 1.0, 0.6)]
+    bits = {"first": {BASE_TEXT_METRIC: 0.1765}, "last": {BASE_TEXT_METRIC: 0.2015}}
+    found = found_in(recorded("sft", short, **bits))["base_forgotten"]
+    assert found.values["try"] == "--train.max-steps 80"  # what is replayed takes its time
     # A run of before these figures were recorded, and one whose base was gone.
     assert found_in(recorded("sft")) == found_in(recorded("sft", last={BASE_TEXT_METRIC: 9})) == {}
 
@@ -211,7 +216,7 @@ def test_margins_that_grow_without_accuracy_are_diagnosed(recorded: Callable[...
 @pytest.mark.parametrize(
     ("reward", "share", "name", "wrong"),
     [
-        (0.01, 0.97, "rewards_never", True),
+        (0.01, 0.97, "rewards_low", True),
         (0.50, 0.97, "rewards_equal", True),
         (0.98, 0.97, "rewards_equal", False),  # all is learned
         (0.50, 0.90, None, False),
@@ -276,7 +281,7 @@ def test_a_learning_rate_that_destroys_the_base_is_diagnosed(
         )
 
     found = with_second(jump)["validation_jumps"]
-    assert found.wrong and found.values["try"] == "0.00033"
+    assert found.wrong and found.values["try"] == "0.0001"
     assert "validation_jumps" not in with_second(near)
 
 
