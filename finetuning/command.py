@@ -36,7 +36,7 @@ from finetuning.methods import (
 from finetuning.pairs import PreferenceCorpus
 from finetuning.preview import preview
 from finetuning.reinforce import QuestionCorpus
-from finetuning.settings import FinetuneCommand
+from finetuning.settings import FinetuneCommand, fit_to_cpu
 from finetuning.tiny_questions.dialogues import TASKS
 from gpt2 import GPT2Model
 from load_data import Corpus
@@ -58,6 +58,8 @@ def finetune(command: FinetuneCommand) -> int:
     ranks = Ranks.read(os.environ)
     base = base_of(command)
     runtime = choose_runtime(command.train, read_config(base).model, ranks)
+    if runtime.device.type == "cpu":
+        command = fit_to_cpu(command, read_config(base).model)
     is_frozen = command.method == "lora"
     require_memory(read_config(base).model, command.train, runtime, is_frozen=is_frozen)
     console = new_console(quiet=not runtime.is_rank_zero)
@@ -252,10 +254,11 @@ def describe(console: Console, config: RunConfig, trainer: Trainer, lines: list[
     base = config.init_from.run if config.init_from else "random weights"
     units = {PreferenceCorpus: "pairs", QuestionCorpus: "questions"}
     unit = units.get(type(trainer.corpus), "dialogues")
+    cut = f", {trainer.micro_batches.size} at a time," if steps.micro_batch else ""
     for line in (
         *(f"data      {line}" for line in lines),
         f"model     {describe_parameters(trainer.model)}, from {base}",
-        f"training  {steps.max_steps:,} steps of {steps.batch_size} {unit} by "
+        f"training  {steps.max_steps:,} steps of {steps.batch_size} {unit}{cut} by "
         f"{steps.optimizer}, {epochs:.1f} times through them",
         *([f"resumed   from step {done:,} of {steps.max_steps:,}"] if done else []),
         f"run       {trainer.run_dir}",

@@ -46,6 +46,8 @@ LARGE_PREFERENCES = replace(
     SMALL_PREFERENCES, batch_size=16, learning_rate=1e-6, final_learning_rate=1e-8
 )
 LARGE_REWARDS = replace(SMALL_REWARDS, learning_rate=1e-5, final_learning_rate=1e-7)
+# Dialogues, pairs or questions that fit into 12 GB beside GPT-2's 124 million weights
+AT_A_TIME: dict[Method, int] = {"sft": 4, "lora": 4, "dpo": 2, "reward": 1}
 LORA_RATES = {  # about ten times as high, by whether a model is small
     True: {"optimizer": "adamw", "learning_rate": 1e-2, "final_learning_rate": 1e-4},
     False: {"learning_rate": 5e-4, "final_learning_rate": 5e-6},
@@ -153,13 +155,30 @@ def read_finetune_command(arguments: list[str]) -> FinetuneCommand:
 
 def training_for(model: GPT2Config, method: Method) -> TrainConfig:
     """Returns the training that suits a model of a size, and a method."""
-    is_small = 12 * model.n_layer * model.n_embd**2 < SMALL
+    small = is_small(model)
     if method == "dpo":
-        return SMALL_PREFERENCES if is_small else LARGE_PREFERENCES
+        return SMALL_PREFERENCES if small else LARGE_PREFERENCES
     if method == "reward":
-        return SMALL_REWARDS if is_small else LARGE_REWARDS
-    training = SMALL_TRAINING if is_small else LARGE_TRAINING
-    return replace(training, **LORA_RATES[is_small]) if method == "lora" else training
+        return SMALL_REWARDS if small else LARGE_REWARDS
+    training = SMALL_TRAINING if small else LARGE_TRAINING
+    return replace(training, **LORA_RATES[small]) if method == "lora" else training
+
+
+def is_small(model: GPT2Config) -> bool:
+    """Returns whether a model is of the size that one trains oneself."""
+    return 12 * model.n_layer * model.n_embd**2 < SMALL
+
+
+def fit_to_cpu(command: FinetuneCommand, model: GPT2Config) -> FinetuneCommand:
+    """Returns a command that computes few rows of a large model at a time, unless it says how many.
+
+    A GPU says that its memory is short, and smaller parts are taken then; of a CPU's memory the
+    system says nothing before it ends the process.
+    """
+    if is_small(model) or command.train.micro_batch is not None:
+        return command
+    size = min(AT_A_TIME[command.method], command.train.batch_size)
+    return replace(command, train=replace(command.train, micro_batch=size))
 
 
 def resumed_command(run_dir: Path, arguments: list[str]) -> FinetuneCommand:

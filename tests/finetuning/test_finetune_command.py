@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ import torch
 from safetensors.torch import load_file
 
 import main
+from cfg_gpt2 import GPT2Config
 from finetuning.chat_json import read_chat_settings
 from finetuning.preference_settings import PreferenceConfig
+from finetuning.settings import FinetuneCommand, fit_to_cpu
 from training.progress import MetricsLog
 
 TEXT = "The hen asked where the drum was. In the barn, said the fox. <|user|> <|assistant|>\n"
@@ -204,6 +207,14 @@ def test_without_steps_the_dialogues_are_read_once(
     flags = ["base", "--data", "chat.jsonl", "--replay", "0", "--train.batch-size", "4"]
     assert finetune(*flags, "--out", "once") == 0
     assert "7 steps of 4 dialogues by muon, 1.0 times" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_cpu_computes_few_rows_of_a_large_model_at_a_time() -> None:
+    command = FinetuneCommand(run=Path("base"), method="dpo")
+    assert fit_to_cpu(command, GPT2Config()).train.micro_batch == 2
+    assert fit_to_cpu(command, GPT2Config(n_layer=4, n_embd=128, n_head=4)) == command
+    chosen = replace(command, train=replace(command.train, micro_batch=16))
+    assert fit_to_cpu(chosen, GPT2Config()) == chosen
 
 
 def test_show_prints_what_is_learned_and_writes_nothing(
