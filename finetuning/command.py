@@ -286,6 +286,8 @@ def conclude(
     elif runtime.is_rank_zero:
         if text.corpus:
             console.print(forgotten(trainer, text.corpus))
+        if hint := trainer.state.curve.hint(trainer.state.units.loss):
+            console.print(hint)
         console.print(f"\nThe curve is in {run_dir / 'loss.png'}. Next, talk to it:")
         if task in TASKS:
             console.print(f"  {main_command('evaluate', run_dir, '--task', task)}")

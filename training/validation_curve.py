@@ -98,4 +98,4 @@ class ValidationCurve:
     def advice(self) -> str:
         """Returns how the best weights that were saved are used, as a clause."""
         saved = min((e for e in self.evaluations if e.step > 0), key=lambda e: e.val_loss)
-        return f"generate --best takes the weights of step {saved.step}, which are kept"
+        return f"--best takes the weights of step {saved.step}, which are kept"

@@ -239,6 +239,6 @@ def test_a_run_that_overfits_ends_with_the_best_step_and_how_to_use_it(
     output = capsys.readouterr().out
     assert output.count("overfitting: the validation loss was lowest at step") == 1
     assert output.count("\nOverfitting: the validation loss was lowest at step") == 1
-    assert "generate --best takes the weights of step" in output
+    assert "--best takes the weights of step" in output
     assert f"generate {tmp_path / 'run'} --best --prompt" in output
     assert os.path.getsize(tmp_path / "run" / "loss.png") > 1000
