@@ -40,7 +40,8 @@ ROOT = Path(__file__).parents[2]
 N_STEPS = 24
 STEPS = replace(TRAIN, max_steps=N_STEPS, eval_every=2, batch_size=5, compile="off")
 N_KILLS = 20
-PATIENCE = 120.0  # seconds for a process to see that another one is gone, on a busy machine
+PATIENCE = 20.0  # seconds for a process to see that another one is gone
+BUSY = 100.0  # more of them on a busy machine, for one that was connected and is at work
 
 
 def rank_of_run(rank: int, port: int, strategy: str, folder: Path, n_steps: int) -> None:
@@ -113,6 +114,8 @@ def ended(both: list[BaseProcess], folder: Path) -> list[int | None]:
     """
     for rank, child in enumerate(both):
         child.join(PATIENCE)
+        if (folder / f"connected-{rank}").exists():
+            child.join(BUSY)
         if child.is_alive():
             assert not (folder / f"connected-{rank}").exists()
             child.terminate()
