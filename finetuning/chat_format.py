@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from cfg_gpt2 import require
 from run_directory.chat_template import ROLES
-from tokenizer import Tokenizer
+from run_directory.json_file import shortened
+from tokenizer import Tokenizer, UnseenCharacter
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,11 @@ def encode_dialogue(messages: Sequence[Message], tokenizer: Tokenizer) -> Encode
     is_learned: list[bool] = []
     separator = ""
     for message in messages:
-        lead, content = tokenizer.encode_batch(
-            [f"{separator}<|{message.role}|>\n", message.content]
-        )
+        texts = [f"{separator}<|{message.role}|>\n", message.content]
+        try:
+            lead, content = tokenizer.encode_batch(texts)
+        except UnseenCharacter as error:
+            raise error.within(0, shortened(repr(error.text), 60)) from None
         learned = message.role == "assistant" and message.is_learned
         tokens += [*lead, *content, tokenizer.end_of_text]
         is_learned += [False] * len(lead) + [learned] * (len(content) + 1)

@@ -38,6 +38,13 @@ def test_typed_marks_never_become_the_end_of_a_turn(tokenizer: Tokenizer) -> Non
     assert encode_dialogue([forged], tokenizer).tokens.count(tokenizer.end_of_text) == 1
 
 
+def test_a_character_that_the_tokenizer_lacks_is_refused_with_its_message() -> None:
+    letters = Tokenizer.characters(["<|user|>\nWhere is Max? In the hall."])
+    where = r"^'é' \(U\+00E9\) at position 7 of 'In the é\.' is not among"
+    with pytest.raises(ValueError, match=where):
+        encode_dialogue([Message("user", "In the é.")], letters)
+
+
 @pytest.mark.parametrize("roles", ["assistant", "user user", "user system", "system assistant"])
 def test_messages_out_of_turn_are_refused(roles: str) -> None:
     with pytest.raises(ValueError, match="take turns"):
