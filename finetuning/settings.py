@@ -46,8 +46,8 @@ LARGE_PREFERENCES = replace(
     SMALL_PREFERENCES, batch_size=16, learning_rate=1e-6, final_learning_rate=1e-8
 )
 LARGE_REWARDS = replace(SMALL_REWARDS, learning_rate=1e-5, final_learning_rate=1e-7)
-# Dialogues, pairs or questions that fit into 12 GB beside GPT-2's 124 million weights
-AT_A_TIME: dict[Method, int] = {"sft": 4, "lora": 4, "dpo": 2, "reward": 1}
+# Dialogues, pairs or questions: two rows of 1,000 tokens take 9 GB with GPT-2's 124M weights
+AT_A_TIME: dict[Method, int] = {"sft": 2, "lora": 2, "dpo": 1, "reward": 1}
 LORA_RATES = {  # about ten times as high, by whether a model is small
     True: {"optimizer": "adamw", "learning_rate": 1e-2, "final_learning_rate": 1e-4},
     False: {"learning_rate": 5e-4, "final_learning_rate": 5e-6},

@@ -211,7 +211,7 @@ def test_without_steps_the_dialogues_are_read_once(
 
 def test_a_cpu_computes_few_rows_of_a_large_model_at_a_time() -> None:
     command = FinetuneCommand(run=Path("base"), method="dpo")
-    assert fit_to_cpu(command, GPT2Config()).train.micro_batch == 2
+    assert fit_to_cpu(command, GPT2Config()).train.micro_batch == 1
     assert fit_to_cpu(command, GPT2Config(n_layer=4, n_embd=128, n_head=4)) == command
     chosen = replace(command, train=replace(command.train, micro_batch=16))
     assert fit_to_cpu(chosen, GPT2Config()) == chosen
