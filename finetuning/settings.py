@@ -38,10 +38,17 @@ LARGE_TRAINING = replace(  # of GPT-2's weights
     learning_rate=5e-5,
     final_learning_rate=5e-7,
 )
-SMALL_PREFERENCES = replace(  # pairs pull hard: much smaller steps, and no word of the answers new
-    LARGE_TRAINING, batch_size=32, learning_rate=1e-4, final_learning_rate=1e-6, eval_every=50
+SMALL_PREFERENCES = replace(  # pairs pull hard: at 1e-4 a model refuses where it knew the answer
+    LARGE_TRAINING, batch_size=32, learning_rate=3e-6, final_learning_rate=3e-8, eval_every=50
 )
-SMALL_REWARDS = replace(SMALL_PREFERENCES, batch_size=64, warmup_steps=5, eval_every=20)
+SMALL_REWARDS = replace(
+    SMALL_PREFERENCES,
+    batch_size=64,
+    learning_rate=1e-4,
+    final_learning_rate=1e-6,
+    warmup_steps=5,
+    eval_every=20,
+)
 LARGE_PREFERENCES = replace(
     SMALL_PREFERENCES, batch_size=16, learning_rate=1e-6, final_learning_rate=1e-8
 )
