@@ -147,7 +147,7 @@ def test_dpo_learns_pairs_and_goes_on_to_the_same_bits(
     ]
     Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     flags = ["base", "--data", "pairs.jsonl", "--method", "dpo", *QUICK.split()]
-    flags += ["--preference.beta", "0.5"]
+    flags += ["--preference.beta", "0.5", "--train.learning-rate", "1e-4"]
     assert finetune(*flags, "--show", "2") == 0
     shown = capsys.readouterr().out
     assert "In barn" in shown and "In the sea." in shown
