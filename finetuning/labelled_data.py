@@ -16,7 +16,7 @@ from finetuning.preview import Counts, fit, require_few_left_out
 from finetuning.tiny_questions import dialogues as tiny_questions
 from tokenizer import Tokenizer
 
-N_TRAIN, N_VALIDATION = 40_000, 1_000  # dialogues of a built-in task
+N_TRAIN, N_VALIDATION = 34_000, 1_000  # dialogues of a built-in task
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ class FinetuneCommand:
     show: int | None = None  # print so many dialogues, with what is learned of them, and end
     epochs: float = 1.0  # times through the dialogues, where --train.max-steps is not given
     examples: int | None = None
-    """dialogues of a built-in task, or pairs, or questions; None: 40,000, or 5,000, or 8,000"""
+    """dialogues of a built-in task, or pairs, or questions; None: 34,000, or 5,000, or 8,000"""
     replay: float | None = None
     """share of the learned tokens that come from the text RUN was trained on, so that it forgets
     less; None: 0.1 where that text is at hand."""
