@@ -68,7 +68,7 @@ def load_model(build: Callable[[GPT2Config], Model], run_dir: Path) -> Model:
 
 
 def require_tensors(weights: Mapping[str, Tensor], config: GPT2Config, file: Path) -> None:
-    """Raises ValueError for too few tensors, before a model is built, and for other numbers."""
+    """Raises ValueError where a file has too few tensors for a model, or others than floats."""
     require(
         config.n_layer <= len(weights),
         f"{file} does not fit {CONFIG_FILE}: it has {len(weights)} tensors, too few for "
