@@ -33,6 +33,7 @@ from run_directory.json_file import quoted, read_json_object, shortened
 from run_directory.vocabulary import (
     TOKENIZER_FILE,
     open_vocabulary,
+    require_dense_ids,
     require_round_trip,
     vocabulary_files,
 )
@@ -108,6 +109,10 @@ def read_library(
     """
     files = vocabulary_files(folder)
     library = open_vocabulary(*files)
+    try:
+        require_dense_ids(library)
+    except ValueError as error:
+        raise ValueError(f"{files[0]} cannot be used: {error}") from None
     require_known_class(files, library, settings)
     for id, token in settings.added.items():
         add_token(library, token)

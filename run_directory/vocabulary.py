@@ -259,16 +259,21 @@ def losses_of_added_tokens(library: Library) -> Iterator[str]:
             yield f"{name} is a token of other bytes, too; {GPT2S}"
 
 
+def require_dense_ids(library: Library) -> None:
+    """Raises ValueError where ids are repeated, or far apart: the library needs memory for each."""
+    ids = library.get_vocab().values()
+    require(len(set(ids)) == len(ids), f"two of its tokens have one id; {GPT2S}")
+    gap = f"it has {len(ids):,} tokens, but ids up to {max(ids):,}; {GPT2S}"
+    require(max(ids) < 2 * len(ids) + MAX_GAP, gap)
+
+
 def require_round_trip(library: Library, codec: Codec) -> None:
     """Raises ValueError unless probing texts come back whole from the vocabulary of a stranger.
 
     Typed text must not become a special token either, and look-up by characters must give the
     library's ids.
     """
-    ids = library.get_vocab().values()
-    require(len(set(ids)) == len(ids), f"two of its tokens have one id; {GPT2S}")
-    gap = f"it has {len(ids):,} tokens, but ids up to {max(ids):,}; {GPT2S}"
-    require(max(ids) < 2 * len(ids) + MAX_GAP, gap)
+    require_dense_ids(library)
     added = library.get_added_tokens_decoder()
     special = {id: token.content for id, token in added.items() if token.special}
     texts = [*PROBES, *(f"a{token.content}b {token.content} c" for token in added.values())]

@@ -543,6 +543,13 @@ def hole(folder: Path) -> None:
     write(folder, added_tokens={"<B>": BOS, "[PAD]": PAD})
 
 
+def characters_with_a_far_id(folder: Path) -> None:
+    """The library needs four bytes for each id up to the largest when it writes such a one."""
+    save_model(folder, ending_with(0))
+    words = {"type": "WordLevel", "vocab": {"<|endoftext|>": 0, "a": 10**9}, "unk_token": "a"}
+    write(folder, tokenizer={"version": "1.0", "added_tokens": [], "model": words})
+
+
 def digits(folder: Path) -> None:
     save_model(folder, ending_with(0))
     tokenizer = library()
@@ -558,6 +565,7 @@ def no_end_at_all(folder: Path) -> None:
 
 
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "ids far apart": (characters_with_a_far_id, "it has 2 tokens, but ids up to 1,000,000,000"),
     "a hole before an added token": (hole, '"[PAD]" has id 302 in tokenizer_config.json or added'),
     "a space before each text": (
         lambda f: of_4(f, add_prefix_space=True), "add_prefix_space true puts a space before each",
