@@ -24,7 +24,7 @@ from tokenizers import Tokenizer as Library
 
 from cfg_gpt2 import require
 from run_directory.files import write_whole
-from run_directory.json_file import read_json_object
+from run_directory.json_file import read_json_object, shortened
 from run_directory.paths import user_path
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -45,6 +45,7 @@ LOSSLESS_PARTS = {  # of each kind of model; no part of another type keeps every
     },
 }
 GPT2S = "take one of byte-level BPE, such as GPT-2's"
+PREFIX = "continuing_subword_prefix"
 MAX_GAP = 100_000  # ids without a token; some models leave them for tokens to come
 MAX_SECONDS = 0.3  # for a word of 2,048 characters, on which GPT-2's pattern takes 20 microseconds
 
@@ -105,14 +106,36 @@ def open_vocabulary(file: Path, merges: Path | None = None) -> Library:
 
     Raises ValueError for a broken one, and for one that is made to change text.
     """
-    with library_errors(f"{file} is not a vocabulary", "copy it once more"):
+    advice = (f"{file} is not a vocabulary", "copy it once more")
+    with library_errors(*advice):
+        text = file.read_text(encoding="utf-8-sig") if merges is None else ""
+    if mark := prefix_of_pieces(text):
+        raise ValueError(f"{file} cannot be used: {loss_by_mark(mark, PREFIX)}")
+    with library_errors(*advice):
         if merges is None:
-            library = Library.from_str(file.read_text(encoding="utf-8-sig"))
+            library = Library.from_str(text)
         else:
             library = byte_level(models.BPE.from_file(str(file), str(merges)))
     for loss in losses(library):
         raise ValueError(f"{file} cannot be used: {loss}")
     return library
+
+
+def prefix_of_pieces(text: str) -> str:
+    """Returns what a BPE in a tokenizer.json writes before the pieces within a word, or "".
+
+    Where it cuts a merge within a character, the library ends the whole process as it reads it.
+    """
+    try:
+        model = json.loads(text)["model"]
+        return str(model.get(PREFIX) or "") if model.get("type") == "BPE" else ""
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return ""  # the library says what is wrong
+
+
+def loss_by_mark(mark: str, name: str) -> str:
+    """Returns why a BPE with a mark at the edge of its tokens is not used."""
+    return f"its BPE writes {shortened(mark)!r} ({name}) into the text; {GPT2S}"
 
 
 @contextmanager
@@ -225,9 +248,9 @@ def losses_of_bpe(
             f"its BPE has dropout {model.dropout:g}, so one text gets other ids each time; "
             'set "dropout" to null in it'
         )
-    for name in ("continuing_subword_prefix", "end_of_word_suffix"):
+    for name in (PREFIX, "end_of_word_suffix"):
         if mark := getattr(model, name):
-            yield f"its BPE writes {mark!r} ({name}) into the text; {GPT2S}"
+            yield loss_by_mark(mark, name)
     steps = [part["type"] for part in parts["normalizer"] + parts["pre-tokenizer"]]
     if (count := steps.count("ByteLevel")) != 1:
         what = "twice" if count else "nowhere, so that it drops the characters that it lacks"

@@ -391,6 +391,19 @@ def test_letters_with_a_mark_at_the_end_of_the_word_are_refused(tmp_path: Path) 
         Tokenizer.from_gpt2(tmp_path)
 
 
+def test_a_prefix_that_would_end_the_process_is_refused(tmp_path: Path) -> None:
+    """It cuts a merge within a character, and the library aborts, which Python cannot catch."""
+    file = tmp_path / "tokenizer.json"
+    library = Library(models.BPE({"h": 0, "°": 1, "h°": 2}, [("h", "°")]))
+    library.add_special_tokens([END_OF_TEXT])
+    library.save(str(file))
+    description = json.loads(file.read_text())
+    description["model"]["continuing_subword_prefix"] = "("
+    file.write_text(json.dumps(description))
+    with pytest.raises(ValueError, match=r"its BPE writes '\(' \(continuing_subword_prefix\)"):
+        Tokenizer.from_gpt2(tmp_path)
+
+
 def test_two_tokens_of_one_id_and_ids_far_beyond_the_tokens_are_refused(tmp_path: Path) -> None:
     ids = {token: id for id, token in enumerate([END_OF_TEXT, *ALPHABET])}
     write_two_files(tmp_path, [])
