@@ -126,6 +126,8 @@ def prefix_of_pieces(text: str) -> str:
 
     Where it cuts a merge within a character, the library ends the whole process as it reads it.
     """
+    if not re.search(rf'"{PREFIX}"\s*:\s*"[^"]', text):  # it is parsed only where it may matter
+        return ""
     try:
         model = json.loads(text)["model"]
         return str(model.get(PREFIX) or "") if model.get("type") == "BPE" else ""

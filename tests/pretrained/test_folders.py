@@ -25,6 +25,8 @@ import commands.generate
 import main
 from decoding.rows import RowState
 from gpt2 import GPT2Model
+from pretrained.folder_tokens import read_library
+from pretrained.token_settings import read_token_settings
 from run_directory.generation_config import read_generation_tokens
 from tokenizer import Tokenizer
 
@@ -543,13 +545,6 @@ def hole(folder: Path) -> None:
     write(folder, added_tokens={"<B>": BOS, "[PAD]": PAD})
 
 
-def characters_with_a_far_id(folder: Path) -> None:
-    """The library needs four bytes for each id up to the largest when it writes such a one."""
-    save_model(folder, ending_with(0))
-    words = {"type": "WordLevel", "vocab": {"<|endoftext|>": 0, "a": 10**9}, "unk_token": "a"}
-    write(folder, tokenizer={"version": "1.0", "added_tokens": [], "model": words})
-
-
 def digits(folder: Path) -> None:
     save_model(folder, ending_with(0))
     tokenizer = library()
@@ -565,7 +560,6 @@ def no_end_at_all(folder: Path) -> None:
 
 
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
-    "ids far apart": (characters_with_a_far_id, "it has 2 tokens, but ids up to 1,000,000,000"),
     "a hole before an added token": (hole, '"[PAD]" has id 302 in tokenizer_config.json or added'),
     "a space before each text": (
         lambda f: of_4(f, add_prefix_space=True), "add_prefix_space true puts a space before each",
@@ -633,3 +627,14 @@ def test_settings_for_sampling_are_said_as_flags(
     assert main.main(["import", str(tmp_path / "folder"), "--out", str(tmp_path / "run")]) == 0
     flags = "--temperature 0.5 --top-k 7 --repetition-penalty 1.5"
     assert f"asks for: main.py generate {flags}" in capsys.readouterr().out
+
+
+def test_ids_far_apart_are_refused_before_the_library_writes_itself_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It needs four bytes for each id up to the largest."""
+    words = {"type": "WordLevel", "vocab": {"<|endoftext|>": 0, "a": 10**9}, "unk_token": "a"}
+    write(tmp_path, tokenizer={"version": "1.0", "added_tokens": [], "model": words})
+    monkeypatch.delattr("pretrained.folder_tokens.require_known_class")  # writes it out
+    with pytest.raises(ValueError, match="it has 2 tokens, but ids up to 1,000,000,000"):
+        read_library(tmp_path, read_token_settings(tmp_path, {}), N_TOKENS)
