@@ -11,6 +11,7 @@ Previous: nothing, this is the first file.  Next: gelu.py.
 """
 
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Annotated, Literal
 
 import tyro
@@ -37,11 +38,16 @@ def require_count(flag: str, value: int, most: int = MAX_COUNT, advice: str = ""
     require(value <= most, f"{flag} {value} must be at most {most}{advice}")
 
 
+def require_each(section: str, settings: object, checks: dict[str, tuple[bool, str]]) -> None:
+    """Raises ValueError unless every setting fits: name -> (it fits, what it must be)."""
+    for name, (fits, limit) in checks.items():
+        flag = f"--{section}.{name.replace('_', '-')}"
+        require(fits, f"{flag} {getattr(settings, name)} must {limit}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class GPT2Config:
     """The size of the model. The architecture itself is GPT-2 and has no switch."""
-
-    __pydantic_config__ = {"extra": "forbid"}
 
     vocab_size: Annotated[int, tyro.conf.Suppress] = 50257  # set by the tokenizer
     context_length: int = 1024  # the longest sequence the model can look at, in tokens
@@ -55,15 +61,15 @@ class GPT2Config:
         for name in ("vocab_size", "context_length", "n_layer", "n_head", "n_embd"):
             value = getattr(self, name)
             require_range("--model." + name.replace("_", "-"), value, 1, MAX_SIZE)
-        require(
-            self.n_embd % self.n_head == 0,
-            f"--model.n-embd {self.n_embd} must be a multiple of --model.n-head {self.n_head}; "
-            f"try --model.n-embd {max(1, round(self.n_embd / self.n_head)) * self.n_head}",
-        )
-        require(
-            0 <= self.dropout < 1,
-            f"--model.dropout {self.dropout} must be at least 0 and below 1; try 0.1",
-        )
+        nearest = max(1, round(self.n_embd / self.n_head)) * self.n_head
+        checks = {
+            "n_embd": (
+                self.n_embd == nearest,
+                f"be a multiple of --model.n-head {self.n_head}; try --model.n-embd {nearest}",
+            ),
+            "dropout": (0 <= self.dropout < 1, "be at least 0 and below 1; try 0.1"),
+        }
+        require_each("model", self, checks)
 
     @property
     def head_dim(self) -> int:
@@ -74,8 +80,6 @@ class GPT2Config:
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """What the model reads, and how text becomes tokens."""
-
-    __pydantic_config__ = {"extra": "forbid"}
 
     path: tuple[str, ...] = ("tiny-world",)
     """tiny-world or tiny-world-ru (built in), or text files, folders and globs; one or several.
@@ -101,7 +105,7 @@ class DataConfig:
             "paths; give a weight for each path",
         )
         require(
-            all(0 < weight < float("inf") for weight in self.mix),
+            all(0 < weight < inf for weight in self.mix),
             f"--data.mix {given} must be numbers above 0; try 0.7 0.3",
         )
         require(
@@ -109,15 +113,16 @@ class DataConfig:
             f"--data.vocab-size {self.vocab_size} is for --data.tokenizer bpe; "
             f"leave it out, --data.tokenizer {self.tokenizer} has the size it has",
         )
-        require(
-            self.vocab_size is None or 257 <= self.vocab_size <= MAX_SIZE,
-            f"--data.vocab-size {self.vocab_size} must be at least 257: 256 bytes and the "
-            f"end-of-text token, and at most {MAX_SIZE}; try 2048",
-        )
-        require(
-            self.validation_share is None or 0 < self.validation_share < 1,
-            f"--data.validation-share {self.validation_share} must lie between 0 and 1; try 0.1",
-        )
+        size, share = self.vocab_size, self.validation_share
+        checks = {
+            "vocab_size": (
+                size is None or 257 <= size <= MAX_SIZE,
+                "be at least 257: 256 bytes and the end-of-text token, and at most "
+                f"{MAX_SIZE}; try 2048",
+            ),
+            "validation_share": (share is None or 0 < share < 1, "lie between 0 and 1; try 0.1"),
+        }
+        require_each("data", self, checks)
         if self.stories is not None:
             require_range("--data.stories", self.stories, 100, 10**7, "; try 40000")
 
@@ -125,8 +130,6 @@ class DataConfig:
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """How the weights are found."""
-
-    __pydantic_config__ = {"extra": "forbid"}
 
     max_steps: int = 1000  # optimizer steps
     batch_size: int = 32  # windows of context_length tokens per optimizer step
@@ -176,48 +179,35 @@ class TrainConfig:
             require_range(flag, getattr(self, name), 1, MAX_COUNT, advice)
         require_range("--train.warmup-steps", self.warmup_steps, 0, MAX_COUNT)
         require_range("--train.seed", self.seed, -(2**63), 2**63 - 1, ", a number of 64 bits")
-        require(
-            self.micro_batch in (None, "auto") or 1 <= int(self.micro_batch) <= self.batch_size,
-            f"--train.micro-batch {self.micro_batch} must lie from 1 to "
-            f"--train.batch-size {self.batch_size}",
-        )
-        self.require_optimization()
-
-    def require_optimization(self) -> None:
-        """Raises ValueError for a rate, decay or limit of the optimizer that cannot be meant."""
-        peak, last = self.learning_rate, self.final_learning_rate
-        require(
-            0 < peak <= 1000,
-            f"--train.learning-rate {peak} must be positive and at most 1000; try 6e-4",
-        )
-        require(
-            0 < last <= peak,
-            f"--train.final-learning-rate {last} must be positive and at most "
-            f"--train.learning-rate {peak}; try --train.final-learning-rate {peak / 10:g}",
-        )
-        require(
-            0 <= self.weight_decay * peak <= 1,
-            f"--train.weight-decay {self.weight_decay} must be at least 0, and at most 1 when "
-            f"multiplied by --train.learning-rate {peak}, or each step reverses the weights",
-        )
-        for name in ("beta1", "beta2"):
-            value = getattr(self, name)
-            require(0 <= value < 1, f"--train.{name} {value} must be at least 0 and below 1")
-        require(
-            0 <= self.grad_clip < float("inf"),
-            f"--train.grad-clip {self.grad_clip} must be a number from 0 on; try 1, or 0 for none",
-        )
-        require(
-            self.skip_spikes is None or 0 < self.skip_spikes < float("inf"),
-            f"--train.skip-spikes {self.skip_spikes} must be a number above 0; try 6",
-        )
+        windows, peak, last = self.micro_batch, self.learning_rate, self.final_learning_rate
+        decay, spikes = self.weight_decay, self.skip_spikes
+        checks = {
+            "micro_batch": (
+                windows in (None, "auto") or 1 <= int(windows) <= self.batch_size,
+                f"lie from 1 to --train.batch-size {self.batch_size}",
+            ),
+            "learning_rate": (0 < peak <= 1000, "be positive and at most 1000; try 6e-4"),
+            "final_learning_rate": (
+                0 < last <= peak,
+                f"be positive and at most --train.learning-rate {peak}; "
+                f"try --train.final-learning-rate {peak / 10:g}",
+            ),
+            "weight_decay": (
+                0 <= decay * peak <= 1,
+                f"be at least 0, and at most 1 when multiplied by --train.learning-rate {peak}, "
+                "or each step reverses the weights",
+            ),
+            "beta1": (0 <= self.beta1 < 1, "be at least 0 and below 1"),
+            "beta2": (0 <= self.beta2 < 1, "be at least 0 and below 1"),
+            "grad_clip": (0 <= self.grad_clip < inf, "be a number from 0 on; try 1, or 0 for none"),
+            "skip_spikes": (spikes is None or 0 < spikes < inf, "be a number above 0; try 6"),
+        }
+        require_each("train", self, checks)
 
 
 @dataclass(frozen=True, kw_only=True)
 class InitFrom:
     """The run whose weights another run began from."""
-
-    __pydantic_config__ = {"extra": "forbid"}
 
     run: str
     weights_sha256: str  # of its model.safetensors
@@ -227,7 +217,7 @@ class InitFrom:
 class RunConfig:
     """All settings of one run."""
 
-    __pydantic_config__ = {"extra": "forbid"}
+    __pydantic_config__ = {"extra": "forbid"}  # in config.json, also in each of these parts
 
     model: GPT2Config = field(default_factory=GPT2Config)
     data: DataConfig = field(default_factory=DataConfig)
