@@ -18,7 +18,7 @@ from torch import Tensor
 
 from cfg_gpt2 import RunConfig
 from gpt2 import GPT2Model
-from loss import bits_per_byte, next_token_loss, perplexity
+from loss import bits_per_byte, next_token_loss
 from training.checkpoint import identity_of_frozen
 from training.guard import describe_flags
 from training.micro_batch import MicroBatches, shrink_when_out_of_memory
@@ -30,7 +30,7 @@ from training.schedule import learning_rate
 from training.stop_signal import stop_signal
 from training.sums import TOKENS, Sums, means, together
 from training.training_data import TrainingData
-from training.units import Units
+from training.units import describe_evaluation, describe_step
 
 
 def language_model_loss(model: GPT2Model, batch: Batch) -> tuple[Tensor, Tensor, Sums]:
@@ -211,25 +211,3 @@ class Trainer:
                 self.console.print(f"{step}  {self.state.curve.warning(self.state.units.loss)}")
             if advice := self.advise(metrics):
                 self.console.print(f"{step}  {advice}")
-
-
-def describe_step(metrics: Metrics, units: Units) -> str:
-    """Returns the training loss of a step and its speed in a few words."""
-    loss, bits = f"loss {metrics['train_loss']:.3f}", metrics.get("train_bits_per_byte")
-    loss += f" ({bits:.3f} bits per byte)" if bits is not None else ""
-    return f"{loss}  {metrics['tokens_per_second']:,.0f} {units.tokens}/s"
-
-
-def describe_evaluation(metrics: Metrics, units: Units) -> str:
-    """Returns a line about a validation loss, with its distance to the floor where it is known."""
-    loss, bits = metrics["val_loss"], metrics.get("val_bits_per_byte")
-    if bits is None:
-        names = [name for name in metrics if name.startswith("val_") and name != "val_loss"]
-        further = [f", {name[4:]} {metrics[name]:.4g}" for name in names]
-        return f"validation loss {loss:.4g} {units.loss}{''.join(further)}"
-    line = f"validation {loss:.4f} {units.loss}, {bits:.4f} bits per byte"
-    line += f", perplexity {perplexity(loss):.2f}"
-    floor = metrics.get("floor_bits_per_byte")
-    if floor is None:
-        return line
-    return f"{line}; {100 * (bits / floor - 1):.1f}% above the floor {floor:.4f}"

@@ -7,8 +7,14 @@ from typing import get_args
 import pytest
 
 from finetuning.chat_json import Method
-from trainer import describe_evaluation, describe_step
-from training.units import OF_METHODS, OF_TEXT, Units, units_of
+from training.units import (
+    OF_METHODS,
+    OF_TEXT,
+    Units,
+    describe_evaluation,
+    describe_step,
+    units_of,
+)
 from training.validation_curve import ValidationCurve
 
 
