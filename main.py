@@ -10,8 +10,7 @@ import gc
 import importlib
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 COMMANDS = {  # what reads its flags, what does its work, and a line of help
     "train": (
@@ -84,7 +83,8 @@ COMMANDS = {  # what reads its flags, what does its work, and a line of help
 
 def main(arguments: list[str]) -> int:
     """Runs the command that the arguments name, or `train`, and returns the exit status."""
-    from commands.streams import WRONG_INPUT, say  # not above: Ctrl-C may end that import
+    # not above: Ctrl-C may end these imports
+    from commands.streams import WRONG_INPUT, announced, say
     from run_directory.paths import explain
 
     if arguments[:1] in (["--help"], ["-h"]):
@@ -118,30 +118,12 @@ def load(target: str) -> Callable:
     return getattr(importlib.import_module(module), function)
 
 
-@contextmanager
-def announced(line: str) -> Iterator[None]:
-    """Shows a line on a terminal while something goes on, and nothing in a pipe or a file."""
-    is_shown = sys.stderr.isatty()
-    if is_shown:
-        print(line, end="", file=sys.stderr, flush=True)
-    try:
-        yield
-    finally:
-        if is_shown:
-            print("\r" + " " * len(line), end="\r", file=sys.stderr, flush=True)
-
-
 def overview() -> str:
     """Returns the list of commands, one line for each."""
-    lines = [f"  python main.py {name:10} {line}" for name, (_, _, line) in COMMANDS.items()]
-    return "\n".join(
-        [
-            "GPT-2 from scratch. Without a command: train.",
-            "",
-            *lines,
-            "",
-            "python main.py COMMAND --help lists the command's settings.",
-        ]
+    lines = [f"  python main.py {name:10} {line}\n" for name, (_, _, line) in COMMANDS.items()]
+    return (
+        f"GPT-2 from scratch. Without a command: train.\n\n{''.join(lines)}\n"
+        "python main.py COMMAND --help lists the command's settings."
     )
 
 

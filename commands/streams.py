@@ -19,8 +19,8 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TextIO
 
@@ -73,6 +73,19 @@ def say(message: str) -> None:
     """Prints a message to a person on the standard error; where nobody can read it, nothing."""
     with suppress(OSError):
         print(printable(message), file=sys.stderr)
+
+
+@contextmanager
+def announced(line: str) -> Iterator[None]:
+    """Shows a line on a terminal while something goes on, and nothing in a pipe or a file."""
+    is_shown = sys.stderr.isatty()
+    if is_shown:
+        print(line, end="", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        if is_shown:
+            print("\r" + " " * len(line), end="\r", file=sys.stderr, flush=True)
 
 
 class PrintableOutput(io.StringIO):
