@@ -30,7 +30,7 @@ DECODING_PRECISIONS = {  # the precisions of weights that a peer supports
     "ctranslate2": ("fp32", "int8"), "llama_cpp": ("fp32", "bf16", "int8"),
 }  # fmt: skip
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
-NO_BF16 = "no bf16 rows of peers: this device has no instructions for bf16 products"
+NO_BF16 = "no bf16 rows of peers: this device has no instructions for bf16 matmuls"
 
 
 def training_jobs(settings: Training, peers: Peers, *, bf16: bool) -> tuple[list[Job], list[str]]:

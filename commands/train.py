@@ -278,7 +278,7 @@ def describe(console: Console, config: RunConfig, trainer: Trainer, corpus: Corp
 def show_samples(
     console: Console, corpus: Corpus, config: RunConfig, run_dir: Path, runtime: Runtime
 ) -> None:
-    """Writes samples.txt, prints three of them, and lets the world judge its own stories."""
+    """Writes samples.txt, prints three samples and, for a built-in world, how many are possible."""
     end, lead = corpus.tokenizer.end_of_text, lead_in(corpus)
     sampling = SamplingConfig(
         max_new_tokens=config.model.context_length,

@@ -49,9 +49,10 @@ def open_base_text(run_dir: Path, tokenizer: Tokenizer, console: Console) -> Bas
 
 
 def replay_of(text: BaseText, run_dir: Path, share: float | None) -> Replay | None:
-    """Returns the windows of a text that are replayed, None where none are.
+    """Returns the windows of the base's text that finetuning reads again; None for a share of 0.
 
-    Raises ValueError where a share is asked for and the text is not at hand.
+    Where no share is asked for, a text that is not at hand counts as a share of 0. Raises
+    ValueError where one is asked for and the text is not at hand.
     """
     corpus, config = text.corpus, read_config(run_dir)
     if share == 0 or (share is None and corpus is None):

@@ -202,7 +202,7 @@ class DialogueWindows:
 
 
 def share_of_windows(rows: DialogueRows, replay: Replay) -> float:
-    """Returns the share of rows that are windows, so that the replay has its share of targets."""
+    """Returns the share of windows among the rows that gives the replay its share of targets."""
     windows = replay.share * rows.n_targets / len(rows)
     return windows / (windows + (1 - replay.share) * replay.mean_length)
 

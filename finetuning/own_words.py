@@ -166,7 +166,7 @@ def take_exam_in_own_words(
     report: Report = lambda done: None,
     batch_size: int | None = None,
 ) -> list[Graded]:
-    """Lets the model continue each beginning; it is right where it goes on with the answer.
+    """Lets the model continue each beginning; it is right where it continues with the answer.
 
     Raises UnseenCharacter where the tokenizer lacks a character of the stories.
     """

@@ -144,7 +144,7 @@ def parse_sizes(settings: Json) -> GPT2Config:
 
 
 def dropout_rates(settings: Json) -> dict[str, float]:
-    """Returns the three dropout rates. Raises ValueError for one that is none."""
+    """Returns the three dropout rates by name. Raises ValueError for a value outside 0 to 1."""
     rates: dict[str, float] = {}
     for key in DROPOUT_KEYS:
         rate = settings.get(key, GPT2Config().dropout)

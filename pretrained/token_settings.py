@@ -87,7 +87,7 @@ def read_decoder(tokens: object, file: Path) -> dict[int, AddedToken]:
 
 
 def read_added_tokens(file: Path, special: set[str]) -> dict[int, AddedToken]:
-    """Returns the tokens of an added_tokens.json by id; those that have a name are special."""
+    """Returns the tokens of an added_tokens.json by id; `special` holds the special ones."""
     return {
         token_id(id, file): added_token(content, file, special=content in special)
         for content, id in read_if_there(file).items()

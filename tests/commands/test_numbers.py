@@ -158,7 +158,7 @@ FILES = {
         written(CONFIG, b'{"model_type": "gpt2"}'), "evaluate run", "python main.py import run",
     ),
     "nan weights": (with_weights(math.nan), "generate run", "logits: its training has diverged"),
-    "nan weights, the likeliest": (
+    "nan weights, the most likely": (
         with_weights(math.nan), "generate run --temperature 0", "logits: its training has diverged",
     ),
     "nan weights, beams": (

@@ -69,7 +69,7 @@ class Subject:
 
     @property
     def samplings(self) -> dict[str, SamplingConfig]:
-        """Every filter alone, and together; drawn with a seed, or the likeliest."""
+        """Every filter alone, and together; drawn with a seed, or the most likely."""
         often = self.prompts[-1][-1]
         plain = SamplingConfig(max_new_tokens=self.n_new, temperature=1.0, seed=7)
         greedy = replace(plain, temperature=0)

@@ -585,7 +585,7 @@ FAULTS = [
         a_cache_that_writes_one_slot_late,
         CACHED,
         {"fused", "unequal", "streamed"},
-        also=frozenset({"int8-kernel"}),  # reads in pieces, to have few rows
+        also=frozenset({"int8-kernel"}),  # prefills in chunks, to have few rows
     ),
     Fault(
         a_cache_that_keeps_old_keys,
