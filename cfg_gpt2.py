@@ -7,6 +7,7 @@ shape is written with these letters:
     C  n_embd           H  n_head              D  head_dim = C / H
     F  4C, inside the feed-forward             V  vocab_size
 
+The model needs GPT2Config alone; the other settings can be looked up where they are used.
 Previous: nothing, this is the first file.  Next: gelu.py.
 """
 

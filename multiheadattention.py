@@ -37,7 +37,7 @@ class MultiHeadAttention(nn.Module):
         """(B, T, C) -> (B, T, C). With a cache, x holds only the new positions."""
         q, k, v = self.qkv_proj(x).chunk(3, dim=-1)  # (B, T, C)
         q, k, v = map(self.split_heads, (q, k, v))  # (B, H, T, D)
-        mask = None  # the causal mask
+        mask = None  # which stands for the causal mask
         if cache is not None:
             mask = cache.mask(x.size(1))
             k, v = cache.append(k, v)  # (B, H, S, D)
