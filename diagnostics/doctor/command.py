@@ -8,18 +8,18 @@ Previous: machine.py.
 
 import os
 import sys
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
 
 from cfg_gpt2 import DataConfig
+from commands.language import Language, language_of
 from diagnostics.doctor import english, russian
 from diagnostics.doctor.curve import Diagnosis, Run, diagnose, read_run
 from diagnostics.doctor.finetuned import diagnose_finetuned
 from diagnostics.doctor.machine import MachineReport, examine_machine
-from diagnostics.doctor.settings import DoctorCommand, Language
+from diagnostics.doctor.settings import DoctorCommand
 from run_directory.printable import json_line
 from training.progress import new_console
 
@@ -47,13 +47,6 @@ def doctor(command: DoctorCommand) -> int:
 def diagnose_run(run: Run) -> list[Diagnosis]:
     """Returns every diagnosis of a run, whatever it has learned from."""
     return diagnose_finetuned(run, run.finetuning) if run.finetuning else diagnose(run)
-
-
-def language_of(environment: Mapping[str, str]) -> Language:
-    """Returns ru where the locale begins with ru, else en; the first variable set decides."""
-    names = ("LC_ALL", "LC_MESSAGES", "LANG")
-    locale = next((environment[name] for name in names if environment.get(name)), "")
-    return "ru" if locale.lower().startswith("ru") else "en"
 
 
 def sentences(diagnosis: Diagnosis, language: Language) -> dict[str, str]:

@@ -5,14 +5,12 @@ Next: english.py.
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import tyro
 
 from cfg_gpt2 import DataConfig
 from commands.flags import parse_flags
-
-Language = Literal["en", "ru"]
+from commands.language import Language
 
 
 @dataclass(frozen=True, kw_only=True)

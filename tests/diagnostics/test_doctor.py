@@ -15,10 +15,11 @@ from oracles.small_run import FP32
 
 import main
 from cfg_gpt2 import DataConfig, GPT2Config, RunConfig, TrainConfig
+from commands.language import language_of
 from diagnostics.doctor import curve, finetuned, machine
 from diagnostics.doctor import english as english_texts
 from diagnostics.doctor import russian as russian_texts
-from diagnostics.doctor.command import language_of, sentences
+from diagnostics.doctor.command import sentences
 from diagnostics.doctor.curve import Diagnosis, Run, diagnose, read_run
 from gpt2 import GPT2Model
 from load_data import load_corpus
