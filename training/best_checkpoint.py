@@ -51,14 +51,21 @@ def load_best(run_dir: Path) -> tuple[GPT2Model, Record]:
     Raises FileNotFoundError where the run has no such checkpoint, ValueError where it is damaged.
     """
     path, record = best_checkpoint(run_dir)
-    tensors = read_tensors(path, "model/")
-    weights = strip_prefix("model/", tensors)
+    return load_checkpoint(run_dir, path, record), record
+
+
+def load_checkpoint(run_dir: Path, path: Path, record: Record) -> GPT2Model:
+    """Returns a model with the weights of a checkpoint: fp32, CPU, dropout off.
+
+    Raises ValueError where they cannot be read.
+    """
+    weights = strip_prefix("model/", read_tensors(path, "model/"))
     with on_meta_device():
         model = GPT2Model(record.identity.model)
     if not weights.keys() >= {name for name, _ in model.named_parameters()}:
         weights = with_frozen(run_dir, weights)
     assign_weights(model, weights)
-    return model.float().eval(), record
+    return model.float().eval()
 
 
 def with_frozen(run_dir: Path, trained: dict[str, Tensor]) -> dict[str, Tensor]:
