@@ -58,6 +58,11 @@ COMMANDS = {  # what reads its flags, what does its work, and a line of help
         "quantization.command:compare",
         "what int8 weights save and what they cost",
     ),
+    "inspect": (
+        "visualization.settings:read_inspect_command",
+        "visualization.command:inspect",
+        "look inside a trained model while it reads a text",
+    ),
     "plan": (
         "diagnostics.plan.settings:read_plan_command",
         "diagnostics.plan.command:plan",

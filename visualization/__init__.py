@@ -1,0 +1,1 @@
+"""The X-ray: what happens inside a model that one has trained."""

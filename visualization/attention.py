@@ -1,0 +1,152 @@
+"""Attention: the weights of every head, packed small enough for a page.
+
+    A[t, s]: the share of what position t gathers that comes from position s <= t
+    size[t, s] = A[t, s] |v_s W_O|          how much really arrives (Kobayashi et al. 2020)
+
+The page gets A as bytes, 255 for 1, row t with its t + 1 entries, deflated; and the norms, from
+which it makes sizes. Attention says where a head looks, not why.
+Previous: surprise.py.  Next: lens.py.
+"""
+
+import base64
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+from rich.console import Console
+from torch import Tensor
+
+from training.progress import show_table
+from visualization.capture import block_of
+from visualization.inspection import Inspection, View
+
+ENCODING = "u8-lower-triangle-deflate-raw-base64"
+LARGEST = 32  # weights that are kept of each row where not all fit
+SHARE_OF_FILE = 0.75  # which attention may take
+BASE64 = 3 / 4  # bytes that a character of base64 holds
+
+
+@dataclass(frozen=True)
+class Sparse:
+    """The k largest weights of each row, and their positions in ascending order."""
+
+    k: int
+    index: str  # positions as little-endian u16; row t has min(t + 1, k) of them
+    weight: str
+
+
+@dataclass(frozen=True)
+class Attention:
+    """The weights of some heads of some layers: all of them or, in `sparse`, the largest."""
+
+    shape: tuple[int, int, int, int]  # layers, heads, T, T
+    layers: list[int]
+    heads: list[int]
+    encoding: str
+    kept_share: float  # of the weight, which sums to 1 in each row
+    value_norms: list[list[list[float]]]  # |v_s W_O| by layer, head and position s
+    weight: str | None = None
+    sparse: Sparse | None = None
+
+
+def attention_of(inspection: Inspection) -> Attention:
+    """Returns the packed attention of the chosen layers and heads, within the file's limit."""
+    trace, layers, heads = inspection.trace, list(inspection.layers), list(inspection.heads)
+    n_tokens = trace.tokens.size(1)
+    norms = [value_norms(inspection, layer)[heads] for layer in layers]  # each (H, T)
+    weights = [trace.weights[layer][0, heads].numpy() for layer in layers]  # each (H, T, T)
+    limit = inspection.limit_bytes and int(inspection.limit_bytes * SHARE_OF_FILE * BASE64)
+    packed, sparse, kept = pack(weights), None, 1.0
+    if limit and len(packed) > limit:
+        k, packed = LARGEST, None
+        while (sparse := pack_largest(weights, k)).size > limit and k > 1:
+            k //= 2
+        kept = sparse.kept_share
+    return Attention(
+        shape=(len(layers), len(heads), n_tokens, n_tokens),
+        layers=layers,
+        heads=heads,
+        encoding=ENCODING,
+        kept_share=round(kept, 4),
+        value_norms=[[[round(x, 4) for x in row] for row in norm.tolist()] for norm in norms],
+        weight=as_text(packed) if packed is not None else None,
+        sparse=sparse and Sparse(sparse.k, as_text(sparse.index), as_text(sparse.weight)),
+    )
+
+
+def value_norms(inspection: Inspection, layer: int) -> Tensor:
+    """Returns |v_s W_O| for each head and position s of a layer, (H, T)."""
+    n_head = inspection.model.config.n_head
+    _, _, v = inspection.trace.q_k_v(layer, n_head)  # (1, H, T, D)
+    out_proj = block_of(inspection.model, layer).attention.out_proj.weight.detach()  # (C, C)
+    per_head = out_proj.unflatten(1, (n_head, -1)).permute(1, 2, 0)  # (H, D, C)
+    return (v[0] @ per_head).norm(dim=-1)  # (H, T)
+
+
+def to_bytes(weights: np.ndarray) -> np.ndarray:
+    """Returns weights between 0 and 1 as bytes between 0 and 255, rounded."""
+    return np.rint(255 * weights).astype(np.uint8)
+
+
+def deflate(data: bytes) -> bytes:
+    """Returns data as a raw deflate stream, which browsers undo as "deflate-raw"."""
+    compressor = zlib.compressobj(level=9, wbits=-15)
+    return compressor.compress(data) + compressor.flush()
+
+
+def as_text(data: bytes) -> str:
+    """Returns bytes in base64."""
+    return base64.b64encode(data).decode("ascii")
+
+
+def pack(weights: list[np.ndarray]) -> bytes:
+    """Returns the lower triangles of (H, T, T) arrays, one for each layer, as deflated bytes."""
+    lower = np.tri(weights[0].shape[-1], dtype=bool)
+    return deflate(b"".join(to_bytes(layer)[:, lower].tobytes() for layer in weights))
+
+
+@dataclass(frozen=True)
+class Largest:
+    """The largest weights of each row, deflated, and the share of the weight that they have."""
+
+    k: int
+    index: bytes
+    weight: bytes
+    kept_share: float
+
+    @property
+    def size(self) -> int:
+        """The number of bytes."""
+        return len(self.index) + len(self.weight)
+
+
+def pack_largest(weights: list[np.ndarray], k: int) -> Largest:
+    """Returns the k largest weights of each row of (H, T, T) arrays, one for each layer."""
+    index, values, kept, n_rows = list[bytes](), list[bytes](), 0.0, 0
+    for head in (head for layer in weights for head in layer):  # (T, T)
+        for t, row in enumerate(head):
+            row = row[: t + 1]
+            chosen = np.sort(np.argpartition(row, -k)[-k:]) if t + 1 > k else np.arange(t + 1)
+            index.append(chosen.astype("<u2").tobytes())
+            values.append(to_bytes(row[chosen]).tobytes())
+            kept += float(row[chosen].sum())
+            n_rows += 1
+    return Largest(k, deflate(b"".join(index)), deflate(b"".join(values)), kept / n_rows)
+
+
+def show_attention(console: Console, inspection: Inspection, view: Attention) -> None:
+    """Prints for each head the position at which the last token looks most."""
+    rows = []
+    for layer in view.layers:
+        for head in view.heads:
+            row = inspection.trace.weights[layer][0, head, -1]
+            best = row.topk(min(3, len(row)))
+            seen = [
+                f"{inspection.shown(inspection.tokens[s])} at {s}: {share:.0%}"
+                for s, share in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+            ]
+            rows.append([f"{layer}.{head}", "  ".join(seen)])
+    show_table(console, ["head", "where the last token looks"], rows)
+
+
+ATTENTION = View(attention_of, show_attention)

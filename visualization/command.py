@@ -1,0 +1,183 @@
+"""`python main.py inspect RUN --prompt TEXT | --story N`: look inside a model while it reads.
+
+A further view takes two steps. Write a module with a frozen dataclass, whose fields are the names
+in the data of the page, and a View (inspection.py) with the functions that build and print it:
+
+    build(inspection) -> the dataclass, or None where the view does not apply to this run
+    show(console, inspection, view)             what --view NAME prints
+    summary(inspection, view)                   optional: its line where no --view is asked for
+
+    ids(view)                                   optional: the token ids in it, which the page names
+
+Then add one line to views.py; and one to pictures.py, where it has a picture.
+Previous: views.py.  Next: weights.py.
+"""
+
+import os
+from dataclasses import dataclass
+
+import torch
+from rich.console import Console
+
+from cfg_gpt2 import require
+from commands.language import language_of
+from commands.prompts import read_standard_input, utf8_text
+from data.sources import TinyWorldSource
+from data.tiny_world.stories import LANGUAGES, Story, corpus
+from run_directory.config_file import read_config
+from run_directory.files import write_whole
+from run_directory.open_run import open_tokenizer
+from tokenizer import Tokenizer
+from training.progress import new_console
+from visualization.capture import capture
+from visualization.inspection import Inspection, one_line
+from visualization.page import as_json, data_of, html_of
+from visualization.settings import InspectCommand
+from visualization.views import VIEWS, load_view
+from visualization.weights import load_weights
+
+QUOTED = 60  # characters of the text in the summary
+
+
+def inspect(command: InspectCommand) -> int:
+    """Prints a summary or the views that were asked for, writes the file, and returns 0."""
+    console = new_console()
+    inspection = open_inspection(command)
+    describe(console, inspection)
+    shown: dict[str, object] = {}
+    for name in command.view or VIEWS:
+        view = load_view(name)
+        if not (command.view or view.is_default):
+            continue
+        shown[name] = view.build(inspection)
+        if shown[name] is None:
+            require(name not in command.view, f"--view {name} does not apply to {command.run}")
+            del shown[name]
+        elif command.view:
+            console.print(f"\n{name}")
+            view.show(console, inspection, shown[name])
+        elif view.summary and (line := view.summary(inspection, shown[name])):
+            console.print(f"{name:10}{line}")
+    if command.writes:
+        write(command, inspection, shown)
+        console.print(f"{'file':10}{command.file}, {command.file.stat().st_size / 1e6:.2f} MB")
+    return 0
+
+
+def open_inspection(command: InspectCommand) -> Inspection:
+    """Opens the run, reads the text and runs the model on it.
+
+    Raises FileNotFoundError or ValueError where the run, the text or a number does not fit.
+    """
+    config = read_config(command.run)
+    model, step = load_weights(command.run, best=command.best, step=command.checkpoint)
+    tokenizer = open_tokenizer(command.run, model)
+    sizes = model.config
+    text = choose_text(command, tokenizer)
+    n_cut = max(0, len(text.tokens) - sizes.context_length)
+    require(
+        n_cut == 0 or text.story is not None,
+        f"--prompt has {len(text.tokens)} tokens, the model reads {sizes.context_length} at most; "
+        "give it a shorter text",
+    )
+    trace = capture(model, torch.tensor([text.tokens[: sizes.context_length]]))
+    return Inspection(
+        run=command.run,
+        config=config,
+        model=model,
+        tokenizer=tokenizer,
+        trace=trace,
+        language=command.language or language_of(os.environ),
+        story_number=text.number,
+        story=text.story,
+        n_cut=n_cut,
+        step=step,
+        layers=numbers_below(sizes.n_layer, command.layers, "--layers"),
+        heads=numbers_below(sizes.n_head, command.heads, "--heads"),
+        top=command.top,
+        limit_bytes=command.limit_mb * 10**6 if command.file_format == "html" else None,
+    )
+
+
+@dataclass(frozen=True)
+class Text:
+    """The tokens to read, and the story that they tell, where it is one of a built-in world."""
+
+    tokens: list[int]
+    story: Story | None = None
+    number: int | None = None
+
+
+def choose_text(command: InspectCommand, tokenizer: Tokenizer) -> Text:
+    """Returns the prompt, or the story: by its number, or 0 where nothing is named.
+
+    A story stands between two end-of-text tokens, as in training, so its first word has bits.
+    """
+    if command.prompt is not None:
+        prompt = read_standard_input() if command.prompt == "-" else command.prompt
+        prompt = utf8_text(prompt, "--prompt")
+        tokens = tokenizer.encode(prompt, allow_special=command.special_tokens)
+        return Text(tokens or [tokenizer.end_of_text])
+    number = command.story or 0
+    story = validation_story(command, number)
+    end = tokenizer.end_of_text
+    return Text([end, *tokenizer.encode(story.text), end], story, number)
+
+
+def validation_story(command: InspectCommand, number: int) -> Story:
+    """Returns a story that the run was not trained on. Raises ValueError where there is none."""
+    data = read_config(command.run).data
+    name, *others = data.path
+    require(
+        name in LANGUAGES and not others,
+        f"{command.run} was not trained on a built-in world, whose stories --story counts; "
+        "give a text by --prompt",
+    )
+    n_stories = TinyWorldSource(name, data).n_validation
+    require(
+        number < n_stories,
+        f"--story {number} is none of the {n_stories} validation stories of {command.run}; "
+        f"at most {n_stories - 1}",
+    )
+    return corpus(LANGUAGES[name], 0, number + 1)[1][number]
+
+
+def numbers_below(limit: int, chosen: tuple[int, ...] | None, flag: str) -> tuple[int, ...]:
+    """Returns the chosen numbers in ascending order, or all below a limit.
+
+    Raises ValueError where one does not exist.
+    """
+    for number in chosen or ():
+        require(
+            0 <= number < limit,
+            f"{flag} {number} does not exist: the model has {limit}, from 0 to {limit - 1}",
+        )
+    return tuple(range(limit)) if chosen is None else tuple(sorted(set(chosen)))
+
+
+def describe(console: Console, inspection: Inspection) -> None:
+    """Prints what is inspected: the run, its weights, and the beginning of the text."""
+    sizes = inspection.model.config
+    step = "" if inspection.step is None else f", weights of step {inspection.step}"
+    console.print(
+        f"{'run':10}{inspection.run}: {inspection.model.n_parameters():,} parameters, "
+        f"{sizes.n_layer} layers of {sizes.n_head} heads{step}"
+    )
+    whole = one_line(inspection.tokenizer.decode(inspection.tokens))
+    quoted = whole if len(whole) <= QUOTED else f"{whole[:QUOTED]} ..."
+    left = f"; the last {inspection.n_cut} do not fit the context" if inspection.n_cut else ""
+    number = inspection.story_number
+    name = "" if number is None else f"story {number}, "
+    console.print(f"{'text':10}{name}{len(inspection.tokens)} tokens{left}: {quoted}")
+
+
+def write(command: InspectCommand, inspection: Inspection, shown: dict[str, object]) -> None:
+    """Writes the page, the pictures or the numbers, whole or not at all."""
+    if command.file_format in ("png", "svg"):
+        from visualization.pictures import draw_views  # a second, where no picture is wanted
+
+        draw_views(command.file, command.file_format, inspection, shown)
+        return
+    data = data_of(inspection, shown)
+    text = html_of(data) if command.file_format == "html" else as_json(data) + "\n"
+    write_whole(command.file, lambda part: part.write_text(text, encoding="utf-8"))
