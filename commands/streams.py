@@ -11,6 +11,7 @@ Previous: flags.py.  Next: nanogpt.py.
 """
 
 import _thread
+import atexit
 import gc
 import io
 import os
@@ -39,6 +40,8 @@ def run(main: Callable[[list[str]], int], arguments: list[str]) -> int:
     try:
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
             signal.signal(signal.SIGINT, interrupt)
+            # the interpreter's end takes handlers away, and a signal then changes the status
+            atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
         sys.unraisablehook = raise_interrupt_again
         prepare_streams()
         status = status_of(main, arguments)

@@ -162,6 +162,19 @@ atexit.register(slow)"""
     assert interrupted(program(body.strip())) == (INTERRUPTED, b"")
 
 
+def test_ctrl_c_while_the_interpreter_is_taken_apart_keeps_the_status() -> None:
+    body = """
+import os, signal
+class Last:
+    def __del__(self, kill=os.kill, process=os.getpid(), number=signal.SIGINT):
+        kill(process, number)
+sys.last = Last()
+print("done")
+"""
+    done = subprocess.run(program(body.strip()), capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"done\n", b"")
+
+
 def test_ctrl_c_that_the_shell_has_turned_off_stays_so() -> None:
     line = "import signal\nprint(signal.getsignal(signal.SIGINT) == signal.SIG_IGN)"
     done = subprocess.run(
