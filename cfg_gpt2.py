@@ -150,6 +150,7 @@ class TrainConfig:
     eval_every: int = 250
     """steps between evaluations, each over the whole validation split; then the run is saved."""
     keep_checkpoints: int = 2  # the last ones that are kept, and the best one with them
+    snapshots: int = 0  # of the weights alone, kept at step 0 and at so many steps on a log scale
     tensorboard: bool = False  # write each metric for TensorBoard as well; needs its package
     max_bad_steps: int = 5
     """steps in a row, without a finite loss and gradient, after which the run goes back to its
@@ -178,7 +179,9 @@ class TrainConfig:
             flag = "--train." + name.replace("_", "-")
             advice = "; main.py evaluate RUN measures without training" * (name == "max_steps")
             require_range(flag, getattr(self, name), 1, MAX_COUNT, advice)
-        require_range("--train.warmup-steps", self.warmup_steps, 0, MAX_COUNT)
+        for name in ("warmup_steps", "snapshots"):
+            flag = "--train." + name.replace("_", "-")
+            require_range(flag, getattr(self, name), 0, MAX_COUNT)
         require_range("--train.seed", self.seed, -(2**63), 2**63 - 1, ", a number of 64 bits")
         windows, peak, last = self.micro_batch, self.learning_rate, self.final_learning_rate
         decay, spikes = self.weight_decay, self.skip_spikes
@@ -246,7 +249,7 @@ DEFAULT_PRESET = "tiny"
 _TRAINING: dict[str, TrainConfig] = {
     "tiny": TrainConfig(
         max_steps=1700, batch_size=16, optimizer="muon", learning_rate=6e-3,
-        final_learning_rate=6e-5, warmup_steps=50, beta2=0.98, eval_every=400,
+        final_learning_rate=6e-5, warmup_steps=50, beta2=0.98, eval_every=400, snapshots=16,
     ),
     "shakespeare-char": TrainConfig(
         max_steps=2000, batch_size=12, optimizer="muon", learning_rate=4e-3,

@@ -101,7 +101,7 @@ class Trainer:
         bar = Bar(self.console, "training", max_steps, done=state.step)
         with bar, stop_signal(self.console) as stop:
             if state.step == 0:
-                state.log.keep_until(-1)
+                state.forget_after(-1)
                 self.report(bar, {"step": 0, "tokens": 0, "seconds": 0.0} | self.evaluate())
             self.stopped_by = self.runtime.all_reduce_max(stop.number)
             while state.step < max_steps and not self.stopped_by:
@@ -200,6 +200,7 @@ class Trainer:
     def report(self, bar: Bar, metrics: Metrics) -> None:
         """Writes metrics to metrics.jsonl, to the bar and, after an evaluation, to the screen."""
         self.state.record_metrics(metrics)
+        self.state.take_snapshot()
         step = f"step {self.state.step:>5}"
         if "skipped" in metrics or "spike" in metrics:
             self.console.print(f"{step}  {describe_flags(metrics)}")

@@ -44,12 +44,15 @@ def save_weights(run_dir: Path, config: GPT2Config, weights: Mapping[str, Tensor
         write_config(run_dir, RunConfig(model=config))
 
 
-def load_model(build: Callable[[GPT2Config], Model], run_dir: Path) -> Model:
+def load_model(
+    build: Callable[[GPT2Config], Model], run_dir: Path, name: str = WEIGHTS_FILE
+) -> Model:
     """Builds a model of a run's sizes and gives it the run's weights: fp32, CPU, dropout off.
 
+    name is that of another file of the run's weights, such as a snapshot's.
     Raises FileNotFoundError where a file is missing, ValueError where it does not fit.
     """
-    config, file = read_config(run_dir).model, run_dir / WEIGHTS_FILE
+    config, file = read_config(run_dir).model, run_dir / name
     require_file(file, "train first, or name another run")
     try:
         weights = load_file(file)

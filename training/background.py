@@ -1,6 +1,6 @@
 """Work beside the training: one job at a time in a thread, whose error is not lost.
 
-Previous: best_checkpoint.py.  Next: progress.py.
+Previous: snapshots.py.  Next: progress.py.
 """
 
 import os

@@ -2,7 +2,7 @@
 
 model.safetensors holds the newest weights. Training keeps the best checkpoint beside the newest
 ones, so the best weights are still there where a run has gone on for too long.
-Previous: sharded_checkpoint.py.  Next: background.py.
+Previous: sharded_checkpoint.py.  Next: snapshots.py.
 """
 
 from collections.abc import Callable

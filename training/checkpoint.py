@@ -296,12 +296,17 @@ def tensors_of(model: GPT2Model, optimizers: Optimizers) -> dict[str, Tensor]:
 
     Frozen weights are not among them: a run begins with them, however often it is resumed.
     """
-    tensors = {f"model/{n}": p.detach() for n, p in model.named_parameters() if p.requires_grad}
+    tensors = {f"model/{name}": weight for name, weight in trained_of(model).items()}
     for name, parameter in model.named_parameters():
         for optimizer in optimizers:
             for key, value in optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer/{name}/{key}"] = value
     return tensors | {f"random/{name}": state for name, state in random_states().items()}
+
+
+def trained_of(model: GPT2Model) -> dict[str, Tensor]:
+    """Returns, by name and without copies, the weights that are trained."""
+    return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
 
 
 def frozen_of(model: GPT2Model) -> dict[str, Tensor]:

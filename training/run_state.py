@@ -26,12 +26,14 @@ from training.checkpoint import (
     restore,
     strip_prefix,
     tensors_of,
+    trained_of,
 )
 from training.guard import Guard
 from training.micro_batch import MicroBatches
 from training.optimizer import Optimizers
 from training.progress import Metrics, MetricsLog, draw_losses
 from training.runtime import Runtime
+from training.snapshots import Snapshots
 from training.tensorboard_log import TensorBoardLog
 from training.training_data import TrainingData
 from training.units import Units, units_of
@@ -75,7 +77,8 @@ class RunState:
         train = self.config.train
         self.guard = Guard(train.skip_spikes)
         self.checkpoints = Checkpoints(self.run_dir, train.keep_checkpoints, self.console.print)
-        self.background = Background()  # writes checkpoints
+        self.snapshots = Snapshots(self.run_dir, train.snapshots, train.max_steps)
+        self.background = Background()  # writes checkpoints and snapshots
         self.log = MetricsLog(self.run_dir, writes=self.runtime.is_rank_zero)
         self.curve = ValidationCurve()
         has_scalars = train.tensorboard and self.runtime.is_rank_zero
@@ -137,9 +140,7 @@ class RunState:
             self.scalars.flush()
         record = self.record()
         tensors = self.runtime.copy_to_cpu(tensors_of(self.model, self.optimizers))
-        parameters = self.runtime.gather_full(strip_prefix("model/", tensors))
-        frozen = self.runtime.gather_full(frozen_of(self.model))  # no copies: no step changes them
-        parameters |= {name: weight.cpu() for name, weight in frozen.items()}
+        parameters = self.whole_parameters(strip_prefix("model/", tensors))
         is_saved, self.saved_step = self.saved_step == self.step, self.step
 
         def write() -> None:
@@ -154,6 +155,21 @@ class RunState:
             draw_losses(self.run_dir, title=f"{self.run_dir.name}: {size:,} parameters")
 
         self.background.start(write)
+
+    def take_snapshot(self) -> None:
+        """Writes what model.safetensors would get at this step, where a snapshot of it is due."""
+        if self.step not in self.snapshots.steps:
+            return
+        parameters = self.whole_parameters(self.runtime.copy_to_cpu(trained_of(self.model)))
+        if self.runtime.is_rank_zero:
+            write = partial(self.snapshots.write, self.step)
+            self.background.start(lambda: write(self.publish(parameters)))
+
+    def whole_parameters(self, copies: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Returns, in the first process, all parameters, of which `copies` are those trained."""
+        parameters = self.runtime.gather_full(copies)
+        frozen = self.runtime.gather_full(frozen_of(self.model))  # no copies: no step changes them
+        return parameters | {name: weight.cpu() for name, weight in frozen.items()}
 
     def record(self) -> Record:
         """Returns the numbers of a checkpoint of this step."""
@@ -223,7 +239,13 @@ class RunState:
         self.guard.state = record.guard
         if record.micro_batch_asked == self.config.train.micro_batch:
             self.micro_batches.resize(record.micro_batch)
-        self.log.keep_until(self.step)
+        self.forget_after(self.step)
         self.curve = ValidationCurve(self.log.read())
         if self.scalars:
             self.scalars.close()
+
+    def forget_after(self, step: int) -> None:
+        """Removes what was logged and kept of later steps, which are taken once more."""
+        self.log.keep_until(step)
+        if self.runtime.is_rank_zero:
+            self.snapshots.keep_until(step)

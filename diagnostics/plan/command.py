@@ -73,6 +73,7 @@ def to_json(plan: Plan) -> dict[str, object]:
         "token_file_bytes": plan.token_file_bytes,
         "text_bytes": plan.text_bytes,
         "checkpoint_bytes": plan.checkpoint_bytes,
+        "snapshot_bytes": plan.snapshot_bytes,
         "assumptions": assumptions(plan),
     }
 
@@ -108,6 +109,8 @@ def table(plan: Plan) -> list[tuple[str, str]]:
         f"{gigabytes(plan.token_file_bytes)} of tokens, from some {gigabytes(plan.text_bytes)} of "
         f"text; {gigabytes(plan.checkpoint_bytes)} per checkpoint with model.safetensors"
     )
+    if plan.snapshot_bytes:
+        disk += f"; {gigabytes(plan.snapshot_bytes)} of snapshots"
     return [*rows, ("disk", disk)]
 
 

@@ -25,6 +25,7 @@ from diagnostics.plan.text_size import TextSize
 from training.choose_runtime import choose_runtime, is_large
 from training.flops import operations, parameters
 from training.machine import memory_size
+from training.snapshots import steps_of_snapshots
 
 # of a GPU's memory: its context and libraries take some 0.5 to 1 GB, and the allocator leaves gaps
 RESERVED = 0.08
@@ -303,6 +304,15 @@ class Plan:
     @property
     def checkpoint_bytes(self) -> int:
         """The bytes of a checkpoint, weights and optimizer states, and of model.safetensors."""
-        unsharded = replace(self.memory_at_peak.setup, strategy="single", n_ranks=1)
-        parts = Memory(unsharded).parts
-        return 2 * parts["weights"] + parts["optimizer"]
+        return 2 * self.unsharded["weights"] + self.unsharded["optimizer"]
+
+    @property
+    def snapshot_bytes(self) -> int:
+        """The bytes of all snapshots of the run."""
+        steps = steps_of_snapshots(self.command.train.snapshots, self.n_steps)
+        return len(steps) * self.unsharded["weights"]
+
+    @cached_property
+    def unsharded(self) -> dict[str, int]:
+        """The bytes of weights, moments and the like in a run of one process."""
+        return Memory(replace(self.memory_at_peak.setup, strategy="single", n_ranks=1)).parts
