@@ -179,9 +179,8 @@ class TrainConfig:
             flag = "--train." + name.replace("_", "-")
             advice = "; main.py evaluate RUN measures without training" * (name == "max_steps")
             require_range(flag, getattr(self, name), 1, MAX_COUNT, advice)
-        for name in ("warmup_steps", "snapshots"):
-            flag = "--train." + name.replace("_", "-")
-            require_range(flag, getattr(self, name), 0, MAX_COUNT)
+        require_range("--train.warmup-steps", self.warmup_steps, 0, MAX_COUNT)
+        require_range("--train.snapshots", self.snapshots, 0, 10_000, "; 16 show how a run learns")
         require_range("--train.seed", self.seed, -(2**63), 2**63 - 1, ", a number of 64 bits")
         windows, peak, last = self.micro_batch, self.learning_rate, self.final_learning_rate
         decay, spikes = self.weight_decay, self.skip_spikes

@@ -44,7 +44,7 @@ def test_a_run_directory_holds_all_that_a_run_is(
     names = {path.name for path in run.iterdir()}
     assert names == {
         "config.json", "tokenizer.json", "model.safetensors", "metrics.jsonl", "loss.png",
-        "samples.txt", "checkpoints",
+        "samples.txt", "checkpoints", "snapshots",
     }  # fmt: skip
     said = capsys.readouterr().out
     assert "cpu with" in said and "bits per byte" in said and "main.py generate run" in said

@@ -55,6 +55,15 @@ def test_counts_are_those_of_the_model(capsys: Capture) -> None:
     assert record["checkpoint_bytes"] >= 16 * n_parameters
 
 
+def test_snapshots_are_counted_with_the_disk(capsys: Capture) -> None:
+    flags = ["--preset", "gpt2", "--gpu", "a100", "--train.max-steps", "100"]
+    record = planned(capsys, *flags, "--train.snapshots", "3")
+    assert record["snapshot_bytes"] == (1 + 3) * 4 * record["parameters"]
+    assert planned(capsys, *flags)["snapshot_bytes"] == 0
+    assert main.main(["plan", "--preset", "tiny", "--gpu-memory", "8"]) == 0
+    assert " of snapshots" in capsys.readouterr().out
+
+
 def test_a_rate_and_its_utilization_give_the_time(capsys: Capture) -> None:
     flags = ["--preset", "gpt2", "--gpu", "a100", "--tokens", "1e9", "--utilization", "0.5"]
     record = planned(capsys, *flags)
