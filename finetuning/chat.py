@@ -4,9 +4,10 @@
     answer   {answer}                                              drawn, token by token
     turn 2   <|endoftext|>\\n<|user|>\\n{question}<|endoftext|>\\n<|assistant|>\\n   is read
 
-Before each turn the whole dialogue is encoded again, as it was in training, and read from the first
-token on that the cache does not hold at that place. So /undo, another system message, or an answer
-that its own text encodes in another way need no rule of their own.
+Before each turn the tokens of the whole dialogue are put together, as they were in training, and
+read from the first one on that the cache does not hold at that place. So /undo, another system
+message, or an answer that its own text encodes in another way need no rule of their own. Each
+message is encoded once.
 
 Positions end with the context. Where a dialogue has reached its end, the oldest pairs of question
 and answer leave, whole, until the rest takes half of the room, and that rest is read again once;
@@ -16,6 +17,8 @@ Previous: best_adapter.py.  Next: chat_settings.py.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache, partial
+from itertools import chain
 from typing import Literal
 
 import torch
@@ -25,7 +28,7 @@ from decoding.rows import RowState
 from decoding.sampling import sample_rows
 from decoding.settings import SamplingConfig
 from decoding.speculative import PrefixCachedModel
-from finetuning.chat_format import Message, encode_prompt
+from finetuning.chat_format import Message, encode_turn
 from gpt2 import GPT2Model
 from tokenizer import Tokenizer
 
@@ -86,6 +89,7 @@ class Chat:
         self.messages: list[Message] = []  # questions and answers in turn, those that left too
         self.n_left = 0  # of them, that the model no longer sees
         self.n_answers = 0  # those that were taken back too
+        self.encode = cache(partial(encode_turn, tokenizer=tokenizer))  # each message once
         self.set_system(system)
 
     def set_system(self, text: str) -> None:
@@ -162,7 +166,9 @@ class Chat:
     def prompt(self, question: Message, n_left: int) -> list[int]:
         """Returns the tokens that an answer follows, where n_left messages have left."""
         dialogue = [*self.system, *self.messages[n_left:], question]
-        return encode_prompt(dialogue, self.tokenizer)
+        turns = [self.encode(message, is_first=i == 0) for i, message in enumerate(dialogue)]
+        asks = self.tokenizer.encode("\n<|assistant|>\n")
+        return [*chain.from_iterable(chain.from_iterable(turns)), *asks]
 
     def too_long(self, question: Message, n_prompt: int) -> str:
         """Returns the sentence about a question whose prompt, of n_prompt tokens, does not fit."""

@@ -76,18 +76,28 @@ def encode_dialogue(messages: Sequence[Message], tokenizer: Tokenizer) -> Encode
     """
     tokens: list[int] = []
     is_learned: list[bool] = []
-    separator = ""
-    for message in messages:
-        texts = [f"{separator}<|{message.role}|>\n", message.content]
-        try:
-            lead, content = tokenizer.encode_batch(texts)
-        except UnseenCharacter as error:
-            raise error.within(0, shortened(repr(error.text), 60)) from None
+    for number, message in enumerate(messages):
+        lead, content = encode_turn(message, tokenizer, is_first=number == 0)
         learned = message.role == "assistant" and message.is_learned
-        tokens += [*lead, *content, tokenizer.end_of_text]
-        is_learned += [False] * len(lead) + [learned] * (len(content) + 1)
-        separator = "\n"
+        tokens += [*lead, *content]
+        is_learned += [False] * len(lead) + [learned] * len(content)
     return EncodedDialogue(tokens, is_learned)
+
+
+def encode_turn(
+    message: Message, tokenizer: Tokenizer, *, is_first: bool
+) -> tuple[list[int], list[int]]:
+    """Returns the tokens of a role's mark, and those of what it says with its end.
+
+    Before every mark but the first of a dialogue stands a line break. Raises UnseenCharacter as
+    encode_dialogue does.
+    """
+    lead = f"<|{message.role}|>\n" if is_first else f"\n<|{message.role}|>\n"
+    try:
+        mark, content = tokenizer.encode_batch([lead, message.content])
+    except UnseenCharacter as error:
+        raise error.within(0, shortened(repr(error.text), 60)) from None
+    return mark, [*content, tokenizer.end_of_text]
 
 
 def encode_prompt(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:

@@ -93,6 +93,21 @@ def test_a_turn_reads_its_new_tokens_and_no_other(letters: Tokenizer) -> None:
     assert n_read > 4 * counts[0]
 
 
+def test_a_turn_encodes_its_new_messages_and_no_other(pieces: Tokenizer) -> None:
+    chat = Chat(random_model(pieces), pieces, GREEDY, system="Макс")
+    plain, encoded = pieces.encode_batch, list[str]()
+
+    def counted(texts: list[str]) -> list[list[int]]:
+        encoded.extend(texts[1:])  # behind the mark of a role
+        return plain(texts)
+
+    questions = [f"Где {name}?" for name in "абвг"]
+    with patch.object(pieces, "encode_batch", counted):
+        answers = [answered(chat, question).row.text.strip() for question in questions]
+    assert all(answers) and chat.n_left == 0
+    assert sorted(encoded) == sorted({"Макс", *questions, *answers[:-1]})
+
+
 @pytest.mark.parametrize("config", [GREEDY, DRAWN], ids=["greedy", "drawn"])
 def test_answers_are_what_generate_writes_after_the_whole_prompt(
     config: SamplingConfig, pieces: Tokenizer
