@@ -136,14 +136,14 @@ def finetune_together(
 def new_config(
     command: FinetuneCommand, base: Path, corpus: LabelledCorpus, origin: InitFrom
 ) -> RunConfig:
-    """Returns the settings of the base with this training; for pairs and rewards without dropout.
-
-    The loss compares with a reference, or learns from answers, that the whole model gave.
-    """
-    config = replace(read_config(base), train=with_steps(command, corpus), init_from=origin)
-    if command.method in ("dpo", "reward"):
-        config = replace(config, model=replace(config.model, dropout=0.0))
-    return config
+    """Returns the settings of the base with this training and its dropout."""
+    base_config = read_config(base)
+    return replace(
+        base_config,
+        model=replace(base_config.model, dropout=command.dropout),
+        train=with_steps(command, corpus),
+        init_from=origin,
+    )
 
 
 def new_model(

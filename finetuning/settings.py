@@ -83,6 +83,7 @@ class FinetuneCommand:
     less; None: 0.1 where that text is at hand."""
     system: str | None = None  # a system message before every dialogue that has none
     leave_out_long: bool = False  # leave out dialogues that do not fit the context, however many
+    dropout: float = 0.0  # while it learns; GPT-2's own 0.1 doubles the memory of long dialogues
     lora: LoraConfig = field(default_factory=LoraConfig)
     preference: PreferenceConfig = field(default_factory=PreferenceConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
@@ -113,6 +114,12 @@ class FinetuneCommand:
                 f"--replay {self.replay} is for --method sft and lora; leave it out with --method "
                 f"{self.method}",
             )
+        require_range("--dropout", self.dropout, 0, 0.9, "; try 0.1")
+        require(
+            self.dropout == 0 or self.method in ("sft", "lora"),
+            f"--dropout {self.dropout} is for --method sft and lora; --method {self.method} "
+            "compares with, or learns from, what the whole model gave",
+        )
         if self.method == "lora":
             require_adamw(self.train.optimizer)
         for flags, method, is_default in (
@@ -205,6 +212,7 @@ def resumed_command(run_dir: Path, arguments: list[str]) -> FinetuneCommand:
         system=chat.system,
         examples=chat.examples,
         leave_out_long=chat.leave_out_long,
+        dropout=base.model.dropout,
         lora=chat.lora or LoraConfig(),
         preference=chat.preference or PreferenceConfig(),
         reward=chat.reward or RewardConfig(),

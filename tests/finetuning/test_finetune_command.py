@@ -162,16 +162,37 @@ def test_dpo_learns_pairs_and_goes_on_to_the_same_bits(
     assert losses[-1] < losses[0]
 
 
+def give_dropout(run: str, rate: float) -> None:
+    config = json.loads(Path(run, "config.json").read_text())
+    config["model"]["dropout"] = rate
+    Path(run, "config.json").write_text(json.dumps(config))
+
+
+def dropout_of(run: str) -> float:
+    return json.loads(Path(run, "config.json").read_text())["model"]["dropout"]
+
+
 def test_pairs_are_learned_without_the_dropout_of_the_base(folder: Path) -> None:
-    config = json.loads(Path("base/config.json").read_text())
-    config["model"]["dropout"] = 0.5
-    Path("base/config.json").write_text(json.dumps(config))
+    give_dropout("base", 0.5)
     rows = [{"prompt": f"Is {n} good?", "chosen": "Yes.", "rejected": "No."} for n in range(30)]
     Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     flags = ["base", "--data", "pairs.jsonl", "--method", "dpo", *QUICK.split()]
     assert finetune(*flags, "--out", "run") == 0
     assert MetricsLog(Path("run")).read()[1]["margin"] == pytest.approx(0, abs=1e-5)
-    assert json.loads(Path("run/config.json").read_text())["model"]["dropout"] == 0
+    assert dropout_of("run") == 0
+
+
+def test_dialogues_are_learned_with_the_dropout_of_the_flag_which_a_resumed_run_keeps(
+    folder: Path,
+) -> None:
+    give_dropout("base", 0.5)
+    flags = ["base", "--data", "chat.jsonl", *QUICK.split()]
+    assert finetune(*flags, "--train.max-steps", "2", "--out", "without") == 0
+    assert finetune(*flags, "--train.max-steps", "2", "--dropout", "0.3", "--out", "with") == 0
+    assert finetune("--resume", "with", "--train.max-steps", "4") == 0
+    assert (dropout_of("without"), dropout_of("with")) == (0, 0.3)
+    losses = [MetricsLog(Path(run)).read()[1]["train_loss"] for run in ("without", "with")]
+    assert losses[0] != losses[1]
 
 
 def test_a_run_learns_from_answers_of_its_own(folder: Path) -> None:
@@ -245,6 +266,8 @@ def test_show_prints_what_is_learned_and_writes_nothing(
         ("base --data tiny-questions --examples 1", "--examples 1 must be at least 2"),
         ("base --data tiny-questions --examples 20", "do not fit"),
         ("base --data chat.jsonl --lora.rank 4", "--lora.* is for --method lora"),
+        ("base --data chat.jsonl --method dpo --dropout 0.1", "--dropout 0.1 is for --method sft"),
+        ("base --data chat.jsonl --dropout 1", "--dropout 1.0 must be at least 0 and at most 0.9"),
         ("base --data chat.jsonl --method lora --lora.rank 99", "--lora.rank 99"),
         ("base --data chat.jsonl --method lora --lora.targets lm_head", "the head shares"),
         ("base --data chat.jsonl --method lora --train.optimizer muon", "muon"),
