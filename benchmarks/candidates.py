@@ -73,11 +73,17 @@ def finetuning_jobs(
     base = Job(target="finetuning", name="ours LoRA", candidate="lora", precision=precision)
     base = with_sizes(settings, base)
     full = "all weights"
-    rows = {"ours": f"ours, {full}", "peft": "peft", "transformers": f"Hugging Face, {full}"}
+    rows = {
+        "ours": ("ours", f"ours, {full}"),
+        "peft": ("peft", "peft"),
+        "transformers": ("transformers", f"Hugging Face, {full}"),
+        "trl": ("trl", f"trl, {full}"),
+        "trl_lora": ("trl", "trl with peft"),
+    }
     jobs = [
         replace(base, name=row, candidate=name)
-        for name, row in rows.items()
-        if name in {"ours", *peers}
+        for name, (peer, row) in rows.items()
+        if peer in {"ours", *peers} and (name != "trl_lora" or "peft" in peers)
     ]
     return [base, *jobs], left_out(peers, set(rows), "finetuning")
 

@@ -2,7 +2,7 @@
 
 The project, transformers, CTranslate2 and llama.cpp keep keys and values of earlier positions in a
 cache. nanoGPT and the book compute the whole text again for each new token.
-Previous: finetune_step.py.  Next: tokenize_text.py.
+Previous: trl_step.py.  Next: tokenize_text.py.
 """
 
 import importlib

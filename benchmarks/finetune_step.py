@@ -2,7 +2,7 @@
 
 The last third of each row is the answer, whose tokens have a target; all tokens of a batch count in
 the speed. The adapters stand on the same four matrices of each block.
-Previous: train_step.py.  Next: decode.py.
+Previous: train_step.py.  Next: trl_step.py.
 """
 
 import importlib
@@ -70,16 +70,19 @@ def peft(job: Job) -> Candidate:
     """peft: its LoRA beside the matrices of Hugging Face's GPT2LMHeadModel."""
     package = importlib.import_module("peft")
     base, note = transformers_model(job)
-    config = package.LoraConfig(
+    model = package.get_peft_model(base, peft_config())
+    return peer_step(job, model, f"peft {package.__version__}, {note}")
+
+
+def peft_config() -> object:
+    """Returns peft's LoraConfig with the numbers and the matrices of the project's LoRA."""
+    return importlib.import_module("peft").LoraConfig(
         r=LORA.rank,
         lora_alpha=int(LORA.alpha),
         lora_dropout=LORA.dropout,
         target_modules=list(PEFT_NAMES.values()),
         fan_in_fan_out=True,
         task_type="CAUSAL_LM",
-    )
-    return peer_step(
-        job, package.get_peft_model(base, config), f"peft {package.__version__}, {note}"
     )
 
 

@@ -13,7 +13,7 @@ from cfg_gpt2 import require
 from run_directory.files import sha256
 from run_directory.paths import user_path
 
-PACKAGES = ("transformers", "peft", "tiktoken", "ctranslate2", "llama_cpp")
+PACKAGES = ("transformers", "peft", "trl", "tiktoken", "ctranslate2", "llama_cpp")
 # the file of a checkout that has the model, at its possible paths
 CHECKOUTS = {
     "nanogpt": ("model.py",),

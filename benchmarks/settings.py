@@ -40,7 +40,7 @@ class ComparedSettings(TargetSettings):
     """The flags of targets that are compared with peers."""
 
     peers: str | None = None
-    """the peers to compare with: transformers, peft, tiktoken, ctranslate2, llama_cpp,
+    """the peers to compare with: transformers, peft, trl, tiktoken, ctranslate2, llama_cpp,
     nanogpt=FOLDER, book=FOLDER, separated by commas, or none; None: the packages that are
     installed."""
 

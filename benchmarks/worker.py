@@ -17,7 +17,7 @@ from typing import BinaryIO
 import torch
 from pydantic import TypeAdapter
 
-from benchmarks import decode, finetune_step, load_batches, tokenize_text, train_step
+from benchmarks import decode, finetune_step, load_batches, tokenize_text, train_step, trl_step
 from benchmarks.job import ROUND_SECONDS, Candidate, Job, Profile, Ready, Round
 from benchmarks.profiling import profile_step
 from benchmarks.roofline import Roofline, measure_roofline
@@ -32,6 +32,8 @@ BUILDERS: dict[tuple[str, str], Callable[[Job], Candidate]] = {
     ("finetuning", "ours"): finetune_step.ours,
     ("finetuning", "peft"): finetune_step.peft,
     ("finetuning", "transformers"): finetune_step.transformers,
+    ("finetuning", "trl"): trl_step.trl,
+    ("finetuning", "trl_lora"): trl_step.trl_lora,
     ("decoding", "ours"): decode.ours,
     ("decoding", "nanogpt"): decode.nanogpt,
     ("decoding", "book"): decode.book,

@@ -101,10 +101,11 @@ def test_a_training_step_counts_every_token(base: Job, name: str, precision: Pre
     assert candidate.precision == precision
 
 
-@pytest.mark.parametrize("name", ["lora", "ours", "peft", "transformers"])
+@pytest.mark.parametrize("name", ["lora", "ours", "peft", "transformers", "trl", "trl_lora"])
 def test_a_step_of_finetuning_counts_every_token(base: Job, name: str) -> None:
-    if name in PACKAGES:
-        pytest.importorskip(name)
+    for package in PACKAGES:
+        if package in {"trl_lora": ("trl", "peft")}.get(name, (name,)):
+            pytest.importorskip(package)
     job = replace(base, target="finetuning", model=replace(MODEL, n_embd=16))  # rank 16
     assert BUILDERS["finetuning", name](job).step() == 2 * 8
 

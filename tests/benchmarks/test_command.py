@@ -9,6 +9,7 @@ import pytest
 import main
 from benchmarks.candidates import (
     decoding_jobs,
+    finetuning_jobs,
     loading_jobs,
     scaling_jobs,
     tokenizing_jobs,
@@ -19,7 +20,15 @@ from benchmarks.interleaved import Measurement
 from benchmarks.job import Job
 from benchmarks.peers import PACKAGES, read_peers
 from benchmarks.report import fit_columns
-from benchmarks.settings import Decoding, Loading, Scaling, Tokenizing, Training, overview
+from benchmarks.settings import (
+    Decoding,
+    Finetuning,
+    Loading,
+    Scaling,
+    Tokenizing,
+    Training,
+    overview,
+)
 from training.machine import cpu_name, describe_machine, instructions, shortened
 
 MICRO = ["--preset", "shakespeare-char", "--n-layer", "1", "--n-head", "2", "--n-embd", "16",
@@ -134,6 +143,16 @@ def test_help_lists_every_target_and_its_flags(capsys: pytest.CaptureFixture[str
         with pytest.raises(SystemExit, match="0"):
             main.main(["benchmark", target, "--help"])
         assert "--rounds" in capsys.readouterr().out
+
+
+def test_finetuning_is_compared_with_trl_alone_and_with_peft() -> None:
+    for peers, expected in (
+        (["trl"], ["lora", "ours", "trl"]),
+        (["peft", "trl"], ["lora", "ours", "peft", "trl", "trl_lora"]),
+    ):
+        jobs, notes = finetuning_jobs(Finetuning(), dict.fromkeys(peers, ""), bf16=True)
+        assert [job.candidate for job in jobs] == expected
+        assert notes == []
 
 
 def test_every_command_of_the_readme_is_a_target() -> None:
