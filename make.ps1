@@ -3,6 +3,7 @@
 #   powershell -ExecutionPolicy Bypass -File make.ps1 test -k cache
 
 $ErrorActionPreference = "Stop"
+$PSNativeCommandUseErrorActionPreference = $false  # the statuses of programs are read below
 Set-Location $PSScriptRoot
 $Target = $args | Select-Object -First 1
 $Rest = @($args | Select-Object -Skip 1)
@@ -61,7 +62,7 @@ function Invoke-Lint {
     Invoke-Python -m pyright --pythonpath $Python
 }
 
-switch ($Target) {
+switch ("$Target") {  # of no argument at all, unquoted, not even the default is taken
     "run" {
         Install-Packages ".venv\run-ready" "."
         Invoke-Python main.py @Rest

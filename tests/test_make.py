@@ -82,3 +82,9 @@ def test_the_braces_and_quotes_of_the_powershell_file_are_balanced() -> None:
     outside = re.sub(r'"[^"]*"', "", code)
     for opening, closing in ("{}", "()", "[]"):
         assert outside.count(opening) == outside.count(closing)
+
+
+def test_the_powershell_file_explains_itself_without_a_target() -> None:
+    """A pipeline without output is an empty collection, of which `switch` takes no branch."""
+    assert "$Target = $args | Select-Object -First 1\n" in POWERSHELL
+    assert re.findall(r"^switch \((.*?)\)", POWERSHELL, re.MULTILINE) == ['"$Target"']
