@@ -1,11 +1,21 @@
 """Splits: the share kept apart is near the one asked for, whatever the sizes of the files."""
 
 import random
+import shutil
 from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
 from oracles.corpora import documents, write
+from oracles.random_folders import (
+    is_far_from,
+    is_tiny,
+    random_folder,
+    rests_of,
+    small_folder,
+    write_texts,
+)
 
 from cfg_gpt2 import DataConfig
 from data import SPLITS, splits
@@ -13,26 +23,9 @@ from data.notes import note_on_share
 from data.sources import TextFileSource
 from data.splits import split_files
 from load_data import load_corpus
+from tokenizer import Tokenizer
 
 SettingsOf = Callable[..., DataConfig]
-
-
-def random_folder(draw: random.Random) -> tuple[dict[Path, int], float]:
-    """Sizes of one kind or another, and a share to keep apart."""
-    n_files = draw.choice([draw.randint(1, 30), draw.randint(1, 500)])
-    scale = draw.choice([1, 20, 600, 50_000])
-    sizes = {
-        "equal": lambda: scale,
-        "lognormal": lambda: int(scale * draw.lognormvariate(0, draw.choice([0.5, 1.5, 3]))),
-        "Pareto": lambda: int(scale * draw.paretovariate(draw.choice([0.5, 1.1, 2]))),
-        "giants": lambda: draw.randint(1, scale),
-    }
-    kind = draw.choice(list(sizes))
-    files = {Path(f"{number}.txt"): max(1, sizes[kind]()) for number in range(n_files)}
-    if kind == "giants":
-        for file in draw.sample(list(files), min(n_files, draw.randint(1, 2))):
-            files[file] = scale * draw.randint(100, 10_000)
-    return files, draw.choice([0.1, 0.1, 0.01, 0.3, draw.uniform(0.001, 0.9)])
 
 
 def split_of_earlier_versions(files: dict[Path, int], share: float) -> dict[Path, int]:
@@ -60,12 +53,11 @@ def check_folders(n_folders: int, monkeypatch: pytest.MonkeyPatch) -> None:
         train = {span.path: span.stop for span in spans["train"]}
         assert all(train.get(span.path, 0) == span.start for span in spans["validation"])
         n_bytes = {name: sum(s.stop - s.start for s in spans[name]) for name in SPLITS}
-        kept = n_bytes["validation"] / sum(files.values())
-        far = not share / 2 <= kept <= 2 * share
+        far = is_far_from(share, n_bytes)
         assert bool(note_on_share(share, n_bytes)) >= far  # a sentence wherever it is far
         if far:
             n_far += 1
-            assert sum(files.values()) * min(share, 1 - share) < 10 * len(files)  # tiny files only
+            assert is_tiny(files.values(), share)
         earlier = split_of_earlier_versions(files, share)
         n_before = sum(files.values()) - sum(earlier.values())
         if not note_on_share(share, {"validation": n_before, "train": sum(earlier.values())}):
@@ -83,6 +75,59 @@ def test_of_random_folders_the_share_is_kept_or_a_sentence_says_why(
 @pytest.mark.slow
 def test_of_ten_thousand_random_folders_the_share_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     check_folders(10_000, monkeypatch)
+
+
+def check_mixes(n_mixes: int, settings_of: SettingsOf, tmp_path: Path) -> None:
+    """Loads the corpus of two to four random folders with weights, and compares its documents."""
+    Tokenizer.train(["a text for its bytes alone"], 257).save(tmp_path / "bytes")
+    draw = random.Random(19)
+    n_far = n_refused = 0
+    for number in range(n_mixes):
+        share = draw.choice([0.1, 0.1, 0.01, 0.3, draw.uniform(0.001, 0.9)])
+        paths = [tmp_path / f"{number}/{k}" for k in range(draw.randint(2, 4))]
+        sizes = [small_folder(draw, 10_000) for _ in paths]
+        texts = [write_texts(path, sizes[k], 500 * k) for k, path in enumerate(paths)]
+        mix = tuple(draw.uniform(0.1, 1) for _ in paths)
+        config = settings_of(
+            *paths, mix=mix, validation_share=share, tokenizer=str(tmp_path / "bytes")
+        )
+        try:
+            corpus = load_corpus(config)
+        except ValueError as error:
+            assert "too short" in str(error) or "empty" in str(error)
+            n_refused += 1
+            continue
+        finally:
+            shutil.rmtree(tmp_path / str(number))
+        train = documents(corpus, corpus.train)
+        rests = [rests_of(part, train) for part in texts]
+        assert documents(corpus, corpus.validation) == [r for part in rests for r in part if r]
+        n_bytes = {"train": corpus.train.n_bytes, "validation": corpus.validation.n_bytes}
+        assert sum(n_bytes.values()) == sum(len(text.encode()) for part in texts for text in part)
+        n_far += is_far_from(share, n_bytes)
+        assert bool(corpus.notes) >= is_far_from(share, n_bytes)
+        for part, kept in zip(texts, rests, strict=True):
+            n_all = [len(text.encode()) for text in part]
+            n_kept = len("".join(kept).encode())
+            if is_far_from(share, {"train": sum(n_all) - n_kept, "validation": n_kept}):
+                assert is_tiny(n_all, share)
+        ends = corpus.train.tokens[:] == corpus.tokenizer.end_of_text
+        pairs = [zip(*both, strict=True) for both in zip(texts, rests, strict=True)]
+        n_train = [sum(text != rest for text, rest in pair) for pair in pairs]
+        firsts = accumulate(n_train[:-1], initial=0)
+        assert [int(ends[:start].sum()) for start in corpus.train.text_starts] == list(firsts)
+    assert n_far < n_mixes / 5 and n_refused < n_mixes / 20
+
+
+def test_of_random_mixes_each_path_keeps_its_share(settings_of: SettingsOf, tmp_path: Path) -> None:
+    check_mixes(10, settings_of, tmp_path)
+
+
+@pytest.mark.slow
+def test_of_a_thousand_random_mixes_each_path_keeps_its_share(
+    settings_of: SettingsOf, tmp_path: Path
+) -> None:
+    check_mixes(1_000, settings_of, tmp_path)
 
 
 @pytest.mark.parametrize("place", [0, 11, 24])

@@ -19,15 +19,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from oracles.corpora import patient
+from oracles.random_folders import is_far_from, is_tiny, rests_of, small_folder, write_texts
 
 import main
 from cfg_gpt2 import DataConfig
 from data import SPLITS, text_files
+from data.notes import note_on_share
 from data.shards import read_index
 from load_data import load_corpus
 from preparation import command as prepare_command
 from preparation import jobs
 from preparation.jobs import LinesJob, RowsJob, TextJob, next_word_boundary, split_document
+from preparation.settings import DataFlags, PrepareCommand
 from preparation.sources import DataSet, JsonLines, TextFiles
 from preparation.word_cache import WordCache
 from preparation.worker_pool import reason_of_end, worker_pool
@@ -527,6 +530,50 @@ def killed_after(arguments: list[str], seconds: float) -> int:
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGKILL)
         return process.wait()
+
+
+def check_random_folders(kind: str, n_folders: int, folder: Path) -> None:
+    """Reads random folders as `prepare` does, through its jobs, and compares their splits."""
+    draw = random.Random(20)
+    n_far = 0
+    for number in range(n_folders):
+        share = draw.choice([None, 0.1, 0.01, 0.3, draw.uniform(0.001, 0.9)])
+        texts = write_texts(folder / str(number), small_folder(draw, 100_000))
+        path = folder / str(number)
+        if kind == "JSONL":
+            path = path / "all.jsonl"
+            path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+        data = DataFlags(path=(str(path),), validation_share=share)
+        source = prepare_command.open_source(PrepareCommand(out=folder / "out", data=data))
+        documents: dict[str, list[str]] = {split: [] for split in SPLITS}
+        for _, job in source.jobs(0):
+            for passage in job.passages():
+                if passage.begins_document:
+                    documents[passage.split].append("")
+                documents[passage.split][-1] += passage.text
+        shutil.rmtree(folder / str(number))
+        rests = rests_of(texts, documents["train"])
+        assert documents["validation"] == [rest for rest in rests if rest]
+        n_bytes = {split: len("".join(documents[split]).encode()) for split in SPLITS}
+        far = is_far_from(source.share, n_bytes)
+        n_far += far
+        assert bool(note_on_share(source.share, n_bytes)) >= far
+        if kind == "text" and far:
+            assert is_tiny([len(text.encode()) for text in texts], source.share)
+    assert n_far < n_folders / 2
+
+
+@pytest.mark.parametrize("kind", ["text", "JSONL"])
+def test_of_random_folders_the_share_is_kept_or_a_sentence_says_why(
+    kind: str, tmp_path: Path
+) -> None:
+    check_random_folders(kind, 15, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["text", "JSONL"])
+def test_of_a_thousand_random_folders_the_share_is_kept(kind: str, tmp_path: Path) -> None:
+    check_random_folders(kind, 1_000, tmp_path)
 
 
 @pytest.mark.slow
