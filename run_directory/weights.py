@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -108,6 +108,17 @@ def write_tensors(
         if number is None:
             raise OSError(f"{path} cannot be written: {error}") from None
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
+
+
+@contextmanager
+def open_tensors(file: Path) -> Iterator[safe_open]:
+    """Opens a safetensors file. Raises ValueError, with its name, where it is broken."""
+    try:
+        with safe_open(file, framework="pt") as tensors:
+            yield tensors
+    except SafetensorError as error:
+        reason = shortened(" ".join(str(error).split()), 300)
+        raise ValueError(f"{file} cannot be read: {reason}; copy or train it again") from None
 
 
 @contextmanager

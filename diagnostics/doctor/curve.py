@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean, median
+from typing import Literal
 
 from cfg_gpt2 import RunConfig, TrainConfig, require
 from load_data import load_corpus
@@ -58,7 +59,7 @@ class Diagnosis:
 class Finetuning:
     """What chat.json says of how a run was finetuned."""
 
-    method: str
+    method: Literal["sft", "lora", "dpo", "reward", "import"]
     base: str  # the run whose weights it began with
     base_sha256: str  # of these weights
     data: tuple[str, ...]

@@ -9,7 +9,6 @@ from pathlib import Path
 from statistics import fmean
 
 import torch
-from safetensors import safe_open
 
 from diagnostics.doctor.curve import (
     MIN_STEPS,
@@ -31,7 +30,7 @@ from diagnostics.doctor.curve import (
 )
 from run_directory.files import sha256
 from run_directory.printable import main_command
-from run_directory.weights import WEIGHTS_FILE
+from run_directory.weights import WEIGHTS_FILE, open_tensors
 from training.progress import Metrics
 
 # With a tenth replayed 3 to 5% are lost in 1,300 steps and more, and 14% in 40 steps; without
@@ -63,16 +62,21 @@ def tuning_of(run: Run) -> Finetuning:
     return run.finetuning
 
 
+def lines_with(lines: list[Metrics], *names: str) -> list[Metrics]:
+    """Returns the lines of metrics in which all of these were measured."""
+    return [metrics for metrics in lines if all(name in metrics for name in names)]
+
+
 # All methods --------------------------------------------------------------------------------
 
 
 def base_forgotten(run: Run) -> Diagnosis | None:
     """Returns a diagnosis where the base's own text takes many more bits than before."""
-    measured = [m for m in run.lines if "base_bits_per_byte" in m]
+    measured = lines_with(run.lines, "base_bits_per_byte")
     if len(measured) < 2 or measured[0]["step"] != 0:
         return None
     before, after = (m["base_bits_per_byte"] for m in (measured[0], measured[-1]))
-    if after <= (1 + FORGOTTEN) * before:
+    if before <= 0 or after <= (1 + FORGOTTEN) * before:
         return None
     values = {
         "before": f"{before:.4f}",
@@ -114,7 +118,7 @@ def base_of_run(run: Run) -> Diagnosis | None:
 def left_out(run: Run) -> Diagnosis | None:
     """Returns a diagnosis where dialogues, pairs or questions are too long for the context."""
     n, n_all = (int(run.lines[0].get(name, 0)) for name in ("left_out", "examples"))
-    if not n:
+    if not 0 < n <= n_all:
         return None
     values = {"n": f"{n:,}", "all": f"{n_all:,}", "share": f"{n / n_all:.1%}"}
     values |= {"context": str(run.config.model.context_length)}
@@ -144,8 +148,9 @@ def exam_not_taken(run: Run) -> Diagnosis | None:
     if stopped_early(run) or any((run.path / "evaluation").glob("*.items.jsonl")):
         return None
     tuning = tuning_of(run)
-    has_answers = tuning.data[0].startswith(TASK) or tuning.method == "reward"
-    task = tuning.data[0] if has_answers else "questions.jsonl"
+    data = next(iter(tuning.data), "")
+    has_answers = data.startswith(TASK) or (tuning.method == "reward" and data)
+    task = data if has_answers else "questions.jsonl"
     command = main_command("evaluate", run.path, "--task", task)
     return Diagnosis("exam_not_taken", {"command": command}, wrong=False)
 
@@ -189,14 +194,14 @@ def publishes_base(run: Run) -> bool:
     adapter = run.path / "adapter" / "adapter_model.safetensors"
     file, base = run.path / WEIGHTS_FILE, Path(tuning_of(run).base) / WEIGHTS_FILE
     if file.is_file() and base.is_file():
-        with safe_open(file, "pt") as ours, safe_open(base, "pt") as theirs:
+        with open_tensors(file) as ours, open_tensors(base) as theirs:
             names, base_names = ours.keys(), theirs.keys()
             if set(names) != set(base_names):
                 return False
             return all(torch.equal(ours.get_tensor(n), theirs.get_tensor(n)) for n in names)
     if not adapter.is_file():
         return False
-    with safe_open(adapter, "pt") as tensors:
+    with open_tensors(adapter) as tensors:
         names = tensors.keys()
         return not any(tensors.get_tensor(name).any() for name in names if "lora_B" in name)
 
@@ -213,7 +218,7 @@ def chosen_fall(run: Run) -> Diagnosis | None:
 
 def margins_only(run: Run) -> Diagnosis | None:
     """Returns a diagnosis where margins grew in the second half, and accuracy did not."""
-    learned = [m for m in run.evaluations if "val_margin" in m and m["step"] > 0]
+    learned = [m for m in lines_with(run.evaluations, "val_margin", "val_accuracy") if m["step"]]
     if len(learned) < 4:
         return None
     middle, last = learned[len(learned) // 2 - 1], learned[-1]
@@ -233,7 +238,7 @@ def margins_only(run: Run) -> Diagnosis | None:
 
 def equal_rewards(run: Run) -> Diagnosis | None:
     """Returns a diagnosis where nearly all answers to a question earned the same."""
-    drawn = [m for m in run.steps if "without_spread" in m]
+    drawn = lines_with(run.steps, "without_spread", "reward")
     if not drawn:
         return None
     share, reward = (fmean(m[name] for m in drawn) for name in ("without_spread", "reward"))
@@ -247,7 +252,7 @@ def equal_rewards(run: Run) -> Diagnosis | None:
 
 def reward_curve(run: Run) -> Diagnosis | None:
     """Returns a diagnosis where the validation reward fell, or stopped growing halfway."""
-    rewards = [m for m in run.evaluations if "val_reward" in m]
+    rewards = lines_with(run.evaluations, "val_reward")
     if len(rewards) < 4 or equal_rewards(run) or rate_too_high(run):
         return None
     best, last = max(rewards, key=lambda m: m["val_reward"]), rewards[-1]

@@ -309,6 +309,57 @@ def test_a_stopped_run_goes_on_by_finetune(recorded: Callable[..., Run]) -> None
     )
 
 
+@pytest.mark.parametrize(
+    "method, first, step_metrics",
+    [
+        ("sft", {"left_out": 3}, None),
+        ("sft", {"left_out": 3, "examples": 0}, None),
+        ("sft", {BASE_TEXT_METRIC: 0.0}, None),
+        ("reward", {}, {"without_spread": 1.0}),
+    ],
+)
+def test_figures_without_their_partners_are_passed_over(
+    recorded: Callable[..., Run], method: str, first: Metrics, step_metrics: Metrics | None
+) -> None:
+    last = {BASE_TEXT_METRIC: 2.0}
+    run = recorded(method, first=first, last=last, step_metrics=step_metrics)
+    assert not found_in(run)
+
+
+def test_margins_without_accuracies_are_passed_over(recorded: Callable[..., Run]) -> None:
+    margins = [{"val_loss": 0.6 - n / 20, "val_margin": float(n)} for n in range(5)]
+    assert "margins_only" not in found_in(recorded("dpo", margins))
+
+
+def test_an_unknown_method_is_no_run_of_a_text(recorded: Callable[..., Run]) -> None:
+    run = recorded("sft")
+    chat = json.loads((run.path / "chat.json").read_text())
+    (run.path / "chat.json").write_text(json.dumps(chat | {"method": "magic"}))
+    with pytest.raises(ValueError, match=r"chat.json cannot be used: method: Input .* 'sft'"):
+        read_run(run.path)
+
+
+def test_a_run_that_learned_from_no_data_gets_a_command(recorded: Callable[..., Run]) -> None:
+    run = recorded("sft", data=[])
+    (run.path / "evaluation" / "tiny-questions.items.jsonl").unlink()
+    assert "questions.jsonl" in found_in(run)["exam_not_taken"].values["command"]
+
+
+@pytest.mark.parametrize("broken", ["run", "base", "adapter"])
+def test_a_broken_file_of_tensors_is_named(
+    broken: str, recorded: Callable[..., Run], tmp_path: Path
+) -> None:
+    run = recorded("lora")
+    file = tmp_path / broken / "model.safetensors"
+    if broken == "adapter":
+        (tmp_path / "base" / "model.safetensors").unlink()
+        file = run.path / "adapter" / "adapter_model.safetensors"
+        file.parent.mkdir()
+    file.write_bytes(b"\x20" + 6 * b"\0")
+    with pytest.raises(ValueError, match=f"{file} cannot be read: .*; copy or train it again"):
+        found_in(run)
+
+
 def test_doctor_reads_what_finetune_records(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
