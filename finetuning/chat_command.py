@@ -22,7 +22,7 @@ from finetuning.chat_format import Message
 from finetuning.chat_json import read_chat_settings
 from finetuning.chat_settings import ChatCommand
 from run_directory.files import sync
-from run_directory.json_file import shortened
+from run_directory.json_file import MAX_BYTES, parse_json, shortened
 from run_directory.paths import explain, kind_of, user_path
 from run_directory.printable import json_line
 from training.progress import new_console
@@ -246,6 +246,19 @@ def to_json(answer: Answer) -> dict[str, object]:
     }
 
 
+def require_rows(file: Path) -> None:
+    """Raises ValueError for a file that does not begin with an object in a line of its own."""
+    if not file.exists():
+        return
+    with file.open("rb") as opened:
+        line = opened.readline(MAX_BYTES)
+    try:
+        is_row = not line.strip() or isinstance(parse_json(line, str(file)), dict)
+    except ValueError:
+        is_row = False
+    require(is_row, f"{file} has no dialogue in its first line; name another file, or a new one")
+
+
 def append_dialogue(file: Path, messages: Sequence[Message]) -> None:
     """Adds a dialogue to a JSONL file as a line of OpenAI's messages, whole or not at all.
 
@@ -253,6 +266,7 @@ def append_dialogue(file: Path, messages: Sequence[Message]) -> None:
     """
     kind = kind_of(file)
     require(kind in ("file", "missing"), f"{file} is a {kind}, not a file; name a file")
+    require_rows(file)
     row = {"messages": [{"role": m.role, "content": m.content} for m in messages]}
     line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -237,6 +237,18 @@ def test_a_saved_dialogue_is_a_line_of_its_own(before: str, tmp_path: Path) -> N
     assert file.read_text("utf-8") == '{"a": 1}\n' * bool(before) + ROW * 2
 
 
+@pytest.mark.parametrize(
+    "before",
+    ["a text\n", '{\n  "method": "sft"\n}\n', '[{"a": 1}]\n', "\x10\0\0\0{}", "\0" * 99],
+)
+def test_a_file_of_something_else_gets_no_dialogue(before: str, tmp_path: Path) -> None:
+    file = tmp_path / "chat.json"
+    file.write_text(before)
+    with pytest.raises(ValueError, match="has no dialogue in its first line; name another file"):
+        append_dialogue(file, DIALOGUE)
+    assert file.read_text() == before
+
+
 def test_finetune_reads_what_was_saved(tmp_path: Path) -> None:
     file = tmp_path / "saved.jsonl"
     append_dialogue(file, DIALOGUE)
