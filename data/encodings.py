@@ -68,6 +68,7 @@ def not_utf8(file: Path, offset: int) -> ValueError:
     text = decoder.decode(inside, final=first + len(window) == size)
     remedy = (
         marked(file, head)
+        or broken_off(window[offset - first :])
         or guess_of_wide(file, window)
         or damage(window, text, rest)
         or guess(file, window)
@@ -81,6 +82,16 @@ def marked(file: Path, head: bytes) -> str | None:
     """Returns the remedy for a file whose byte order mark says what it is, else None."""
     encoding = next((name for mark, name in MARKS.items() if head.startswith(mark)), None)
     return f"it is {encoding}: {conversion(file, encoding)}" if encoding else None
+
+
+def broken_off(left: bytes) -> str | None:
+    """Returns the remedy for a file that is zero bytes from the wrong one on, else None."""
+    if len(left) < 2 or left.strip(b"\0"):
+        return None
+    return (
+        "all bytes from there on are zero, as a copy leaves them that was broken off; copy or "
+        "download it again"
+    )
 
 
 def guess_of_wide(file: Path, window: bytes) -> str | None:

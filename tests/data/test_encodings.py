@@ -69,6 +69,8 @@ DAMAGED = [
     (PROSE.encode() + b"\xe9" + PROSE.encode(), 0xE9, "the rest is UTF-8, so correct this byte"),
     (PROSE.encode() + b"\0" + PROSE.encode(), 0, "the rest is UTF-8, so correct this byte"),
     (RUSSIAN.encode() + b"\0\0" + RUSSIAN.encode(), 0, "all but 2 bytes of the rest are UTF-8"),
+    (RUSSIAN.encode() + b"\0" * 99, 0, "all bytes from there on are zero, as a copy leaves them"),
+    (b"\0" * 5_000_000, 0, "all bytes from there on are zero, as a copy leaves them that was"),
     (RUSSIAN.encode() + b"\xff\x81 \x92" + RUSSIAN.encode(), 0xFF, "all but 3 bytes"),
     (RUSSIAN.encode() + "я".encode()[:1], 0xD1, "the rest is UTF-8, so correct this byte"),
     (PROSE.encode() + "🙂".encode()[:3], 0xF0, "all but 3 bytes of the rest are UTF-8"),
