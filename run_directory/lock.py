@@ -56,7 +56,7 @@ def only_writer(folder: Path, instead: str, say: Say) -> Iterator[None]:
     OSError where the folder cannot be made or written.
     """
     if kind_of(folder) != "missing":
-        require_folder(folder, instead)
+        require_folder(folder, instead or "rename it")
     with held(folder / LOCK_FILE, folder, instead, say) as locked, staying_in_place(folder):
         if locked:
             remove_unfinished(folder)

@@ -100,8 +100,10 @@ def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
 def test_what_is_no_folder_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("precious")
     (tmp_path / "dangling").symlink_to("nowhere")
-    with pytest.raises((ValueError, OSError)), only_writer(tmp_path / name, "", silent):
+    writer = only_writer(tmp_path / name, "", silent)
+    with pytest.raises((ValueError, OSError)) as refused, writer:
         raise AssertionError
+    assert not str(refused.value).rstrip().endswith(";")  # but with what to do
     assert sorted(os.listdir(tmp_path)) == ["dangling", "file"]
     assert (tmp_path / "file").read_text() == "precious"
 
