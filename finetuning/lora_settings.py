@@ -5,7 +5,6 @@ that of full finetuning.                        LoRA Without Regret, Thinking Ma
 Previous: preview.py.  Next: lora.py.
 """
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,10 +30,7 @@ class LoraConfig:
 
     def __post_init__(self) -> None:
         require_range("--lora.rank", self.rank, 1, MAX_SIZE)
-        require(
-            0 < self.alpha < math.inf,
-            f"--lora.alpha {self.alpha} must be a number above 0; try 32",
-        )
+        require_range("--lora.alpha", self.alpha, 1e-3, 1e6, "; try 32")
         require(
             0 <= self.dropout < 1,
             f"--lora.dropout {self.dropout} must be at least 0 and below 1; try 0",

@@ -108,9 +108,9 @@ def require_few_left_out(
         advice = "leave them out by --leave-out-long, or take a model with a longer context"
     require(
         allowed,
-        f"{counts.n_left_out:,} of {counts.n_dialogues:,} {unit} do not fit: their last "
-        f"question and answer have more than {context_length + 1:,} tokens, for the model's "
-        f"context is {context_length:,}; {advice}",
+        f"{counts.n_left_out:,} of {counts.n_dialogues:,} {unit} do not fit: even without "
+        f"older turns they have more than {context_length + 1:,} tokens, for the model's context "
+        f"is {context_length:,}; {advice}",
     )
 
 

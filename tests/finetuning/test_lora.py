@@ -302,8 +302,8 @@ def test_the_head_is_no_target(name: str) -> None:
     "values, sentence",
     [
         ({"rank": 0}, "--lora.rank 0 must be at least 1"),
-        ({"alpha": 0}, "--lora.alpha 0 must be a number above 0"),
-        ({"alpha": float("nan")}, "--lora.alpha nan must be a number above 0"),
+        ({"alpha": 0}, "--lora.alpha 0 must be at least 0.001"),
+        ({"alpha": float("nan")}, "--lora.alpha nan must be at least 0.001"),
         ({"dropout": 1}, "--lora.dropout 1 must be at least 0 and below 1"),
         ({"targets": ()}, "--lora.targets is empty"),
         ({"targets": ("c_attn",)}, "--lora.targets c_attn is no matrix of a block; choose among"),
