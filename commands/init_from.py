@@ -51,7 +51,12 @@ def origin_of(run: Path, flag: str = "--init-from:") -> InitFrom:
 
 
 def require_unchanged(origin: InitFrom) -> None:
-    """Raises ValueError where the run's weights have changed since they were recorded."""
+    """Raises an error where the run's weights have changed since they were recorded, or are gone.
+
+    It is ValueError or FileNotFoundError.
+    """
+    advice = "put it back, or call main.py in the folder where this run began"
+    require_file(Path(origin.run) / WEIGHTS_FILE, advice, "the base's")
     require(
         origin_of(Path(origin.run), "") == origin,
         f"the weights of {origin.run} have changed since this run began from them; "

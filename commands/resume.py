@@ -5,6 +5,7 @@ Previous: init_from.py.  Next: suggest_prompt.py.
 
 from pathlib import Path
 
+from rich.console import Console
 from safetensors import SafetensorError, safe_open
 
 from cfg_gpt2 import require
@@ -32,6 +33,26 @@ def finished_step(command: TrainCommand) -> int | None:
     checkpoint, record = newest
     is_complete = (run / SAMPLES_FILE).exists() and has_weights_of(run, checkpoint)
     return record.step if is_complete else None
+
+
+def say_finished(run: Path, step: int, console: Console) -> int:
+    """Says that a run has done all its steps, and how it trains on; returns 0."""
+    console.print(
+        f"{run} is finished: step {step} of {step}. Nothing was done; to train on, give it more "
+        f"steps, such as --train.max-steps {2 * step}"
+    )
+    return 0
+
+
+def at_new_place(
+    error: FileNotFoundError, resume: Path | None, flag: str, paths: tuple[str, ...]
+) -> FileNotFoundError:
+    """Returns an error with how a run to be resumed finds its data, where these are missing."""
+    if resume is None or not str(error).startswith(paths):
+        return error
+    return FileNotFoundError(
+        f"{error}; what has moved is found with --resume {resume} {flag} and its new place"
+    )
 
 
 def newest_checkpoint(run: Path, asked: int, begin: str) -> tuple[Path, Record] | None:

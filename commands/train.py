@@ -23,7 +23,7 @@ from commands.init_from import (
     require_unchanged,
     weights_left_out,
 )
-from commands.resume import SAMPLES_FILE, finished_step
+from commands.resume import SAMPLES_FILE, at_new_place, finished_step, say_finished
 from commands.streams import say
 from commands.suggest_prompt import prompt_from_text
 from commands.train_settings import TrainCommand
@@ -57,11 +57,7 @@ def train(command: TrainCommand) -> int:
     """`python main.py train`: a corpus, a model, the loop, and a look at what came out."""
     ranks = Ranks.read(os.environ)
     if command.resume and (step := finished_step(command)):
-        new_console(quiet=ranks.rank > 0).print(
-            f"{command.resume} is finished: step {step} of {command.train.max_steps}. Nothing was "
-            f"done; to train on, give it more steps, such as --train.max-steps {2 * step}"
-        )
-        return 0
+        return say_finished(command.resume, step, new_console(quiet=ranks.rank > 0))
     command = with_tokenizer_of_shards(command)
     runtime = choose_runtime(command.train, command.model, ranks)
     require_memory(command.model, command.train, runtime)  # before the text is tokenized
@@ -215,12 +211,7 @@ def open_corpus(command: TrainCommand, console: Console) -> Corpus:
     try:
         return corpus_with_bar(command.data, console)
     except FileNotFoundError as error:
-        if command.resume is None or not str(error).startswith(command.data.path):
-            raise
-        raise FileNotFoundError(
-            f"{error}; a text that has moved is found with --resume {command.resume} "
-            "--data.path and its new place"
-        ) from None
+        raise at_new_place(error, command.resume, "--data.path", command.data.path) from None
     except UnseenCharacter as error:
         if command.init_from is None:
             raise

@@ -20,8 +20,10 @@ from cfg_gpt2 import (
 )
 from commands.flags import parse_flags, value_of
 from commands.nanogpt import hint_for_init_from
+from run_directory.chat_template import CHAT_FILE
 from run_directory.config_file import read_config
 from run_directory.paths import kind_of, user_path
+from run_directory.printable import main_command
 from training.tensorboard_log import require_tensorboard
 
 TRAINING = TrainConfig(  # weights that are good already want small steps
@@ -62,6 +64,7 @@ def read_train_command(arguments: list[str]) -> TrainCommand:
         base = read_config_of("--config", config_file)
     if resumed:
         base = read_config(user_path(resumed, "--resume"))
+        require_text_run(user_path(resumed, "--resume"))
     if init_from:
         base = settings_from(user_path(init_from, "--init-from"))
     default = TrainCommand(model=base.model, data=base.data, train=base.train)
@@ -77,6 +80,15 @@ def read_train_command(arguments: list[str]) -> TrainCommand:
     if command.init_from:
         require_sizes_of(command.init_from, base.model, command.model)
     return command
+
+
+def require_text_run(run: Path) -> None:
+    """Raises ValueError for a run that was finetuned, which learns from no text."""
+    go_on = main_command("finetune", "--resume", run)
+    require(
+        not (run / CHAT_FILE).exists(),
+        f"{run} was finetuned; go on with {go_on}, or begin from its weights by --init-from",
+    )
 
 
 def require_same(command: TrainCommand, base: RunConfig) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cfg_gpt2 import InitFrom, RunConfig, TrainConfig
 from commands.init_from import initial_model, origin_of, require_unchanged
-from commands.resume import newest_checkpoint
+from commands.resume import at_new_place, newest_checkpoint, say_finished
 from commands.train import bars, lock_run_dir, say_stopped
 from finetuning.adapter_files import load_adapter, write_adapter
 from finetuning.base_text import BASE_TEXT_METRIC, BaseText, measure, open_base_text, replay_of
@@ -48,7 +48,7 @@ from trainer import Trainer
 from training.checkpoint import has_checkpoint
 from training.choose_runtime import choose_runtime
 from training.least_memory import require_memory
-from training.progress import CommandConsole, new_console
+from training.progress import CommandConsole, MetricsLog, new_console
 from training.run_state import Publish, as_they_are
 from training.runtime import Ranks, Runtime
 
@@ -63,8 +63,8 @@ def finetune(command: FinetuneCommand) -> int:
     is_frozen = command.method == "lora"
     require_memory(read_config(base).model, command.train, runtime, is_frozen=is_frozen)
     console = new_console(quiet=not runtime.is_rank_zero)
-    if command.resume:
-        newest_checkpoint(base, command.train.max_steps, f"finetune {base}")
+    if command.resume and (step := finished_step(command, base)):
+        return say_finished(base, step, console)
     if command.show:
         return show(command, base, console)
     console.print(f"device    {runtime.describe()}")
@@ -72,6 +72,20 @@ def finetune(command: FinetuneCommand) -> int:
         with runtime.process_group():
             trainer, text = finetune_together(command, base, runtime, console, lock)
         return conclude(trainer, text, command.data[0], runtime, console)
+
+
+def finished_step(command: FinetuneCommand, run: Path) -> int | None:
+    """Returns the step at which a run to be resumed has done all that is asked; None: it goes on.
+
+    Its last figure is that of its base's text, of whatever method. Raises ValueError as
+    newest_checkpoint does.
+    """
+    newest = newest_checkpoint(run, command.train.max_steps, f"finetune {run}")
+    if newest is None or newest[1].step < command.train.max_steps:
+        return None
+    lines = MetricsLog(run).read()
+    is_measured = bool(lines) and BASE_TEXT_METRIC in lines[-1]
+    return newest[1].step if is_measured and (run / WEIGHTS_FILE).is_file() else None
 
 
 def base_of(command: FinetuneCommand) -> Path:
@@ -100,7 +114,10 @@ def finetune_together(
     run_dir = runtime.on_rank_zero(
         partial(lock_run_dir, command.resume, command.out, name, console, lock)
     )
-    opened = runtime.local_rank_zero_first(partial(open_corpus, command, base, console))
+    try:
+        opened = runtime.local_rank_zero_first(partial(open_corpus, command, base, console))
+    except FileNotFoundError as error:
+        raise at_new_place(error, command.resume, "--data", command.data) from None
     corpus, text, lines = opened
     origin = read_config(base).init_from
     if command.resume is None:

@@ -196,7 +196,10 @@ def fit_to_cpu(command: FinetuneCommand, model: GPT2Config) -> FinetuneCommand:
 
 
 def resumed_command(run_dir: Path, arguments: list[str]) -> FinetuneCommand:
-    """Returns the settings of a run of `finetune`, of which only --train.* may change."""
+    """Returns the settings of a run of `finetune`, of which only --train.* may change.
+
+    The data may lie elsewhere: that they are the same is seen from their tokens.
+    """
     base: RunConfig = read_config(run_dir)
     chat = read_chat_settings(run_dir)
     method = chat.method
@@ -220,6 +223,10 @@ def resumed_command(run_dir: Path, arguments: list[str]) -> FinetuneCommand:
         steps_given=True,
     )
     command = parse_flags(FinetuneCommand, "finetune", arguments, default)
-    unchanged = replace(command, train=base.train) == default
-    require(unchanged, f"--resume {run_dir} keeps its method and data; change --train.* only")
+    unchanged = replace(command, train=base.train, data=chat.data) == default
+    require(
+        unchanged,
+        f"--resume {run_dir} keeps its method and data; change --train.* only, and --data for "
+        "files that have moved",
+    )
     return command

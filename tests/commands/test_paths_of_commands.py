@@ -244,7 +244,7 @@ def test_a_run_goes_on_with_a_text_that_has_moved(
     Path("verse.txt").rename("a/poem.txt")
     more = ["train", "--resume", "run", "--train.max-steps", "4"]
     assert main.main(more) == 2
-    assert "a text that has moved is found with --resume run --data.path" in capsys.readouterr().err
+    assert "what has moved is found with --resume run --data.path" in capsys.readouterr().err
     assert main.main([*more, "--data.path", "a/poem.txt"]) == 0
     assert json.loads(Path("run/config.json").read_text())["data"]["path"] == ["a/poem.txt"]
     assert main.main(["train", "--resume", "run", "--train.max-steps", "5"]) == 0

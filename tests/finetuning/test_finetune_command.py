@@ -123,6 +123,47 @@ def test_a_run_that_is_further_or_has_lost_its_checkpoints_is_not_resumed(
     assert Path("chat/config.json").read_bytes() == before
 
 
+def test_a_finished_run_says_so_and_is_left_as_it_is(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert finetune("base", "--data", "chat.jsonl", *QUICK.split(), "--out", "chat") == 0
+    before = {file: file.read_bytes() for file in Path("chat").rglob("*") if file.is_file()}
+    capsys.readouterr()
+    assert finetune("--resume", "chat") == 0
+    said = capsys.readouterr().out
+    assert said.startswith("chat is finished: step 4 of 4. Nothing was done")
+    assert {file: file.read_bytes() for file in Path("chat").rglob("*") if file.is_file()} == before
+    assert main.main(["train", "--resume", "chat"]) == 2  # it would look for a text
+    assert "python main.py finetune --resume chat" in capsys.readouterr().err
+
+
+def test_a_run_goes_on_with_data_that_have_moved_and_with_no_others(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["base", "--data", "chat.jsonl", *QUICK.split(), "--train.max-steps", "2"]
+    assert finetune(*flags, "--out", "half") == 0
+    more = ["--resume", "half", "--train.max-steps", "4"]
+    rows = Path("chat.jsonl").rename("moved.jsonl").read_text()
+    assert finetune(*more) == 2
+    advice = "what has moved is found with --resume half --data and its new place"
+    assert advice in " ".join(capsys.readouterr().err.split())
+    Path("other.jsonl").write_text(rows.replace("barn 1", "barn 7"))
+    assert finetune(*more, "--data", "other.jsonl") == 2
+    assert "the text of half has changed" in capsys.readouterr().err
+    assert read_chat_settings(Path("half")).data == ("chat.jsonl",)
+    assert finetune(*more, "--data", "moved.jsonl") == 0
+    assert read_chat_settings(Path("half")).data == ("moved.jsonl",)
+
+
+def test_lora_says_that_its_base_is_gone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["base", "--data", "chat.jsonl", "--method", "lora", "--lora.rank", "2", *QUICK.split()]
+    assert finetune(*flags, "--train.max-steps", "2", "--out", "half") == 0
+    Path("base").rename("elsewhere")
+    assert finetune("--resume", "half", "--train.max-steps", "4") == 2
+    said = "the base's base/model.safetensors does not exist; put it back, or call main.py in"
+    assert said in " ".join(capsys.readouterr().err.split())
+
+
 def test_lora_begins_from_an_adapter_and_so_it_does_where_it_was_killed_at_once(
     folder: Path,
 ) -> None:
@@ -269,6 +310,8 @@ def test_show_prints_what_is_learned_and_writes_nothing(
         ("base --data chat.jsonl --method dpo --dropout 0.1", "--dropout 0.1 is for --method sft"),
         ("base --data chat.jsonl --dropout 1", "--dropout 1.0 must be at least 0 and at most 0.9"),
         ("base --data chat.jsonl --method lora --lora.rank 99", "--lora.rank 99"),
+        ("base --data chat.jsonl --method lora --lora.alpha 1e308", "--lora.alpha 1e+308 must be"),
+        ("base --data chat.jsonl --method lora --lora.alpha 1e-320", "--lora.alpha 1e-320 must be"),
         ("base --data chat.jsonl --method lora --lora.targets lm_head", "the head shares"),
         ("base --data chat.jsonl --method lora --train.optimizer muon", "muon"),
     ],
