@@ -70,7 +70,7 @@ def preference_loss(
             "rejected": rejected,
             "chosen_gain": (log_ratios / n_tokens)[:, 0],
             "margin": margins,  # nats
-            "accuracy": (margins > 0).float(),
+            "accuracy": (1 + margins.sign()) / 2,  # of a tie, as at the start weights, a half
         }
         sums = {name: values.where(counts, 0).sum() for name, values in of_pairs.items()}
     return losses.where(counts, 0).sum(), counts.sum(), sums | {TOKENS: n_targets.sum()}

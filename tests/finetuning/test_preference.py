@@ -123,6 +123,10 @@ def test_at_the_start_weights_the_loss_is_ln_2_whatever_the_batches() -> None:
     assert total.item() / count.item() == pytest.approx(math.log(2), abs=1e-5)
     assert sums["margin"].item() == pytest.approx(0, abs=1e-4)
     assert sums["chosen_gain"].item() == pytest.approx(0, abs=1e-4)
+    with torch.no_grad():
+        own = answer_log_probabilities(ours, tokens, targets)
+        _, count, sums = preference_loss(ours, (own, tokens, targets))
+    assert sums["accuracy"].item() == count.item() / 2
 
 
 @pytest.mark.parametrize("n_parts", [2, 8])
