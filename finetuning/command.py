@@ -129,7 +129,7 @@ def finetune_together(
     publish = publish_of(command, run_dir, origin)
     trainer = Trainer(
         model,
-        with_model(corpus, model, publish, run_dir, runtime, console),
+        with_model(corpus, model, publish, origin, run_dir, runtime, console),
         config,
         run_dir,
         runtime,

@@ -14,17 +14,19 @@ from pathlib import Path
 
 from rich.console import Console
 
+from cfg_gpt2 import InitFrom
+from commands.init_from import initial_model, require_unchanged
 from data.token_files import Report
 from finetuning.chat_format import Dialogue
 from finetuning.checked_questions import open_questions, read_items
 from finetuning.dialogues import DialogueCorpus
+from finetuning.drawn_answers import Sampler
 from finetuning.labelled_data import open_dialogues
 from finetuning.labelled_pairs import open_pairs, read_pairs
 from finetuning.pairs import PreferenceCorpus, unlearned, with_reference
 from finetuning.preference import answer_log_probabilities, preference_loss, warn_of_fall
 from finetuning.reinforce import (
     QuestionCorpus,
-    Sampler,
     reward_loss,
     right_dialogue,
     warn_of_equal_answers,
@@ -74,7 +76,7 @@ def dialogues_to_show(
     """
     data, system = command.data, command.system
     if command.method == "reward":
-        items, _ = read_items(data, system, report, command.examples)
+        items, _ = read_items(data, system, command.reward, report, command.examples)
         return [right_dialogue(item) for item in items], []
     if command.method == "dpo":
         pairs, _, notes = read_pairs(data, system, report, command.examples)
@@ -90,18 +92,22 @@ def with_model(
     corpus: LabelledCorpus,
     model: GPT2Model,
     publish: Publish,
+    origin: InitFrom,
     run_dir: Path,
     runtime: Runtime,
     console: Console,
 ) -> LabelledCorpus:
     """Returns the data with what a model gives: the reference of pairs, a sampler of answers.
 
-    Raises as with_reference does.
+    Raises as with_reference does, and as require_unchanged where the weights that the model began
+    with are not there.
     """
     if isinstance(corpus, PreferenceCorpus):
         return with_reference(corpus, model, answer_log_probabilities, run_dir, runtime, console)
     if isinstance(corpus, QuestionCorpus):
-        return replace(corpus, sampler=Sampler(model, publish))
+        runtime.on_rank_zero(partial(require_unchanged, origin))
+        start = initial_model(model.config, origin.run)
+        return replace(corpus, sampler=Sampler(model, start, publish))
     return corpus
 
 

@@ -1,59 +1,62 @@
 """Learning from rewards: the model answers questions, and answers that are right become likelier.
 
-    r    = 1 where the whole answer is right and ends by itself, else 0
+    r    = what the answer earns, 0 to 1 (rewards.py)
     A    = r - mean of r over the answers to the same question
-    loss = -(sum over answers of A log p(answer)) / number of answers
+    loss = mean of 1 - r            its gradient: -(mean over answers of A grad log p(answer))
 
 The answers are drawn by the weights of the step that learns from them, so there is no ratio of old
 and new probabilities and nothing to clip. A is not divided by the standard deviation, which would
 favour questions that are nearly always or nearly never answered. Where all answers to a question
 earn the same, nothing can be learned, and they are left out.
                                   Williams 1992 (REINFORCE); Liu et al. 2025 (Dr. GRPO)
-Previous: reward_settings.py.  Next: checked_questions.py.
+Previous: rewards.py.  Next: checked_questions.py.
 """
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from cfg_gpt2 import require
-from decoding.engine import generate_rows
 from decoding.rows import RowState
 from decoding.settings import SamplingConfig
 from finetuning.chat_format import Dialogue, Message, encode_dialogue, encode_prompt
-from finetuning.dialogues import BucketedOrder, DialogueRows, Row, collate_rows
-from finetuning.exam import Answer, ExamItem, is_right
+from finetuning.dialogues import BucketedOrder, DialogueRows, collate_rows
+from finetuning.drawn_answers import DrawnAnswers, Sampler
+from finetuning.exam import Answer, ExamItem
 from finetuning.pairs import unlearned
 from finetuning.preference import answer_log_probabilities
 from finetuning.reward_settings import RewardConfig
+from finetuning.rewards import REWARDS, StoryItem, kl_to_world, possible_stories
 from gpt2 import GPT2Model
 from loss import IGNORE_INDEX
-from run_directory.weights import assign_weights, on_meta_device
 from tokenizer import Tokenizer
-from training.kernels import choose_kernels, use_kernels
-from training.run_state import Publish, as_they_are
 from training.sums import TOKENS, Sums
 from training.training_data import Batch, SampledWindows
 
 WORRYING_SHARE = 0.95  # of answers that teach nothing
+# The KL from the start weights, in bits per answer, where answers are drawn; of told stories also
+# the share of possible ones, and in an evaluation the KL from the world's law, in bits per story.
+MEASURES = ("kl", "possible", "kl_to_world")
 
 
 def reward_loss(model: GPT2Model, batch: Batch) -> tuple[Tensor, Tensor, Sums]:
     """Returns the sum of the losses of answers, their number, and sums of what they earned.
 
-    batch: rewards and advantages (n,), tokens and targets (n, T). In an evaluation the loss of an
-    answer is 1 - r, so that the lowest validation loss is that of the best weights.
+    batch: rewards and advantages (n,), the first M of MEASURES (n, M), tokens and targets (n, T).
+    The loss of an answer is 1 - r, in training too, where its gradient is that of the sum of
+    -A log p, whose value says nothing.
     """
-    rewards, advantages, tokens, targets = batch
+    rewards, advantages, measures, tokens, targets = batch
     counts = (targets != IGNORE_INDEX).any(1)
-    earned = {"reward": (rewards * counts).sum()}
+    loss, earned = ((1 - rewards) * counts).sum(), {"reward": (rewards * counts).sum()}
+    for name, values in zip(MEASURES, measures.unbind(1), strict=False):
+        earned[name] = values.where(counts, 0).sum()
     if not model.training:
-        return ((1 - rewards) * counts).sum(), counts.sum(), earned
+        return loss, counts.sum(), earned
     teaches = counts & (advantages != 0)
     rows = teaches.nonzero().squeeze(1)
     if not len(rows):  # every process needs a gradient, be it of zeros
@@ -63,7 +66,8 @@ def reward_loss(model: GPT2Model, batch: Batch) -> tuple[Tensor, Tensor, Sums]:
         "without_spread": (counts & ~teaches).sum(),
         TOKENS: (targets != IGNORE_INDEX).sum(),
     }
-    return -(advantages[rows] * log_p).sum(), counts.sum(), sums
+    surrogate = -(advantages[rows] * log_p).sum()
+    return loss + surrogate - surrogate.detach(), counts.sum(), sums
 
 
 def warn_of_equal_answers(metrics: Mapping[str, float]) -> str | None:
@@ -78,35 +82,6 @@ def warn_of_equal_answers(metrics: Mapping[str, float]) -> str | None:
         f"every answer to {share:.0%} of the questions earned the same, so almost nothing is "
         f"learned; {advice}"
     )
-
-
-@dataclass(frozen=True)
-class Sampler:
-    """The model as it would be published, to draw answers from.
-
-    Its weights are those of the trained model, in the same memory, or made of them by `publish`.
-    """
-
-    model: GPT2Model
-    publish: Publish = as_they_are
-
-    @cached_property
-    def sampled(self) -> GPT2Model:
-        """A model without weights of its own."""
-        with on_meta_device():
-            model = GPT2Model(self.model.config).eval()
-        use_kernels(model, choose_kernels(self.model.device, self.model.dtype))
-        return model
-
-    def draw(
-        self, rows: list[RowState], config: SamplingConfig, tokenizer: Tokenizer
-    ) -> list[Answer]:
-        """Extends the rows by the weights as they are, and returns their answers."""
-        parameters = {name: p.detach() for name, p in self.model.named_parameters()}
-        assign_weights(self.sampled, self.publish(parameters))
-        for _ in generate_rows(self.sampled, rows, config, tokenizer):
-            pass
-        return [Answer(row.text, row.reason == "stop_token") for row in rows]
 
 
 @dataclass(frozen=True)
@@ -164,8 +139,8 @@ def right_dialogue(item: ExamItem) -> Dialogue:
 class QuestionCorpus:
     """Questions as the trainer needs them; see training/training_data.py.
 
-    In an evaluation each question is answered once, by the most likely tokens: val_reward is the
-    share of right answers, val_loss that of wrong ones.
+    In an evaluation each question is answered once: by the most likely tokens, so that val_reward
+    is the share of right answers; or, where a story is asked for, by drawn ones, as in training.
     """
 
     tokenizer: Tokenizer
@@ -181,29 +156,38 @@ class QuestionCorpus:
         return QuestionWindows(self, order, context_length, seed)
 
     def evaluation_batches(self, context_length: int, batch_size: int) -> Iterator[Batch]:
-        """Yields batches that hold each validation question once, sorted by length."""
-        order = np.argsort(self.validation.rows.lengths, kind="stable").tolist()
-        for first in range(0, len(order), batch_size):
-            numbers = order[first : first + batch_size]
-            rows = [RowState(prompt=self.validation.prompts[number], seed=0) for number in numbers]
-            answers = self.draw(rows, temperature=0)
-            items = [self.validation.items[number] for number in numbers]
-            batch = collate_rows(
-                [self.validation.rows[number] for number in numbers],
-                context_length,
-                self.tokenizer.end_of_text,
-            )
-            yield rewards_of(answers, items), torch.ones(len(numbers)), *batch
+        """Yields one batch, of an answer to each validation question; some are drawn at a time."""
+        part = self.validation
+        order = np.argsort(part.rows.lengths, kind="stable").tolist()
+        items = [part.items[number] for number in order]
+        temperature = self.config.temperature if isinstance(items[0], StoryItem) else 0
+        states = [RowState(prompt=part.prompts[number], seed=number) for number in order]
+        drawn = [
+            self.draw(states[first : first + batch_size], temperature)
+            for first in range(0, len(states), batch_size)
+        ]
+        answers = [answer for each in drawn for answer in each.answers]
+        rows = [row for each in drawn for row in each.rows]
+        log_p, kl = (torch.cat(t) for t in zip(*((d.log_p, d.kl) for d in drawn), strict=True))
+        world = kl_to_world(answers, items, log_p)
+        measures = torch.stack([kl, *possible_stories(answers, items), *world], dim=1)
+        batch = collate_rows(rows, context_length, self.tokenizer.end_of_text)
+        yield self.rewards_of(answers, items), torch.ones(len(items)), measures, *batch
 
-    def draw(self, rows: list[RowState], temperature: float) -> list[Answer]:
+    def draw(self, rows: list[RowState], temperature: float) -> DrawnAnswers:
         """Extends prompts by answers of the weights as they are, and returns these."""
         assert self.sampler is not None
         config = SamplingConfig(
             temperature=temperature,
-            max_new_tokens=self.config.max_new_tokens,
+            max_new_tokens=self.config.longest,
             stop_tokens=(self.tokenizer.end_of_text,),
         )
         return self.sampler.draw(rows, config, self.tokenizer)
+
+    def rewards_of(self, answers: Sequence[Answer], items: Sequence[ExamItem]) -> Tensor:
+        """Returns what the answers earn, (n,)."""
+        reward, pairs = REWARDS[self.config.function], zip(answers, items, strict=True)
+        return torch.tensor([reward(answer, item, self.config) for answer, item in pairs])
 
     def sha256(self) -> str:
         """Returns a hash of all questions and their right answers, and of how they are asked."""
@@ -227,22 +211,23 @@ class QuestionWindows(SampledWindows):
     seed: int
 
     def batch(self, first: int, count: int, step: int = 1) -> Batch:
-        """Returns rewards and advantages (n,), tokens and targets (n, T) of `count` questions."""
+        """Returns what reward_loss needs of several answers to each of `count` questions."""
         corpus, n_answers = self.corpus, self.corpus.config.answers
         places = [place for place in range(first, first + count * step, step)
                   for _ in range(n_answers)]  # fmt: skip
         numbers = [self.order[place] for place in places]
-        rows = [
+        states = [
             RowState(prompt=corpus.train.prompts[number], seed=self.row_seed(place, i % n_answers))
             for i, (place, number) in enumerate(zip(places, numbers, strict=True))
         ]
-        answers = corpus.draw(rows, corpus.config.temperature)
-        rewards = rewards_of(answers, [corpus.train.items[number] for number in numbers])
+        items = [corpus.train.items[number] for number in numbers]
+        drawn = corpus.draw(states, corpus.config.temperature)
+        rewards = corpus.rewards_of(drawn.answers, items)
         of_questions = rewards.view(-1, n_answers)
         advantages = (of_questions - of_questions.mean(1, keepdim=True)).flatten()
-        end = corpus.tokenizer.end_of_text
-        batch = collate_rows([learned_row(row, end) for row in rows], self.context_length, end)
-        return rewards, advantages, *batch
+        measures = torch.stack([drawn.kl, *possible_stories(drawn.answers, items)], dim=1)
+        batch = collate_rows(drawn.rows, self.context_length, corpus.tokenizer.end_of_text)
+        return rewards, advantages, measures, *batch
 
     def row_seed(self, place: int, answer: int) -> int:
         """Returns the seed of an answer to the question at a place."""
@@ -252,16 +237,3 @@ class QuestionWindows(SampledWindows):
     def epochs(self, n_windows: int) -> list[float]:
         """Returns how often the first n_windows go through the questions."""
         return [n_windows / len(self.corpus.train)]
-
-
-def rewards_of(answers: Sequence[Answer], items: Sequence[ExamItem]) -> Tensor:
-    """Returns what the answers earn, (n,): 1 where the whole answer is right, else 0."""
-    pairs = zip(answers, items, strict=True)
-    return torch.tensor([float(is_right(answer, item.answers)) for answer, item in pairs])
-
-
-def learned_row(row: RowState, end_of_text: int) -> Row:
-    """Returns a prompt and an answer, of which the answer and its end, if any, are learned."""
-    new = [*row.tokens, *([end_of_text] if row.reason == "stop_token" else [])]
-    tokens = np.array([*row.prompt, *new])
-    return Row(tokens, np.arange(len(tokens)) >= len(row.prompt))

@@ -36,6 +36,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PICTURE_FILE = "loss.png"
+TITLES = {  # of the small curves, where the name of a metric does not say its unit
+    "kl": "KL from the start,\nbits per answer",
+    "possible": "share of\npossible stories",
+    "kl_to_world": "KL to the world,\nbits per story",
+}
 MAX_METRIC = 1e100  # fp32 ends at 3e38
 QUIET_SECONDS = 15.0  # without a terminal a line of progress is due at most this often
 
@@ -311,16 +316,17 @@ def use_log_scale(axes: "Axes") -> None:
 
 def draw_further(figure: "Figure", lines: Sequence[Metrics]) -> "Axes":
     """Draws what is measured besides the loss, and returns the place for the loss above it."""
-    evaluation = next((m for m in lines if "val_loss" in m), {})
-    names = [name.removeprefix("val_") for name in evaluation if name.startswith("val_")]
+    measured = dict.fromkeys(name for m in lines for name in m if name.startswith("val_"))
+    names = [name.removeprefix("val_") for name in measured]
     names = [name for name in names if name not in ("loss", "bits_per_byte")]
     if not names:
         return figure.subplots()
     figure.set_figheight(6.5)
     grid = figure.add_gridspec(2, len(names), height_ratios=[2, 1])
+    axes = figure.add_subplot(grid[0, :])
     for place, name in enumerate(names):
-        draw_metric(figure.add_subplot(grid[1, place]), lines, name)
-    return figure.add_subplot(grid[0, :])
+        draw_metric(figure.add_subplot(grid[1, place], sharex=axes), lines, name)
+    return axes
 
 
 def draw_metric(axes: "Axes", lines: Sequence[Metrics], name: str) -> None:
@@ -329,6 +335,6 @@ def draw_metric(axes: "Axes", lines: Sequence[Metrics], name: str) -> None:
         points = [(m["step"], m[key]) for m in lines if key in m]
         if points:
             axes.plot(*zip(*points, strict=True), linewidth=1, color=color)
-    axes.set_title(name.replace("_", " "), fontsize=9)
+    axes.set_title(TITLES.get(name, name.replace("_", " ")), fontsize=9)
     axes.tick_params(labelsize=7)
     axes.grid(alpha=0.25)

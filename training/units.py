@@ -27,7 +27,7 @@ OF_METHODS = {  # of finetuning
     "sft": OF_ANSWERS,
     "lora": OF_ANSWERS,
     "dpo": Units("per pair", "learned tokens"),
-    "reward": Units("wrong answers per question", "learned tokens"),
+    "reward": Units("of the reward lost per answer", "learned tokens"),
 }
 
 

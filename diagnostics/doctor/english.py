@@ -125,7 +125,8 @@ TEXTS = {
     "base_moved": (
         "The weights of the base run {base} are not there.",
         "It was moved or deleted, or this run comes from another machine or folder.",
-        "put it back, or call main.py where it was finetuned; LoRA needs it for --best.",
+        "put it back, or call main.py where it was finetuned; LoRA needs it for --best, "
+        "and --method reward to resume.",
     ),
     "base_changed": (
         "The weights of the base run {base} are not those that this run began with.",
@@ -179,27 +180,27 @@ TEXTS = {
         "--train.max-steps {step}, a higher --preference.beta, or more pairs.",
     ),
     "rewards_low": (
-        "{share} of the answers earned the same as all others to their question, and {reward} of "
-        "the answers were right.",
+        "{share} of the answers earned the same as all others to their question; the mean reward "
+        "is {reward}.",
         "The questions are too hard: there are few right answers that could become likelier.",
         "--method sft first, or easier questions.",
     ),
     "rewards_equal": (
-        "{share} of the answers earned the same as all others to their question, and {reward} of "
-        "the answers were right.",
+        "{share} of the answers earned the same as all others to their question; the mean reward "
+        "is {reward}.",
         "Where all answers to a question earn the same, nothing is learned.",
         "harder questions, a higher --reward.temperature, or more --reward.answers.",
     ),
     "reward_falls": (
-        "Of the validation questions {reward} were answered right in step {step}, and {last} at "
-        "the end.",
+        "The reward of the validation questions was {reward} in step {step}, and {last} at the "
+        "end.",
         "The steps are too long, or there are too many of them.",
         "--train.max-steps {step}, or a lower --train.learning-rate; {command} takes the best "
         "weights that were saved.",
     ),
     "reward_stalls": (
-        "Of the validation questions {reward} were answered right in step {step}, and {last} at "
-        "the end.",
+        "The reward of the validation questions was {reward} in step {step}, and {last} at the "
+        "end.",
         "The model has learned what its own answers to these questions can teach.",
         "more questions, a higher --reward.temperature, or --train.max-steps {step}.",
     ),

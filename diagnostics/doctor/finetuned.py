@@ -104,12 +104,15 @@ def against_forgetting(run: Run) -> str:
 def base_of_run(run: Run) -> Diagnosis | None:
     """Returns a diagnosis where the weights that the run began with are gone or have changed.
 
-    LoRA needs them to resume, and to make its best weights of a checkpoint.
+    LoRA needs them to resume, and to make its best weights of a checkpoint; rewards need them to
+    resume, for their distance from them is measured.
     """
     tuning = tuning_of(run)
     file = Path(tuning.base) / WEIGHTS_FILE
     if not file.is_file():
-        return Diagnosis("base_moved", {"base": tuning.base}, wrong=tuning.method == "lora")
+        return Diagnosis(
+            "base_moved", {"base": tuning.base}, wrong=tuning.method in ("lora", "reward")
+        )
     if sha256(file) != tuning.base_sha256:
         return Diagnosis("base_changed", {"base": tuning.base})
     return None

@@ -250,6 +250,21 @@ def test_a_run_learns_from_answers_of_its_own(folder: Path) -> None:
     assert all("reward" in m for m in MetricsLog(folder / "straight").read()[1:])
 
 
+def test_the_length_of_answers_can_be_rewarded_and_stories_of_a_file_cannot(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"prompt": f"Is {n} good?", "answers": ["e", "a"]} for n in range(30)]
+    Path("questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    flags = ["base", "--data", "questions.jsonl", "--method", "reward", *QUICK.split()]
+    flags += ["--reward.max-new-tokens", "3", "--out", "run", "--reward.function"]
+    assert finetune(*flags, "story") == 2
+    error = capsys.readouterr().err
+    assert "asks for stories of tiny-world, and --data is questions.jsonl; take --data" in error
+    assert not Path("run/config.json").exists()
+    assert finetune(*flags, "length") == 0
+    assert MetricsLog(folder / "run").read()[-1]["val_reward"] > 0
+
+
 def test_without_the_text_of_the_base_nothing_is_replayed_and_the_reason_is_said(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

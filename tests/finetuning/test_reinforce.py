@@ -1,9 +1,11 @@
 """Learning from rewards: the loss, the answers of a step's own weights, exact resumption."""
 
+import math
 import os
 import signal
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 import torch
@@ -13,14 +15,19 @@ from oracles.small_answers import (
     REWARD_TRAIN,
     item_of,
     reward_trainer,
+    small_model,
     small_tokenizer,
     train_weak_model,
 )
 from oracles.small_run import log_without_clock, weights
+from safetensors.torch import load_file
 from torch import Tensor
 
 from cfg_gpt2 import GPT2Config
-from finetuning.chat_format import Message
+from decoding.rows import RowState
+from decoding.settings import SamplingConfig
+from finetuning.chat_format import Message, encode_prompt
+from finetuning.drawn_answers import Sampler
 from finetuning.reinforce import Questions, reward_loss, warn_of_equal_answers
 from gpt2 import GPT2Model
 from loss import IGNORE_INDEX
@@ -39,14 +46,15 @@ def answer_batch() -> Batch:
         targets[row, : 6 + row // 4] = targets[row, 10 + row :] = IGNORE_INDEX
     rewards = torch.tensor([1.0, 0, 0, 0, 1, 1, 1, 1, 0, 1, 1, 0])
     advantages = (rewards.view(3, 4) - rewards.view(3, 4).mean(1, keepdim=True)).flatten()
-    return rewards, advantages, tokens[:, :-1], targets
+    measures = torch.stack([torch.arange(12) / 10, rewards.flip(0)], dim=1)
+    return rewards, advantages, measures, tokens[:, :-1], targets
 
 
-def test_loss_and_gradients_are_the_formula_and_equal_rewards_teach_nothing() -> None:
+def test_the_loss_is_what_was_not_earned_and_its_gradient_the_formula() -> None:
     ours, _ = hugging_face_pair(SIZES)
     ours.train()
-    rewards, advantages, tokens, targets = answer_batch()
-    total, count, sums = reward_loss(ours, (rewards, advantages, tokens, targets))
+    _, advantages, _, tokens, targets = answer_batch()
+    total, count, sums = reward_loss(ours, answer_batch())
     total.backward()
     found = {name: p.grad.clone() for name, p in ours.named_parameters() if p.grad is not None}
     ours.zero_grad()
@@ -57,10 +65,11 @@ def test_loss_and_gradients_are_the_formula_and_equal_rewards_teach_nothing() ->
             expected = expected - advantages[row] * log_p[position, targets[row, position]]
     expected.backward()
     assert count.item() == 12
-    assert total.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert total.item() == pytest.approx(12 - 7)
     n_targets = (targets != IGNORE_INDEX).sum().item()
     assert {name: x.item() for name, x in sums.items()} == {
-        "reward": 7, "without_spread": 4, "tokens": n_targets,
+        "reward": 7, "kl": pytest.approx(6.6), "possible": 7, "without_spread": 4,
+        "tokens": n_targets,
     }  # fmt: skip
     for name, parameter in ours.named_parameters():
         torch.testing.assert_close(found[name], parameter.grad, atol=1e-5, rtol=1e-5)
@@ -69,8 +78,8 @@ def test_loss_and_gradients_are_the_formula_and_equal_rewards_teach_nothing() ->
 def test_a_batch_that_counts_for_nothing_or_teaches_nothing_gives_a_gradient_of_zeros() -> None:
     ours, _ = hugging_face_pair(SIZES)
     ours.train()
-    _, _, tokens, targets = answer_batch()
-    equal = torch.ones(12), torch.zeros(12), tokens, targets
+    _, _, measures, tokens, targets = answer_batch()
+    equal = torch.ones(12), torch.zeros(12), measures, tokens, targets
     for batch, n in ((empty_batch(answer_batch()), 0), (equal, 12)):
         total, count, sums = reward_loss(ours, batch)
         total.backward()
@@ -118,6 +127,34 @@ def test_a_model_learns_the_answer_that_is_rewarded(weak: Path, tmp_path: Path) 
     assert (log[0]["val_reward"] + log[0]["val_loss"], log[-1]["val_loss"]) == (1, 0)
     assert log[-1]["without_spread"] > log[1]["without_spread"]
     assert "val_without_spread" not in log[-1]
+    assert log[1]["train_loss"] + log[1]["reward"] == pytest.approx(1)
+    assert log[1]["kl"] == pytest.approx(0, abs=1e-6)  # the weights are those of the start
+    assert log[-1]["kl"] > 0.01
+
+
+def test_the_kl_from_the_start_weights_is_that_of_whole_distributions(weak: Path) -> None:
+    """The estimate from one token each against the sum over all tokens, at the same prefixes."""
+    start, model = small_model(), small_model()
+    start.load_state_dict(load_file(weak / "model.safetensors"), strict=False)
+    model.load_state_dict({n: 0.9 * w for n, w in start.state_dict().items()})
+    prompt = encode_prompt(item_of(1).prompt, tokenizer := small_tokenizer())
+    states = [RowState(prompt=prompt, seed=seed) for seed in range(600)]
+    config = SamplingConfig(temperature=1, max_new_tokens=4, stop_tokens=(tokenizer.end_of_text,))
+    drawn = Sampler(model, start).draw(states, config, tokenizer)
+    exact = []
+    for row, state, log_p in zip(drawn.rows, states, drawn.log_p.tolist(), strict=True):
+        tokens = torch.from_numpy(row.tokens)[None]
+        with torch.no_grad():
+            own, old = (m(tokens[:, :-1])[0].log_softmax(-1) for m in (model.eval(), start.eval()))
+        of_answer = own[len(prompt) - 1 :].gather(1, tokens[0, len(prompt) :, None])
+        assert log_p == pytest.approx(of_answer.sum().item(), abs=1e-4)
+        assert state.log_probabilities == pytest.approx(
+            of_answer.flatten()[: len(state.tokens)].tolist(), abs=1e-4
+        )
+        kl = (own.exp() * (own - old)).sum(1)[len(prompt) - 1 :].sum().item()
+        exact.append(kl / math.log(2))
+    assert fmean(exact) > 0.02
+    assert drawn.kl.mean().item() == pytest.approx(fmean(exact), rel=0.15)
 
 
 def test_each_step_learns_from_answers_of_its_own_weights(weak: Path, tmp_path: Path) -> None:
@@ -126,7 +163,7 @@ def test_each_step_learns_from_answers_of_its_own_weights(weak: Path, tmp_path: 
     def recorded(model: GPT2Model, batch: Batch) -> tuple[Tensor, Tensor, Sums]:
         if model.training:
             again = trainer.windows.batch(trainer.state.position, 4)
-            seen.append((batch[2], again[2]))
+            seen.append((batch[3], again[3]))
         return reward_loss(model, batch)
 
     trainer = reward_trainer(weak, tmp_path, replace(REWARD_TRAIN, max_steps=3), recorded)
@@ -134,19 +171,20 @@ def test_each_step_learns_from_answers_of_its_own_weights(weak: Path, tmp_path: 
     assert len(seen) == 3
     for used, drawn_again in seen:
         assert torch.equal(used, drawn_again)
-    late = trainer.windows.batch(0, 4)[2]
+    late = trainer.windows.batch(0, 4)[3]
     assert late.shape != seen[0][0].shape or not torch.equal(late, seen[0][0])
 
 
 def test_parts_of_a_batch_are_the_batch(weak: Path, tmp_path: Path) -> None:
     windows = reward_trainer(weak, tmp_path).windows
-    rewards, advantages, _, targets = windows.batch(0, 4)
+    rewards, advantages, measures, _, targets = windows.batch(0, 4)
     for first in (0, 1):
         part = windows.batch(first, 2, step=2)
         rows = torch.arange(32).view(4, 8)[first::2].flatten()
         assert torch.equal(part[0], rewards[rows])
         assert torch.equal(part[1], advantages[rows])
-        assert torch.equal((part[3] != IGNORE_INDEX).sum(1), (targets[rows] != IGNORE_INDEX).sum(1))
+        torch.testing.assert_close(part[2], measures[rows], atol=1e-6, rtol=0)
+        assert torch.equal((part[4] != IGNORE_INDEX).sum(1), (targets[rows] != IGNORE_INDEX).sum(1))
 
 
 def test_a_resumed_run_is_the_same_run_bit_for_bit(weak: Path, tmp_path: Path) -> None:

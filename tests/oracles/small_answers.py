@@ -1,5 +1,6 @@
 """Small runs that learn from pairs of answers, and from rewards of answers of their own."""
 
+from copy import deepcopy
 from dataclasses import replace
 from functools import cache
 from io import StringIO
@@ -13,12 +14,13 @@ from cfg_gpt2 import GPT2Config, InitFrom, RunConfig, TrainConfig
 from finetuning.chat_format import Message, encode_dialogue
 from finetuning.command import publish_of
 from finetuning.dialogues import DialogueCorpus, DialogueRows
+from finetuning.drawn_answers import Sampler
 from finetuning.exam import ExamItem
 from finetuning.lora import add_lora
 from finetuning.lora_settings import LoraConfig
 from finetuning.pairs import Pairs, PreferenceCorpus, fit_pair, with_reference
 from finetuning.preference import answer_log_probabilities, preference_loss
-from finetuning.reinforce import QuestionCorpus, Questions, Sampler, reward_loss, right_dialogue
+from finetuning.reinforce import QuestionCorpus, Questions, reward_loss, right_dialogue
 from finetuning.reward_settings import RewardConfig
 from finetuning.row_formats import Pair
 from finetuning.settings import FinetuneCommand
@@ -151,9 +153,10 @@ def reward_trainer(
     run_dir.mkdir(parents=True, exist_ok=True)
     model, tokenizer = small_model(), small_tokenizer()
     model.load_state_dict(load_file(weak / "model.safetensors"), strict=False)
+    start = deepcopy(model)
     parts = [
-        Questions.of(map(item_of, numbers), tokenizer, CONTEXT_LENGTH, REWARD.max_new_tokens)
+        Questions.of(map(item_of, numbers), tokenizer, CONTEXT_LENGTH, REWARD.longest)
         for numbers in (range(20), range(20, 24))
     ]
-    corpus = QuestionCorpus(tokenizer, *parts, REWARD, Sampler(model))
+    corpus = QuestionCorpus(tokenizer, *parts, REWARD, Sampler(model, start))
     return trainer_of(model, corpus, run_dir, train, loss_fn, runtime)

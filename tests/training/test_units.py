@@ -47,4 +47,4 @@ def test_the_screen_names_the_units() -> None:
     assert line == "validation loss 0.5 per pair, margin 2"
     lines = [{"step": n, "val_loss": loss} for n, loss in enumerate((0.5, 0.25, 0.75))]
     hint = ValidationCurve(lines).hint(OF_METHODS["reward"].loss)
-    assert hint and "lowest at step 1, 0.2500 wrong answers per question" in hint
+    assert hint and "lowest at step 1, 0.2500 of the reward lost per answer" in hint
