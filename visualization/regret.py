@@ -27,7 +27,7 @@ from tokenizer import Tokenizer
 from visualization.facts import told_by
 from visualization.ideal import IdealReader, Told, read_ideally, spaced_words
 
-END = "end of text"  # the kind of the token behind a story
+END = "end"  # the kind of the token behind a story
 BATCH_TOKENS = 4096  # enough to use all cores
 Report = Callable[[int, int], None]  # is called with the tokens done and their number
 
@@ -96,7 +96,7 @@ def word_spans(text: str, start: int, reader: IdealReader) -> list[tuple[int, in
 
 
 @dataclass(frozen=True)
-class Windows:
+class StoryWindows:
     """A batch of windows of a stream, each as its first token's position and its last target's."""
 
     spans: list[tuple[int, int]]
@@ -110,16 +110,16 @@ class Windows:
             into[start + 1 : stop + 1] = rows[row, : stop - start]
 
 
-def windows_of(stream: np.ndarray, context_length: int, end_of_text: int) -> list[Windows]:
+def windows_of(stream: np.ndarray, context_length: int, end_of_text: int) -> list[StoryWindows]:
     """Returns the windows in which training evaluates a stream, in batches of similar length."""
     boundaries = document_boundaries(stream, end_of_text)
     spans = list(split_at_documents(boundaries, 0, len(stream), context_length))
     spans.sort(key=lambda span: span[1] - span[0])
-    size, batches = max(1, BATCH_TOKENS // context_length), list[Windows]()
+    size, batches = max(1, BATCH_TOKENS // context_length), list[StoryWindows]()
     for first in range(0, len(spans), size):
         some = spans[first : first + size]
         windows = [Window(stream, start, stop - start) for start, stop in some]
-        batches.append(Windows(some, *collate(windows, context_length, end_of_text)))
+        batches.append(StoryWindows(some, *collate(windows, context_length, end_of_text)))
     return batches
 
 

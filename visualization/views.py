@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 VIEWS = {  # name, which is also its key in the data of the page -> module:View
     "surprise": "visualization.surprise:SURPRISE",
     "alternatives": "visualization.surprise:ALTERNATIVES",
+    "ideal": "visualization.ideal_view:IDEAL",
     "attention": "visualization.attention:ATTENTION",
     "heads": "visualization.heads:HEADS",
     "lens": "visualization.lens:LENS",
