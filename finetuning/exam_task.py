@@ -27,6 +27,7 @@ from finetuning.tiny_questions.baselines import baselines
 from finetuning.tiny_questions.dialogues import TASKS, Example
 from finetuning.tiny_questions.exam import exam, situations
 from gpt2 import GPT2Model
+from run_directory.json_file import shortened
 from run_directory.printable import printable
 from tokenizer import Tokenizer
 from training.progress import Bar
@@ -44,6 +45,7 @@ SITUATIONS = {
 N_HELD_OUT = 25  # questions of each kind in each held-out part
 N_SITUATIONS = 200
 MAX_KINDS = 100  # of one file: the table has a row for each
+MAX_KIND = 60  # characters of a kind's name, with which its row begins
 Row = dict[str, object]
 Asked = TypeVar("Asked")
 
@@ -169,9 +171,15 @@ def items_of(examples: Sequence[Example], group: str) -> list[ExamItem]:
 def items_of_file(file: str) -> list[ExamItem]:
     """Returns the questions of a file. Raises ValueError as open_exam does."""
     items = [
-        ExamItem(prompt=question.prompt, answers=question.answers, kind=printable(question.kind))
+        ExamItem(prompt=question.prompt, answers=question.answers, kind=one_line(question.kind))
         for question in read_questions([file])
     ]
+    longest = max((item.kind for item in items), key=len, default="")
+    require(
+        len(longest) <= MAX_KIND,
+        f"--task {file} has a kind of question of {len(longest):,} characters, "
+        f"{shortened(longest, MAX_KIND)!r}; a table has room for {MAX_KIND}, so shorten it",
+    )
     n_kinds = len({item.kind for item in items})
     require(
         n_kinds <= MAX_KINDS,
@@ -179,6 +187,11 @@ def items_of_file(file: str) -> list[ExamItem]:
         "give questions that belong together the same kind",
     )
     return items
+
+
+def one_line(kind: str) -> str:
+    """Returns a kind of question as a table prints it."""
+    return " ".join(printable(kind).split())
 
 
 def with_system(items: Sequence[ExamItem], system: str | None) -> list[ExamItem]:

@@ -11,6 +11,7 @@ import tyro
 
 from cfg_gpt2 import GPT2Config, RunConfig, TrainConfig, require, require_range
 from commands.flags import parse_flags, value_of
+from commands.prompts import utf8_text
 from finetuning.chat_json import Method, read_chat_settings
 from finetuning.lora_settings import LoraConfig, require_adamw
 from finetuning.preference_settings import PreferenceConfig
@@ -132,6 +133,10 @@ class FinetuneCommand:
                 f"{flags}.* is for --method {method}, and this is --method {self.method}",
             )
         self.require_fit_for_reward()
+        require(
+            self.system is None or self.system.strip() != "",
+            "--system is empty; give it a text, or leave it out",
+        )
         require(self.show is None or self.show >= 1, f"--show {self.show} must be 1 or more; try 3")
 
     def require_fit_for_reward(self) -> None:
@@ -164,7 +169,8 @@ def read_finetune_command(arguments: list[str]) -> FinetuneCommand:
     default = FinetuneCommand(run=command.run, train=training)
     command = parse_flags(FinetuneCommand, "finetune", arguments, default)
     given = value_of("--train.max-steps", arguments) is not None
-    return replace(command, steps_given=given)
+    system = utf8_text(command.system, "--system") if command.system else None
+    return replace(command, steps_given=given, system=system)
 
 
 def training_for(model: GPT2Config, method: Method) -> TrainConfig:

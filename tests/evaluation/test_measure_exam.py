@@ -73,6 +73,8 @@ def folder_of_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "broken.jsonl").write_text(lines[0] + '{"prompt": "a"}\n')
     many = [json.dumps(QUESTIONS[0] | {"kind": str(n)}) for n in range(101)]
     (folder / "kinds.jsonl").write_text("\n".join(many))
+    long_kind = {"prompt": "Where?", "answer": "here", "kind": "a\n" + 5000 * "k" + "\x1b"}
+    (folder / "long_kind.jsonl").write_text(json.dumps(long_kind))
     return folder
 
 
@@ -183,6 +185,9 @@ WRONG = {
         "none of 1 questions fits into the model's context of 96 tokens",
     ),
     "too many kinds": ("evaluate hall --task kinds.jsonl", "has 101 kinds of question"),
+    "a kind of many lines": (
+        "evaluate hall --task long_kind.jsonl", "has a kind of question of 5,006 characters",
+    ),
     "no task": ("evaluate hall --task tiny", "--task tiny is unknown; choose one of lambada"),
     "a file for a built-in exam": (
         "evaluate hall --task tiny-questions questions.jsonl", "brings its own questions",

@@ -321,6 +321,8 @@ def test_show_prints_what_is_learned_and_writes_nothing(
         ("base --data chat.jsonl --examples 100", "--examples 100 is for a built-in task"),
         ("base --data tiny-questions --examples 1", "--examples 1 must be at least 2"),
         ("base --data tiny-questions --examples 20", "do not fit"),
+        ("base --data chat.jsonl --system=", "--system is empty; give it a text"),
+        ("base --data chat.jsonl --system=a\udcff", "--system is not UTF-8 text: \\xff at"),
         ("base --data chat.jsonl --lora.rank 4", "--lora.* is for --method lora"),
         ("base --data chat.jsonl --method dpo --dropout 0.1", "--dropout 0.1 is for --method sft"),
         ("base --data chat.jsonl --dropout 1", "--dropout 1.0 must be at least 0 and at most 0.9"),
