@@ -240,6 +240,7 @@ def test_a_saved_dialogue_is_a_line_of_its_own(before: str, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     "before",
     ["a text\n", '{\n  "method": "sft"\n}\n', '[{"a": 1}]\n', "\x10\0\0\0{}", "\0" * 99],
+    ids=["text", "JSON over lines", "list", "tensors", "zeros"],
 )
 def test_a_file_of_something_else_gets_no_dialogue(before: str, tmp_path: Path) -> None:
     file = tmp_path / "chat.json"
