@@ -85,7 +85,7 @@ def check_mixes(n_mixes: int, settings_of: SettingsOf, tmp_path: Path) -> None:
     for number in range(n_mixes):
         share = draw.choice([0.1, 0.1, 0.01, 0.3, draw.uniform(0.001, 0.9)])
         paths = [tmp_path / f"{number}/{k}" for k in range(draw.randint(2, 4))]
-        sizes = [small_folder(draw, 10_000) for _ in paths]
+        sizes = [small_folder(draw, 2_500) for _ in paths]
         texts = [write_texts(path, sizes[k], 500 * k) for k, path in enumerate(paths)]
         mix = tuple(draw.uniform(0.1, 1) for _ in paths)
         config = settings_of(

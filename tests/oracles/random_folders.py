@@ -31,7 +31,7 @@ def random_folder(
 
 def small_folder(draw: random.Random, largest: int) -> list[int]:
     """Sizes of files that are really written, at most `largest` bytes each."""
-    files, _ = random_folder(draw, (1, largest // 5000, largest // 1000))
+    files, _ = random_folder(draw, (1, largest // 500, largest // 100))
     return [min(size, largest) for size in files.values()]
 
 

@@ -538,7 +538,7 @@ def check_random_folders(kind: str, n_folders: int, folder: Path) -> None:
     n_far = 0
     for number in range(n_folders):
         share = draw.choice([None, 0.1, 0.01, 0.3, draw.uniform(0.001, 0.9)])
-        texts = write_texts(folder / str(number), small_folder(draw, 100_000))
+        texts = write_texts(folder / str(number), small_folder(draw, 25_000))
         path = folder / str(number)
         if kind == "JSONL":
             path = path / "all.jsonl"
