@@ -2,12 +2,15 @@
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from oracles.small_run import TRAIN, new_trainer, printed, verse_corpus, weights
+from oracles.small_run import TRAIN, VERSE, new_trainer, printed, verse_corpus, weights
 from safetensors.torch import load_file
 
 from cfg_gpt2 import PRESETS, RunConfig, TrainConfig, preset
@@ -21,6 +24,13 @@ from training.sums import Sums
 
 STEPS = replace(TRAIN, max_steps=24, eval_every=6, snapshots=6)
 DUE = [0, 1, 2, 4, 7, 13, 24]
+ROOT = Path(__file__).parents[2]
+FLAGS = (
+    "--data.path verse.txt --data.tokenizer char --model.n-layer 2 --model.n-embd 32 "
+    "--model.n-head 2 --model.context-length 8 --train.batch-size 4 --train.eval-every 10 "
+    "--train.max-steps 60 --train.snapshots 6 --train.device cpu --train.precision fp32"
+)
+DUE_60 = [0, 1, 2, 5, 12, 26, 60]
 
 
 @pytest.fixture(scope="module")
@@ -115,8 +125,8 @@ def test_a_resumed_run_goes_on_with_its_snapshots_and_rewrites_none(
     times = {step: (tmp_path / "run" / name_of(step)).stat().st_mtime_ns for step in DUE[:5]}
     trained(corpus, tmp_path / "run")
     assert contents(tmp_path / "run") == contents(run)
-    for step, time in times.items():
-        assert (tmp_path / "run" / name_of(step)).stat().st_mtime_ns == time
+    for step, written in times.items():
+        assert (tmp_path / "run" / name_of(step)).stat().st_mtime_ns == written
 
 
 def test_a_run_without_the_setting_is_resumed_with_snapshots(
@@ -151,3 +161,52 @@ def test_a_disk_that_is_full_ends_the_run_with_the_name_of_the_file(
     monkeypatch.setattr("training.snapshots.write_tensors", full)
     with pytest.raises(OSError, match=r"No space left on device: .*step-000000"):
         new_trainer(corpus, tmp_path, STEPS).train()
+
+
+def started(folder: Path, *arguments: str, n_processes: int = 1) -> subprocess.Popen[str]:
+    """Returns main.py train in one process, or in several that torchrun starts."""
+    (folder / "verse.txt").write_text(VERSE * 60, encoding="utf-8")
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+    prefix = [*torchrun, str(n_processes)] if n_processes > 1 else []
+    command = [sys.executable, *prefix, str(ROOT / "main.py"), "train", *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=pipe, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> None:
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
+def test_a_killed_run_that_is_resumed_has_each_snapshot_once_and_whole(tmp_path: Path) -> None:
+    finish(started(tmp_path, *FLAGS.split(), "--out", "straight"))
+    killed = started(tmp_path, *FLAGS.split(), "--out", "run")
+    while not (tmp_path / "run" / name_of(26)).exists():
+        assert killed.poll() is None
+        time.sleep(0.002)
+    killed.kill()
+    killed.communicate()
+    finish(started(tmp_path, "--resume", "run"))
+    straight = contents(tmp_path / "straight")
+    assert list(straight) == DUE_60 and contents(tmp_path / "run") == straight
+    files = list((tmp_path / "run/snapshots").iterdir())
+    assert len(files) == len(DUE_60)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_of_several_processes_one_writes_the_whole_weights(tmp_path: Path, strategy: str) -> None:
+    flags = (*FLAGS.split(), "--train.strategy", strategy, "--out", "run")
+    finish(started(tmp_path, *flags, n_processes=2))
+    run = tmp_path / "run"
+    assert steps_in(run) == DUE_60
+    assert (run / name_of(60)).read_bytes() == (run / "model.safetensors").read_bytes()
+    sizes = {name: tensor.shape for name, tensor in load_file(run / "model.safetensors").items()}
+    for step in DUE_60:
+        saved = load_file(run / name_of(step))
+        assert {name: tensor.shape for name, tensor in saved.items()} == sizes
