@@ -25,6 +25,8 @@ from cfg_gpt2 import require
 from run_directory.files import write_whole
 from visualization.attention import Attention
 from visualization.attribution import Attribution
+from visualization.embeddings_picture import draw_embeddings, embeddings_height
+from visualization.growth_picture import draw_growth, growth_height
 from visualization.heads import Heads
 from visualization.inspection import Inspection, one_line
 from visualization.lens import Lens
@@ -45,6 +47,8 @@ TITLES = {
         "heads": "Heads: scores on random tokens that are repeated; below, a head without aim",
         "lens": "Lens: probability of the true next token at each depth, and the likeliest token",
         "attribution": "Direct attribution: {first} against {second} as the token after the text",
+        "growth": "Growth: what was learned when, from the snapshots of the training",
+        "embeddings": "Embeddings: tokens along two directions, and the cosine of positions",
         "position": "position",
         "chance": "chance",
         "head": "head",
@@ -56,6 +60,8 @@ TITLES = {
         "heads": "Головы: оценки на повторённых случайных токенах; внизу — голова без цели",
         "lens": "Линза: вероятность верного следующего токена на каждой глубине и лучший токен",
         "attribution": "Прямой вклад: {first} против {second} как следующий токен",
+        "growth": "Рост: что и когда выучено, по снимкам обучения",
+        "embeddings": "Эмбеддинги: токены по двум направлениям и косинус позиций",
         "position": "позиция",
         "chance": "случайно",
         "head": "голова",
@@ -266,4 +272,6 @@ PICTURES: dict[str, Picture] = {
     "heads": Picture(heads_height, draw_heads),
     "lens": Picture(lens_height, draw_lens),
     "attribution": Picture(attribution_height, draw_attribution),
+    "embeddings": Picture(embeddings_height, draw_embeddings),
+    "growth": Picture(growth_height, draw_growth),
 }

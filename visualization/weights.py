@@ -10,6 +10,7 @@ from gpt2 import GPT2Model
 from run_directory.config_file import read_config
 from training.best_checkpoint import load_best, load_checkpoint
 from training.checkpoint import FOLDER, paths_in, step_of, verified
+from training.snapshots import load_snapshot, steps_in
 
 
 def load_weights(
@@ -26,8 +27,13 @@ def load_weights(
     if step is None:
         return GPT2Model.load(run_dir), None
     read_config(run_dir)  # the right error for a folder that is no run
-    kept = {step_of(path): path for path in paths_in(run_dir / FOLDER)}
-    steps = ", ".join(map(str, sorted(kept))) or "none"
+    kept, snapshots = (
+        {step_of(path): path for path in paths_in(run_dir / FOLDER)},
+        steps_in(run_dir),
+    )
+    steps = ", ".join(map(str, sorted({*kept, *snapshots}))) or "none"
+    if step in snapshots and step not in kept:
+        return load_snapshot(run_dir, step), step
     require(step in kept, f"--checkpoint {step} was not kept in {run_dir}; there are: {steps}")
     try:
         record = verified(kept[step])

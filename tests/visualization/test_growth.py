@@ -1,0 +1,138 @@
+"""visualization/growth.py: what snapshots know adds up, and a run may be training meanwhile."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from shutil import copytree
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from oracles.world_run import STEPS, new_world_run
+from rich.console import Console
+
+from gpt2 import GPT2Model
+from training.snapshots import name_of
+from visualization import growth, snapshot
+from visualization.command import open_inspection
+from visualization.growth import Growth, growth_of, learned_at
+from visualization.growth_picture import draw_growth
+from visualization.growth_view import show_growth, sum_up
+from visualization.heads import score_heads
+from visualization.inspection import Inspection
+from visualization.regret import END
+from visualization.settings import InspectCommand
+from visualization.snapshot import lens_growth
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return new_world_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def inspection(run: Path) -> Inspection:
+    return open_inspection(InspectCommand(run=run, story=0))
+
+
+@pytest.fixture(scope="module")
+def view(inspection: Inspection) -> Growth:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(snapshot, "N_STORIES", 8)
+        patch.setattr(snapshot, "N_LENS", 3)
+        found = growth_of(inspection)
+    assert found is not None
+    return found
+
+
+def test_regrets_of_all_kinds_add_up_to_the_bits_above_the_floor(view: Growth) -> None:
+    assert view.steps == list(STEPS) and view.left_out == []
+    assert view.floor is not None and view.floor < min(view.bits_per_byte)
+    ideal = sum(kind.n * kind.ideal_bits for kind in view.kinds)
+    n_bytes = ideal / view.floor
+    for number in range(len(view.steps)):
+        regret = sum(kind.n * kind.regret[number] for kind in view.kinds)
+        above = view.bits_per_byte[number] - view.floor
+        assert regret / n_bytes == pytest.approx(above, rel=1e-4)  # all are rounded
+    assert {"go", "evening", END} <= {kind.kind for kind in view.kinds}
+    assert all(kind.learned_at is None for kind in view.kinds)  # weights are random
+
+
+def test_the_last_snapshot_is_measured_as_the_run_itself(view: Growth, run: Path) -> None:
+    model = GPT2Model.load(run)
+    end = open_inspection(InspectCommand(run=run, story=0)).tokenizer.end_of_text
+    table = score_heads(model, end, snapshot.N_SEQUENCES)
+    assert table is not None
+    assert set(view.heads) == set(snapshot.SCORES) == set(view.chance)
+    for kind in snapshot.ON_RANDOM_TOKENS:
+        by_step = view.heads[kind]
+        flat = [score for layer in by_step[-1] for score in layer]
+        assert flat == [getattr(row, kind) for row in table.rows]
+        assert view.chance[kind] == getattr(table.chance, kind)
+    assert view.attention.shape[0] == len(STEPS)
+    facts = np.array(view.heads["fact"])  # of random weights: nobody looks anywhere
+    assert facts.shape == (3, 2, 2) and np.allclose(facts, view.chance["fact"], rtol=0.3)
+
+
+def test_the_lens_ends_at_the_model_itself(inspection: Inspection) -> None:
+    texts = [inspection.tokens, inspection.tokens[:20]]
+    depths, kl, settled = lens_growth(inspection.model, texts)
+    assert len(depths) == len(kl) == 5 and kl[-1] == 0 and min(kl) >= 0
+    one_by_one = [lens_growth(inspection.model, [text]) for text in texts]
+    sizes = np.array(list(map(len, texts)))
+    means = (np.array([row[1] for row in one_by_one]) * sizes[:, None]).sum(0) / sizes.sum()
+    np.testing.assert_allclose(kl, means, atol=1e-3)  # padding is seen by nobody
+    assert 0 <= settled <= 4
+
+
+def test_learned_is_the_first_step_from_which_on_the_regret_stays_small() -> None:
+    steps = [0, 1, 10, 100]
+    assert learned_at(steps, [50.0, 0.5, 9.0, 0.4], 10) == 100
+    assert learned_at(steps, [50.0, 0.5, 0.9, 0.4], 10) == 1
+    assert learned_at(steps, [50.0, 0.5, 0.9, 1.4], 10) is None
+
+
+def test_a_missing_or_half_written_snapshot_is_left_out(
+    inspection: Inspection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot, "N_STORIES", 2)
+    monkeypatch.setattr(snapshot, "N_LENS", 1)
+    run = Path(copytree(inspection.run, tmp_path / "run"))
+    whole = (run / name_of(2)).read_bytes()
+    (run / "snapshots/.step-000004.safetensors.part").write_bytes(whole[:99])
+    (run / name_of(2)).write_bytes(whole[: len(whole) // 2])
+    monkeypatch.setattr(growth, "steps_in", lambda run: [0, 1, 2, 8])  # 1 is removed meanwhile
+    view = growth_of(replace(inspection, run=run))
+    assert view is not None
+    assert view.steps == [0, 8] and view.left_out == [1, 2]
+    for step in (0, 8):
+        (run / name_of(step)).unlink()
+    assert growth_of(replace(inspection, run=run)) is None
+
+
+def test_a_run_without_snapshots_has_no_growth(inspection: Inspection, tmp_path: Path) -> None:
+    assert growth_of(replace(inspection, run=tmp_path)) is None
+
+
+def test_another_text_is_measured_alone(tmp_path: Path) -> None:
+    run = new_world_run(tmp_path, path="verse.txt")
+    inspection = open_inspection(InspectCommand(run=run, prompt="Anna went to the pond."))
+    view = growth_of(inspection)
+    assert view is not None
+    assert view.kinds == [] and view.floor is None and view.n_stories == 0
+    n_tokens = len(inspection.tokens) - 1
+    n_bytes = len(inspection.tokenizer.decode(inspection.tokens[1:]))
+    guessed = n_tokens * math.log2(inspection.model.config.vocab_size) / n_bytes
+    assert view.bits_per_byte[0] == pytest.approx(guessed, rel=0.05)  # by random weights
+
+
+def test_growth_is_printed_and_drawn(inspection: Inspection, view: Growth, tmp_path: Path) -> None:
+    console = Console(width=100, record=True, file=(tmp_path / "out").open("w"))
+    show_growth(console, inspection, view)
+    text = console.export_text()
+    assert "bits per byte" in text and "evening" in text
+    assert "3 snapshots" in sum_up(inspection, view)
+    figure = Figure(figsize=(10, 7), layout="constrained")
+    draw_growth(figure.subfigures(1, 1), inspection, view)
+    figure.savefig(tmp_path / "growth.png")
+    assert (tmp_path / "growth.png").stat().st_size > 20_000
