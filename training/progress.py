@@ -331,10 +331,10 @@ def draw_further(figure: "Figure", lines: Sequence[Metrics]) -> "Axes":
 
 def draw_metric(axes: "Axes", lines: Sequence[Metrics], name: str) -> None:
     """Draws a further metric of the training batches and of the validation data."""
-    for key, color in ((name, "#9db7d5"), (f"val_{name}", "#1f4e8c")):
+    for key, color, marker in ((name, "#9db7d5", ""), (f"val_{name}", "#1f4e8c", ".")):
         points = [(m["step"], m[key]) for m in lines if key in m]
         if points:
-            axes.plot(*zip(*points, strict=True), linewidth=1, color=color)
+            axes.plot(*zip(*points, strict=True), linewidth=1, color=color, marker=marker)
     axes.set_title(TITLES.get(name, name.replace("_", " ")), fontsize=9)
     axes.tick_params(labelsize=7)
     axes.grid(alpha=0.25)

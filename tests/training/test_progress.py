@@ -4,12 +4,13 @@ import itertools
 from io import StringIO
 from typing import Literal
 
+import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from training.progress import show_table, use_log_scale
+from training.progress import Metrics, draw_further, show_table, use_log_scale
 
 ROWS = [("tiny", "1.5", "ok"), ("shakespeare", "10.25", "")]
 
@@ -69,3 +70,21 @@ def test_labels_of_the_loss_axis_stand_apart(low: float, high: float) -> None:
     shown.sort(key=lambda box: box.y0)
     assert len(shown) >= 2
     assert all(below.y1 < above.y0 for below, above in itertools.pairwise(shown))
+
+
+def test_the_small_curves_say_their_units_and_have_the_steps_of_the_large_one() -> None:
+    lines: list[Metrics] = [
+        {"step": 0, "val_loss": 0.6, "val_reward": 0.4, "val_kl_to_world": 2.5},
+        {"step": 10, "train_loss": 0.5, "kl": 3.0},
+        {"step": 20, "train_loss": 0.3, "kl": 4.0, "val_loss": 0.2, "val_reward": 0.8, "val_kl": 5},
+    ]
+    figure = Figure()
+    axes = draw_further(figure, lines)
+    axes.plot([0, 20], [0.6, 0.2])
+    small = [each for each in figure.axes if each is not axes]
+    assert [each.get_title() for each in small] == [
+        "reward", "KL to the world,\nbits per story", "KL from the start,\nbits per answer",
+    ]  # fmt: skip
+    assert all(each.get_xlim() == axes.get_xlim() for each in small)
+    drawn = [[np.asarray(line.get_xdata()).tolist() for line in each.lines] for each in small]
+    assert drawn == [[[0, 20]], [[0]], [[10, 20], [20]]]
