@@ -21,6 +21,9 @@ VIEWS = {  # name, which is also its key in the data of the page -> module:View
     "neurons": "visualization.neurons:NEURONS",
     "embeddings": "visualization.embeddings:EMBEDDINGS",
     "growth": "visualization.growth_view:GROWTH",
+    "patching": "visualization.circuit_view:CIRCUIT",
+    "probes": "visualization.probes_view:PROBES",
+    "steering": "visualization.probes_view:STEERING",
 }
 
 

@@ -1,0 +1,65 @@
+"""Blocks: sentences, maps and tables of a view that the page draws as they come.
+
+Previous: steering.py.  Next: circuit_view.py.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from rich.console import Console
+
+from training.progress import show_table
+
+Cell = str | float | None
+
+
+@dataclass(frozen=True)
+class Map:
+    """A grid of numbers, drawn as colours."""
+
+    name: str
+    rows: list[str]
+    columns: list[str]
+    values: Sequence[Sequence[float | None]]
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of words and numbers."""
+
+    name: str
+    columns: list[str]
+    rows: list[list[Cell]]
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """What a view shows."""
+
+    sentences: list[str] = field(default_factory=list)
+    maps: list[Map] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+
+
+def show_blocks(console: Console, inspection: object, view: Blocks) -> None:
+    """Prints all blocks as sentences and tables."""
+    for sentence in view.sentences:
+        console.print(sentence)
+    for grid in view.maps:
+        console.print(f"\n{grid.name}" + (f": {grid.note}" if grid.note else ""))
+        rows = [[name, *map(cell, row)] for name, row in zip(grid.rows, grid.values, strict=True)]
+        show_table(console, ["", *grid.columns], rows, justify="right")
+    for table in view.tables:
+        console.print(f"\n{table.name}")
+        show_table(console, table.columns, [list(map(cell, row)) for row in table.rows],
+                   justify="right")  # fmt: skip
+
+
+def cell(value: Cell) -> str:
+    """Returns a value as a terminal shows it."""
+    if value is None:
+        return "-"
+    if isinstance(value, str | int):
+        return str(value)
+    return f"{value:.3f}"

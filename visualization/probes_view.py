@@ -1,0 +1,123 @@
+"""Probes and steering as views: what stands in the stream, beside all controls, and its use.
+
+Previous: circuit_view.py.  Next: growth.py.
+"""
+
+from itertools import islice
+
+from data.tiny_world.stories import LANGUAGES, corpus, stories
+from training.progress import Bar, new_console
+from visualization.blocks import Blocks, Cell, Map, Table, show_blocks
+from visualization.facts import PLACE_OF
+from visualization.ideal import IdealReader
+from visualization.inspection import Inspection, View
+from visualization.probe_table import FactRow, ProbeTable, measure_probes
+from visualization.probes import N_TEST, N_TRAIN, Moment, Probe, moments_of
+from visualization.steering import cases_of, steer
+
+WORDS = {
+    "en": (
+        "At the end of an event the place of the first person is read with {probe:.0%}, "
+        "{more:+.0f} points against an untrained model; at the question in the evening with "
+        "{asked:.0%}.",
+        "Where the place named last is wrong it is read with {hard:.0%}; the most frequent place "
+        "is right there in {majority:.0%}.",
+        "Where {person} is deceived about the thing, the probe of the belief says the belief in "
+        "{belief:.0%} and the truth in {truth:.0%} of {n} moments.",
+    ),
+    "ru": (
+        "В конце события место первого героя читается в {probe:.0%} случаев, {more:+.0f} п. п. "
+        "против необученной модели; в месте вечернего вопроса — в {asked:.0%}.",
+        "Там, где последнее названное место неверно, оно читается в {hard:.0%}; самое частое "
+        "место верно там в {majority:.0%}.",
+        "Там, где герой ({person}) ошибается, где вещь, проба его мнения называет мнение в "
+        "{belief:.0%}, а правду в {truth:.0%} из {n} моментов.",
+    ),
+}
+COLUMNS = ["fact", "probe", "layer", "untrained", "shuffled", "majority", "named_last",
+           "hard", "hard_untrained", "hard_majority"]  # fmt: skip
+
+
+def fitted(inspection: Inspection, moment: Moment) -> tuple[ProbeTable, list[Probe]]:
+    """Fits the probes to N_TRAIN training stories, and tests them on N_TEST validation stories."""
+    name, tokenizer = inspection.config.data.path[0], inspection.tokenizer
+    reader, length = IdealReader(tokenizer, LANGUAGES[name]), inspection.model.config.context_length
+    learned = corpus(reader.language, N_TRAIN, 0)[0]
+    others = islice(stories(reader.language, "validation"), N_TEST)
+    train, test = (
+        moments_of(some, tokenizer, reader, length, moment) for some in (learned, others)
+    )
+    with Bar(new_console(stderr=True), f"probes at the {moment}", 100) as bar:
+        return measure_probes(
+            inspection.model, train, test, lambda done, total: bar.move(100 * done // total)
+        )
+
+
+def probes_of(inspection: Inspection) -> Blocks | None:
+    """Returns the probes of all facts; None where no built-in world was learned."""
+    if inspection.config.data.path[0] not in LANGUAGES:
+        return None
+    rows, asked = (fitted(inspection, moment)[0].rows for moment in ("event", "question"))
+    depths = [f"x{layer}" for layer in range(len(rows[0].layers))]
+    return Blocks(
+        sentences=sentences_of(rows, asked, inspection.language),
+        maps=[
+            Map(name, [row.fact for row in some], depths, [row.layers for row in some])
+            for name, some in (("probes", rows), ("probes_question", asked))
+        ],
+        tables=[Table("probes", COLUMNS, [cells_of(row) for row in rows])],
+    )
+
+
+def cells_of(row: FactRow) -> list[Cell]:
+    """Returns a fact as a row of the table."""
+    hard = row.hard
+    on_hard = [hard.probe, hard.untrained, hard.majority] if hard else [None, None, None]
+    return [
+        row.fact, row.layers[row.best], f"x{row.best}", row.untrained, row.shuffled, row.majority,
+        row.named_last, *on_hard,
+    ]  # fmt: skip
+
+
+def sentences_of(rows: list[FactRow], asked: list[FactRow], language: str) -> list[str]:
+    """Returns the findings in words."""
+    place, hard, deceived = WORDS[language]
+    first = next(row for row in rows if row.fact == PLACE_OF[0])
+    probe = first.layers[first.best]
+    more = 100 * (probe - first.untrained)
+    said = [place.format(probe=probe, more=more, asked=max(asked[0].layers))]
+    if first.hard and first.hard.probe is not None:
+        said.append(hard.format(hard=first.hard.probe, majority=first.hard.majority))
+    for row in rows:
+        if row.deceived and row.deceived.probe is not None:
+            said.append(
+                deceived.format(
+                    person=row.fact.removeprefix("belief of "),
+                    belief=row.deceived.probe,
+                    truth=row.deceived.says_truth,
+                    n=row.deceived.n,
+                )
+            )
+    return said
+
+
+def steering_of(inspection: Inspection) -> Blocks | None:
+    """Returns how often a push along the probe's direction changes the answer."""
+    name, model = inspection.config.data.path[0], inspection.model
+    if name not in LANGUAGES:
+        return None
+    _, probes = fitted(inspection, "question")
+    reader = IdealReader(inspection.tokenizer, LANGUAGES[name])
+    others = stories(reader.language, "validation", seed=1)
+    cases = cases_of(others, inspection.tokenizer, reader, model.config.context_length)
+    rows = [row for layer in range(len(probes)) for row in steer(model, probes, cases, layer)]
+    columns = ["layer", "alpha", "target", "own", "random_target", "random_own"]
+    cells: list[list[Cell]] = [
+        [f"x{row.layer}", row.alpha, row.target, row.own, row.random_target, row.random_own]
+        for row in rows
+    ]
+    return Blocks(tables=[Table("steering", columns, cells)])
+
+
+PROBES = View(probes_of, show_blocks, is_default=False)
+STEERING = View(steering_of, show_blocks, is_default=False)
