@@ -27,7 +27,7 @@ from tokenizer import Tokenizer
 from visualization.facts import told_by
 from visualization.ideal import IdealReader, Told, read_ideally, spaced_words
 
-END = "end"  # the kind of the token behind a story
+END = "end of text"  # the kind of the token behind a story
 BATCH_TOKENS = 4096  # enough to use all cores
 Report = Callable[[int, int], None]  # is called with the tokens done and their number
 
