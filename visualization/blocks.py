@@ -1,6 +1,6 @@
 """Blocks: sentences, maps and tables of a view that the page draws as they come.
 
-Previous: steering.py.  Next: circuit_view.py.
+Previous: patching.py.  Next: circuit_view.py.
 """
 
 from collections.abc import Sequence

@@ -2,7 +2,7 @@
 
 A head that looks at the statement (fact), that is needed (ablation of the kinds of event that name
 a known place), and that carries the answer (patching at the question) copies the place.
-Previous: blocks.py.  Next: probes_view.py.
+Previous: blocks.py.  Next: probes.py.
 """
 
 from data.tiny_world.stories import LANGUAGES, corpus

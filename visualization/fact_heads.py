@@ -14,11 +14,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from data.tiny_world.stories import LANGUAGES, corpus
 from gpt2 import GPT2Model
 from visualization.capture import capture
 from visualization.facts import find_mentions, known_places
 from visualization.ideal import IdealReader
-from visualization.regret import Layout, windows_of
+from visualization.inspection import Inspection
+from visualization.regret import Layout, lay_out, windows_of
+
+N_STORIES = 50
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,17 @@ class FactScores:
     scores: dict[str, Tensor]  # (L, H) for each kind, and for "all"
     chance: dict[str, float]
     n: dict[str, int]  # known places
+
+
+def facts_of(inspection: Inspection) -> FactScores | None:
+    """Returns the scores over N_STORIES validation stories; None without a built-in world."""
+    name, tokenizer = inspection.config.data.path[0], inspection.tokenizer
+    if name not in LANGUAGES:
+        return None
+    reader = IdealReader(tokenizer, LANGUAGES[name])
+    layout = lay_out(corpus(reader.language, 0, N_STORIES)[1], tokenizer, reader)
+    found = fact_scores(inspection.model, layout, reader, tokenizer.end_of_text)
+    return found if found.n else None
 
 
 @torch.no_grad()

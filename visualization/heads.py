@@ -18,7 +18,7 @@ Previous: attribution.py.  Next: pictures.py.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from rich.console import Console
@@ -27,6 +27,7 @@ from torch import Tensor
 from gpt2 import GPT2Model
 from training.progress import show_table
 from visualization.capture import block_of, capture
+from visualization.fact_heads import facts_of
 from visualization.inspection import Inspection, View
 
 N_SEQUENCES, N_RANDOM = 32, 50  # random sequences, and the tokens of each that are repeated
@@ -45,6 +46,7 @@ class Scores:
     sink: float
     entropy: float
     copying: float
+    fact: float | None = None  # attention to what stated a known place of a built-in world
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +67,15 @@ class Heads:
 
 def heads_of(inspection: Inspection) -> Heads | None:
     """Returns the table, None for a model whose context or vocabulary holds no repetition."""
-    return score_heads(inspection.model, inspection.tokenizer.end_of_text)
+    heads = score_heads(inspection.model, inspection.tokenizer.end_of_text)
+    facts = facts_of(inspection)
+    if heads is None or facts is None:
+        return heads
+    scores = facts.scores["all"]  # (L, H)
+    return Heads(
+        [replace(row, fact=round(float(scores[row.layer, row.head]), 5)) for row in heads.rows],
+        replace(heads.chance, fact=round(facts.chance["all"], 5)),
+    )
 
 
 def score_heads(model: GPT2Model, first_token: int, n_sequences: int = N_SEQUENCES) -> Heads | None:
@@ -156,7 +166,7 @@ def copying_scores(model: GPT2Model, layer: int) -> list[float]:
 
 def show_heads(console: Console, inspection: Inspection, view: Heads) -> None:
     """Prints the scores of all heads, and their chance levels below."""
-    names = [field.name for field in fields(Scores)]
+    names = [f.name for f in fields(Scores) if getattr(view.chance, f.name) is not None]
     rows = [
         [f"{row.layer}.{row.head}", *(f"{getattr(row, name):.3f}" for name in names)]
         for row in view.rows
@@ -168,7 +178,7 @@ def show_heads(console: Console, inspection: Inspection, view: Heads) -> None:
 def sum_up(inspection: Inspection, view: Heads) -> str:
     """Returns the strongest head of each kind, with its score and the chance level."""
     parts = []
-    for kind in KINDS:
+    for kind in KINDS if view.chance.fact is None else (*KINDS, "fact"):
         best = max(view.rows, key=lambda row: getattr(row, kind))
         score, chance = getattr(best, kind), getattr(view.chance, kind)
         parts.append(f"{kind} {best.layer}.{best.head} {score:.0%} (chance {chance:.0%})")

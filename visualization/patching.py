@@ -6,7 +6,7 @@ A twin is the same story with two places exchanged. Both are read up to a word t
 them as a known fact, so the right answer of each is the wrong one of the other. The model reads the
 twin (the corrupt run) while part of what it computed for the story (the clean run) is put in its
 place: an effect of 1 gives the story's answer, 0 changes nothing.             Meng et al. 2022
-Previous: fact_heads.py.  Next: probes.py.
+Previous: fact_heads.py.  Next: blocks.py.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

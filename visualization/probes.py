@@ -6,7 +6,7 @@
 A probe that reads a fact proves that it can be read there, not that the model reads it. What it is
 worth shows beside the controls: the most frequent value, the embeddings alone, an untrained model
 of the same shape, shuffled values (Hewitt and Liang 2019), and the rule "the place named last".
-Previous: patching.py.  Next: steering.py.
+Previous: circuit_view.py.  Next: probe_table.py.
 """
 
 import random

@@ -1,6 +1,6 @@
 """Probes and steering as views: what stands in the stream, beside all controls, and its use.
 
-Previous: circuit_view.py.  Next: growth.py.
+Previous: steering.py.  Next: growth.py.
 """
 
 from itertools import islice

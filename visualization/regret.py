@@ -5,7 +5,7 @@
 
 A word is certain where the ideal reader gives it the probability 1; the model does not know it
 where it gives the word less than one half.
-Previous: facts.py.  Next: ablation.py.
+Previous: facts.py.  Next: ideal_view.py.
 """
 
 import math

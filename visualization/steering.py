@@ -4,7 +4,7 @@
 
 The story is cut in the evening, before the place of the first person, which is a. It counts how
 often the model then names b, and how often still a. Control: random directions of the same length.
-Previous: probe_table.py.  Next: growth.py.
+Previous: probe_table.py.  Next: probes_view.py.
 """
 
 import random
