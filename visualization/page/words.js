@@ -26,12 +26,10 @@ export function makeWords(strings, language) {
     const key = `${group}.${name}`;
     return Object.hasOwn(texts, key) ? texts[key] : String(name);
   }
-  // Returns the name of a part: "2.1" is a head of layer 2, "2.feedforward" a half of its block;
-  // a kind of event is named as elsewhere.
+  // Returns the name of a part: "2.1" is a head of layer 2, "2.feedforward" a half of its block.
   function part(name) {
     const [, layer, half] = /^(\d+)\.([a-z]\w*|\d+)$/.exec(name) ?? [];
-    const group = Object.hasOwn(texts, `part.${name}`) ? "part" : "kind";
-    if (half === undefined) return named(group, name);
+    if (half === undefined) return named(`part.${name}` in texts ? "part" : "kind", name);
     return say(/\d/.test(half) ? "head.name" : `part.${half}`, { layer, head: half });
   }
   function percent(share) {
