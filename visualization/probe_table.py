@@ -27,6 +27,8 @@ from visualization.probes import (
     streams,
 )
 
+Streams = tuple[Tensor, ...]  # of each layer and behind the last one, (N, C)
+
 
 @dataclass(frozen=True)
 class Subset:
@@ -75,29 +77,31 @@ def measure_probes(
 ) -> tuple[ProbeTable, list[Probe]]:
     """Fits probes for all layers and controls; returns the table and the model's own probes."""
     n_streams = model.config.n_layer + 1
-    done, total = 0, 2 * n_streams + 5
+    done, total = 0, 2 * n_streams + 3
 
     def step() -> None:
         nonlocal done
         done += 1
         report(done, total)
 
-    def fitted(of: GPT2Model) -> tuple[list[Probe], list[dict[str, Tensor]]]:
-        known = streams(of, train)
-        step()
-        asked, probes = streams(of, test), list[Probe]()
-        step()
+    def fitted(known: Streams, asked: Streams) -> tuple[list[Probe], list[dict[str, Tensor]]]:
+        probes = list[Probe]()
         for x in known:
             probes.append(fit(x, train.values))
             step()
         return probes, [probe.guess(x) for probe, x in zip(probes, asked, strict=True)]
 
-    _, without_training = fitted(untrained_like(model))
-    probes, guesses = fitted(model)
-    best = {fact: best_of(guesses, test, fact) for fact in FACTS}
-    layer = max(set(best.values()), key=list(best.values()).count)
-    chance = fit(streams(model, train)[layer], shuffled(train.values))
-    by_chance = chance.guess(streams(model, test)[layer])
+    def read(of: GPT2Model) -> tuple[Streams, Streams]:
+        found = streams(of, train), streams(of, test)
+        step()
+        return found
+
+    _, without_training = fitted(*read(untrained_like(model)))
+    known, asked = read(model)
+    probes, guesses = fitted(known, asked)
+    best = [best_of(guesses, test, fact) for fact in FACTS]
+    layer = max(set(best), key=best.count)
+    by_chance = fit(known[layer], shuffled(train.values)).guess(asked[layer])
     step()
     rows = [
         fact_row(fact, train, test, [guess[fact] for guess in guesses],
