@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cfg_gpt2 import require
 from training.progress import MetricsLog
 from training.snapshots import load_snapshot, steps_in
 from visualization.attention import ENCODING, as_text, pack
@@ -71,11 +72,14 @@ class Growth:
     attention: AttentionGrowth
 
 
-def growth_of(inspection: Inspection) -> Growth | None:
-    """Returns what was learned when; None for a run without snapshots."""
+def growth_of(inspection: Inspection) -> Growth:
+    """Returns what was learned when. Raises ValueError for a run without snapshots."""
     steps = steps_in(inspection.run)
-    if not steps:
-        return None
+    require(
+        len(steps) > 0,
+        f"{inspection.run} has no snapshots, which --view growth compares; train with "
+        "--train.snapshots 16, as the default preset does",
+    )
     text = Texts.of(inspection)
     rows, left_out = list[Snapshot](), list[int]()
     for step in steps:
@@ -83,8 +87,7 @@ def growth_of(inspection: Inspection) -> Growth | None:
             rows.append(measure(step, load_snapshot(inspection.run, step), text))
         except (FileNotFoundError, ValueError):  # removed since it was listed, or not yet whole
             left_out.append(step)
-    if not rows:
-        return None
+    require(len(rows) > 0, f"none of the {len(steps)} snapshots of {inspection.run} is whole")
     return Growth(
         steps=[row.step for row in rows],
         left_out=left_out,

@@ -40,9 +40,7 @@ def view(inspection: Inspection) -> Growth:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(snapshot, "N_STORIES", 8)
         patch.setattr(snapshot, "N_LENS", 3)
-        found = growth_of(inspection)
-    assert found is not None
-    return found
+        return growth_of(inspection)
 
 
 def test_regrets_of_all_kinds_add_up_to_the_bits_above_the_floor(view: Growth) -> None:
@@ -103,22 +101,32 @@ def test_a_missing_or_half_written_snapshot_is_left_out(
     (run / name_of(2)).write_bytes(whole[: len(whole) // 2])
     monkeypatch.setattr(growth, "steps_in", lambda run: [0, 1, 2, 8])  # 1 is removed meanwhile
     view = growth_of(replace(inspection, run=run))
-    assert view is not None
     assert view.steps == [0, 8] and view.left_out == [1, 2]
     for step in (0, 8):
         (run / name_of(step)).unlink()
-    assert growth_of(replace(inspection, run=run)) is None
+    with pytest.raises(ValueError, match=r"none of the 4 snapshots of .* is whole"):
+        growth_of(replace(inspection, run=run))
 
 
 def test_a_run_without_snapshots_has_no_growth(inspection: Inspection, tmp_path: Path) -> None:
-    assert growth_of(replace(inspection, run=tmp_path)) is None
+    with pytest.raises(ValueError, match=r"has no snapshots, .* train with --train.snapshots 16"):
+        growth_of(replace(inspection, run=tmp_path))
+
+
+def test_checkpoint_takes_a_snapshot_by_its_step(run: Path) -> None:
+    newest = open_inspection(InspectCommand(run=run, story=0))
+    early = open_inspection(InspectCommand(run=run, story=0, checkpoint=2))
+    same = open_inspection(InspectCommand(run=run, story=0, checkpoint=8))
+    assert early.step == 2 and not early.trace.logits.equal(newest.trace.logits)
+    assert same.trace.logits.equal(newest.trace.logits)
+    with pytest.raises(ValueError, match=r"--checkpoint 3 was not kept in .*: 0, 2, 8"):
+        open_inspection(InspectCommand(run=run, story=0, checkpoint=3))
 
 
 def test_another_text_is_measured_alone(tmp_path: Path) -> None:
     run = new_world_run(tmp_path, path="verse.txt")
     inspection = open_inspection(InspectCommand(run=run, prompt="Anna went to the pond."))
     view = growth_of(inspection)
-    assert view is not None
     assert view.kinds == [] and view.floor is None and view.n_stories == 0
     n_tokens = len(inspection.tokens) - 1
     n_bytes = len(inspection.tokenizer.decode(inspection.tokens[1:]))
