@@ -122,15 +122,18 @@ class Largest:
 
 def pack_largest(weights: list[np.ndarray], k: int) -> Largest:
     """Returns the k largest weights of each row of (H, T, T) arrays, one for each layer."""
-    index, values, kept, n_rows = list[bytes](), list[bytes](), 0.0, 0
-    for head in (head for layer in weights for head in layer):  # (T, T)
-        for t, row in enumerate(head):
-            row = row[: t + 1]
-            chosen = np.sort(np.argpartition(row, -k)[-k:]) if t + 1 > k else np.arange(t + 1)
-            index.append(chosen.astype("<u2").tobytes())
-            values.append(to_bytes(row[chosen]).tobytes())
-            kept += float(row[chosen].sum())
-            n_rows += 1
+    n_tokens = weights[0].shape[-1]
+    k, lower = min(k, n_tokens), np.tri(n_tokens, dtype=bool)
+    index, values, kept = list[bytes](), list[bytes](), 0.0
+    for layer in weights:
+        order = np.argpartition(np.where(lower, layer, -1), n_tokens - k, axis=-1)
+        chosen = np.sort(order[..., -k:], axis=-1)  # (H, T, k)
+        largest = np.take_along_axis(layer, chosen, axis=-1)
+        exist = chosen <= np.arange(n_tokens)[:, None]  # of a short row, which has fewer than k
+        index.append(chosen[exist].astype("<u2").tobytes())
+        values.append(to_bytes(largest[exist]).tobytes())
+        kept += float(largest[exist].sum(dtype=np.float64))
+    n_rows = sum(len(layer) for layer in weights) * n_tokens
     return Largest(k, deflate(b"".join(index)), deflate(b"".join(values)), kept / n_rows)
 
 
@@ -149,4 +152,14 @@ def show_attention(console: Console, inspection: Inspection, view: Attention) ->
     show_table(console, ["head", "where the last token looks"], rows)
 
 
-ATTENTION = View(attention_of, show_attention)
+def sum_up(inspection: Inspection, view: Attention) -> str:
+    """Returns what was left out of the page, where something was."""
+    if view.sparse is None:
+        return ""
+    return (
+        f"the {view.sparse.k} largest weights of each row are in the page, {view.kept_share:.1%} "
+        "of the weight; --format json or fewer --layers give all"
+    )
+
+
+ATTENTION = View(attention_of, show_attention, summary=sum_up)

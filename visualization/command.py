@@ -6,7 +6,6 @@ in the data of the page, and a View (inspection.py) with the functions that buil
     build(inspection) -> the dataclass, or None where the view does not apply to this run
     show(console, inspection, view)             what --view NAME prints
     summary(inspection, view)                   optional: its line where no --view is asked for
-
     ids(view)                                   optional: the token ids in it, which the page names
 
 Then add one line to views.py; and one to pictures.py, where it has a picture.
@@ -28,7 +27,7 @@ from run_directory.config_file import read_config
 from run_directory.files import write_whole
 from run_directory.open_run import open_tokenizer
 from tokenizer import Tokenizer
-from training.progress import new_console
+from training.progress import Bar, new_console
 from visualization.capture import capture
 from visualization.inspection import Inspection, one_line
 from visualization.page import as_json, data_of, html_of
@@ -44,24 +43,39 @@ def inspect(command: InspectCommand) -> int:
     console = new_console()
     inspection = open_inspection(command)
     describe(console, inspection)
-    shown: dict[str, object] = {}
-    for name in command.view or VIEWS:
-        view = load_view(name)
-        if not (command.view or view.is_default):
-            continue
-        shown[name] = view.build(inspection)
-        if shown[name] is None:
-            require(name not in command.view, f"--view {name} does not apply to {command.run}")
-            del shown[name]
-        elif command.view:
-            console.print(f"\n{name}")
-            view.show(console, inspection, shown[name])
-        elif view.summary and (line := view.summary(inspection, shown[name])):
-            console.print(f"{name:10}{line}")
+    shown = build_views(command, console, inspection)
     if command.writes:
         write(command, inspection, shown)
         console.print(f"{'file':10}{command.file}, {command.file.stat().st_size / 1e6:.2f} MB")
     return 0
+
+
+def build_views(
+    command: InspectCommand, console: Console, inspection: Inspection
+) -> dict[str, object]:
+    """Returns the views that were asked for, or all; prints each, or its line of the summary.
+
+    Raises ValueError where one was asked for and does not apply.
+    """
+    shown: dict[str, object] = {}
+    names = command.view or tuple(name for name in VIEWS if load_view(name).is_default)
+    with Bar(console, "views", len(names)) as bar:
+        for done, name in enumerate(names):
+            bar.move(done, name)
+            view = load_view(name)
+            built = view.build(inspection)
+            if built is None:
+                asked = name in command.view
+                require(not asked, f"--view {name} does not apply to {command.run} and this text")
+                continue
+            shown[name] = built
+            if command.view:
+                console.print(f"\n{name}")
+                view.show(console, inspection, built)
+            elif view.summary and (line := view.summary(inspection, built)):
+                console.print(f"{name:10}{line}")
+        bar.move(len(names))
+    return shown
 
 
 def open_inspection(command: InspectCommand) -> Inspection:
@@ -180,4 +194,10 @@ def write(command: InspectCommand, inspection: Inspection, shown: dict[str, obje
         return
     data = data_of(inspection, shown)
     text = html_of(data) if command.file_format == "html" else as_json(data) + "\n"
+    size, limit = len(text.encode()), inspection.limit_bytes
+    require(
+        limit is None or size <= limit,
+        f"the page would have {size / 1e6:.1f} MB, and --limit-mb is {command.limit_mb}; raise it, "
+        "or choose --view, --layers or a shorter text",
+    )
     write_whole(command.file, lambda part: part.write_text(text, encoding="utf-8"))

@@ -48,6 +48,7 @@ COMMANDS = {  # NEW is a name that is free
     "export": "export run --out NEW",
     "gguf": "export run --format gguf --out NEW.gguf",
     "evaluate": "evaluate run --data.path verse.txt",
+    "inspect": "inspect run --prompt Мама",
     "quantize": "quantize run --data.path verse.txt --tokens 500",
     "plan": "plan --preset tiny",
     "doctor": "doctor run",

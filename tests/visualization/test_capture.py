@@ -13,6 +13,7 @@ from multiheadattention import explicit_attention
 from visualization.capture import PLACES, Hook, Trace, block_of, capture, hooked
 from visualization.edits import (
     add_to_residual,
+    cut_edge,
     replace_head,
     replace_neuron,
     replace_residual,
@@ -136,6 +137,19 @@ def test_the_other_run_s_embeddings_give_the_other_run_s_logits(
     last = run(model, other, replace_residual(3, trace.residual[3], [T - 1]))
     assert torch.equal(last[:, -1], trace.logits[:, -1])
     assert torch.equal(last[:, :-1], trace.logits.flip(0)[:, :-1])
+
+
+def test_an_edit_changes_its_own_position_and_the_later_ones_only(
+    model: GPT2Model, tokens: Tensor, trace: Trace
+) -> None:
+    looked_at = int(trace.weights[1][0, 3, 9].argmax())
+    for hooks in (
+        [cut_edge(1, 3, query=9, key=looked_at)],
+        [add_to_residual(1, torch.eye(32)[0], slice(9, 10))],  # the norms would remove ones(32)
+    ):
+        changed = run(model, tokens, *hooks)
+        assert torch.equal(changed[:, :9], trace.logits[:, :9])
+        assert not torch.allclose(changed[0, 9], trace.logits[0, 9], atol=1e-2)
 
 
 def test_a_head_is_taken_out_where_it_stands(model: GPT2Model, tokens: Tensor) -> None:
