@@ -138,18 +138,20 @@ def pack_largest(weights: list[np.ndarray], k: int) -> Largest:
 
 
 def show_attention(console: Console, inspection: Inspection, view: Attention) -> None:
-    """Prints for each head the position at which the last token looks most."""
+    """Prints for each head the positions at which one token looks most."""
+    t = inspection.position
     rows = []
     for layer in view.layers:
         for head in view.heads:
-            row = inspection.trace.weights[layer][0, head, -1]
+            row = inspection.trace.weights[layer][0, head, t, : t + 1]
             best = row.topk(min(3, len(row)))
             seen = [
                 f"{inspection.shown(inspection.tokens[s])} at {s}: {share:.0%}"
                 for s, share in zip(best.indices.tolist(), best.values.tolist(), strict=True)
             ]
             rows.append([f"{layer}.{head}", "  ".join(seen)])
-    show_table(console, ["head", "where the last token looks"], rows)
+    console.print(f"from {inspection.shown(inspection.tokens[t])} at {t}")
+    show_table(console, ["head", "looks at"], rows)
 
 
 def sum_up(inspection: Inspection, view: Attention) -> str:

@@ -101,9 +101,10 @@ def choose_candidates(trace: Trace) -> Tensor:
 
 
 def show_attribution(console: Console, inspection: Inspection, view: Attribution) -> None:
-    """Prints what speaks for the likeliest token after the text, against the second one."""
-    first, second = view.candidates[-1][:2]
-    mine, other = view.values[-1][:2]
+    """Prints what speaks for a token, the true one where it is known, against the likeliest."""
+    t = inspection.position
+    first, second = view.candidates[t][:2]
+    mine, other = view.values[t][:2]
     difference = [a - b for a, b in zip(mine, other, strict=True)]
     order = sorted(range(len(difference)), key=lambda part: -abs(difference[part]))
     rest = order[N_PRINTED:]
@@ -114,7 +115,7 @@ def show_attribution(console: Console, inspection: Inspection, view: Attribution
         [name, *(f"{sum(column[part] for part in parts):+.2f}" for column in columns)]
         for name, parts in groups
     ]
-    console.print("the token after the text")
+    console.print(f"the token behind {inspection.shown(inspection.tokens[t])} at {t}")
     heading = ["part", inspection.shown(first), inspection.shown(second), "difference"]
     show_table(console, heading, rows, justify="right")
 

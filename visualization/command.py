@@ -106,6 +106,7 @@ def open_inspection(command: InspectCommand) -> Inspection:
         story=text.story,
         n_cut=n_cut,
         step=step,
+        position=choose_position(command, min(len(text.tokens), sizes.context_length)),
         layers=numbers_below(sizes.n_layer, command.layers, "--layers"),
         heads=numbers_below(sizes.n_head, command.heads, "--heads"),
         top=command.top,
@@ -154,6 +155,17 @@ def validation_story(command: InspectCommand, number: int) -> Story:
         f"at most {n_stories - 1}",
     )
     return corpus(LANGUAGES[name], 0, number + 1)[1][number]
+
+
+def choose_position(command: InspectCommand, n_tokens: int) -> int:
+    """Returns --position, or the last one. Raises ValueError where the text has no such token."""
+    last = n_tokens - 1
+    position = last if command.position is None else command.position
+    require(
+        position <= last,
+        f"--position {position} is behind the text, whose {n_tokens} tokens are 0 to {last}",
+    )
+    return position
 
 
 def numbers_below(limit: int, chosen: tuple[int, ...] | None, flag: str) -> tuple[int, ...]:

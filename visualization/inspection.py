@@ -46,6 +46,7 @@ class Inspection:
     step: int | None = None  # of the weights, where it is known
     layers: tuple[int, ...] = ()  # whose attention is shown
     heads: tuple[int, ...] = ()  # the same of heads
+    position: int = -1  # of which one token's attention and attribution are printed; -1: the last
     top: int = 10  # alternatives of each token
     limit_bytes: int | None = None  # of the file; None: unlimited
 

@@ -46,7 +46,7 @@ TITLES = {
         "attention": "Attention: from each position (row) to the ones before it (column)",
         "heads": "Heads: scores on random tokens that are repeated; below, a head without aim",
         "lens": "Lens: probability of the true next token at each depth, and the likeliest token",
-        "attribution": "Direct attribution: {first} against {second} as the token after the text",
+        "attribution": "Direct attribution: {first} against {second} behind position {t}",
         "growth": "Growth: what was learned when, from the snapshots of the training",
         "embeddings": "Embeddings: tokens along two directions, and the cosine of positions",
         "position": "position",
@@ -59,7 +59,7 @@ TITLES = {
         "attention": "Внимание: от каждой позиции (строка) к предыдущим (столбец)",
         "heads": "Головы: оценки на повторённых случайных токенах; внизу — голова без цели",
         "lens": "Линза: вероятность верного следующего токена на каждой глубине и лучший токен",
-        "attribution": "Прямой вклад: {first} против {second} как следующий токен",
+        "attribution": "Прямой вклад: {first} против {second} после позиции {t}",
         "growth": "Рост: что и когда выучено, по снимкам обучения",
         "embeddings": "Эмбеддинги: токены по двум направлениям и косинус позиций",
         "position": "позиция",
@@ -247,11 +247,12 @@ def attribution_height(inspection: Inspection, view: Attribution) -> float:
 
 
 def draw_attribution(figure: SubFigure, inspection: Inspection, view: Attribution) -> None:
-    """Draws what each part adds to the difference of the two likeliest tokens after the text."""
-    first, second = (f'"{label_of(inspection, id)}"' for id in view.candidates[-1][:2])
-    title = TITLES[inspection.language]["attribution"].format(first=first, second=second)
+    """Draws what each part adds to the difference of two tokens, as --view attribution prints."""
+    t = inspection.position
+    first, second = (f'"{label_of(inspection, id)}"' for id in view.candidates[t][:2])
+    title = TITLES[inspection.language]["attribution"].format(first=first, second=second, t=t)
     figure.suptitle(title, fontsize=9, x=0.01, ha="left")
-    mine, other = view.values[-1][:2]
+    mine, other = view.values[t][:2]
     pairs = zip(view.parts, (a - b for a, b in zip(mine, other, strict=True)), strict=True)
     largest = sorted(pairs, key=lambda pair: -abs(pair[1]))[:40]
     names, values = [name for name, _ in largest], [value for _, value in largest]

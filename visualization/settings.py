@@ -9,7 +9,7 @@ from typing import Literal
 
 import tyro
 
-from cfg_gpt2 import require, require_count, require_range
+from cfg_gpt2 import MAX_SIZE, require, require_count, require_range
 from commands.flags import parse_flags
 from commands.language import Language
 from visualization.views import VIEWS
@@ -37,6 +37,9 @@ class InspectCommand:
     language: Language | None = None  # of the page; None: as LC_ALL, LC_MESSAGES or LANG say
     layers: tuple[int, ...] | None = None  # attention of these layers only, from 0; None: all
     heads: tuple[int, ...] | None = None  # attention of these heads only, from 0; None: all
+    position: int | None = None
+    """the token, from 0, of which --view attention and attribution are printed and drawn: where it
+    looks, and what speaks for the token behind it; None: the last one"""
     special_tokens: bool = False  # read <|endoftext|> and the like in --prompt as one token each
     top: int = 10  # alternatives that are listed for each token
     limit_mb: int = 20
@@ -53,6 +56,8 @@ class InspectCommand:
         )
         if self.story is not None:
             require_range("--story", self.story, 0, 10**6)
+        if self.position is not None:
+            require_range("--position", self.position, 0, MAX_SIZE)
         for flag, numbers in (("--layers", self.layers), ("--heads", self.heads)):
             require(numbers != (), f"{flag} is followed by nothing; name some, or leave it out")
         unknown = [name for name in self.view if name not in VIEWS]

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from oracles.hugging_face import hugging_face_pair
 from oracles.random_model import SIZES, random_model
 from torch import Tensor
 
@@ -64,6 +65,29 @@ def test_the_weights_are_those_of_queries_and_keys_in_float64(trace: Trace) -> N
         np.testing.assert_allclose(weights.sum(dim=-1).numpy(), 1, atol=1e-6)
         assert (weights.numpy()[..., above] == 0).all()
         assert weights.max() > 0.5  # else all of this would hold for a model that looks nowhere
+
+
+def test_transformers_sees_the_same_weights_and_the_same_residual_stream(tokens: Tensor) -> None:
+    ours, theirs = hugging_face_pair(SIZES)
+    theirs.set_attn_implementation("eager")
+    with torch.no_grad():
+        seen = theirs(tokens, output_attentions=True, output_hidden_states=True)
+    trace = capture(ours, tokens)
+    for own, other in zip(trace.weights, seen.attentions, strict=True):
+        torch.testing.assert_close(own, other, atol=1e-5, rtol=0)
+    *streams, last = seen.hidden_states  # the last one has gone through the final norm
+    for own, other in zip(trace.residual, [*streams, None], strict=True):
+        expected = last if other is None else other
+        with torch.no_grad():
+            own = ours.final_norm(own) if other is None else own
+        torch.testing.assert_close(own, expected, atol=1e-5, rtol=0)
+
+
+def test_a_compiled_model_would_pass_the_hooks_by(tokens: Tensor) -> None:
+    compiled = random_model()
+    block_of(compiled, 1).compile()
+    with pytest.raises(AssertionError, match="not compiled"):
+        capture(compiled, tokens)
 
 
 def test_heads_and_neurons_add_up_to_what_their_layers_add(model: GPT2Model, trace: Trace) -> None:

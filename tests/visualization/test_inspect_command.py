@@ -167,6 +167,8 @@ WRONG = {
     "--prompt a --layers -1": "--layers -1 does not exist",
     "--prompt a --layers": "--layers is followed by nothing",
     "--prompt a --view dreams": "--view dreams is unknown; choose among surprise",
+    "--prompt anna --position 4": "--position 4 is behind the text, whose 4 tokens are 0 to 3",
+    "--prompt anna --position -1": "--position -1 must be at least 0",
     "--prompt a --top 0": "--top 0 must be 1 or more",
     "--prompt a --limit-mb 0": "--limit-mb 0 must be 1 or more",
     "--prompt a --out page.pdf": "page.pdf ends in none of html, png, svg, json",
