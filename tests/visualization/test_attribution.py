@@ -1,5 +1,7 @@
 """Direct attribution: the parts add up to the logits."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from visualization.edits import replace_head
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_the_parts_add_up_to_the_logits_of_all_tokens_at_all_positions(bias: bool) -> None:
-    model = random_model(SIZES if bias else type(SIZES)(**{**vars(SIZES), "bias": False}))
+    model = random_model(replace(SIZES, bias=bias))
     generator = torch.Generator().manual_seed(4)
     trace = capture(model, torch.randint(61, (1, 24), generator=generator))
     every = torch.arange(61).expand(24, -1)
