@@ -33,6 +33,7 @@ from visualization.inspection import Inspection, View
 N_SEQUENCES, N_RANDOM = 32, 50  # random sequences, and the tokens of each that are repeated
 AT_A_TIME = 4  # sequences
 KINDS = ("previous", "induction", "duplicate")  # that the summary names
+ABOVE_CHANCE = 0.1  # from which on the summary names a head
 SEED = 0
 
 
@@ -176,13 +177,19 @@ def show_heads(console: Console, inspection: Inspection, view: Heads) -> None:
 
 
 def sum_up(inspection: Inspection, view: Heads) -> str:
-    """Returns the strongest head of each kind, with its score and the chance level."""
-    parts = []
+    """Returns the strongest head of each kind that stands clearly above chance, if there is one."""
+    found, missing = [], []
     for kind in KINDS if view.chance.fact is None else (*KINDS, "fact"):
         best = max(view.rows, key=lambda row: getattr(row, kind))
         score, chance = getattr(best, kind), getattr(view.chance, kind)
-        parts.append(f"{kind} {best.layer}.{best.head} {score:.0%} (chance {chance:.0%})")
-    return "; ".join(parts)
+        if score > chance + ABOVE_CHANCE:
+            found.append(f"{kind} {best.layer}.{best.head} {score:.0%} (chance {chance:.0%})")
+        else:
+            missing.append(kind)
+    if missing:
+        points = f"none is {100 * ABOVE_CHANCE:.0f} points above chance"
+        found.append(f"no head for {', '.join(missing)} on random tokens: {points}")
+    return "; ".join(found)
 
 
 HEADS = View(heads_of, show_heads, summary=sum_up)

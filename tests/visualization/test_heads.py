@@ -1,6 +1,7 @@
 """The table of heads finds heads that were planted, and none where there are none."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from oracles.random_model import SIZES, inspection_of, random_model
 from cfg_gpt2 import GPT2Config
 from gpt2 import GPT2Model
 from visualization.capture import block_of
-from visualization.heads import copying_scores, heads_of, score_heads
+from visualization.heads import copying_scores, heads_of, score_heads, sum_up
 
 N_TOKENS, N_POSITIONS, HEAD_DIM = 40, 33, 60
 SHARP = 60.0  # score of a match, before the norms' scale
@@ -59,6 +60,11 @@ def test_planted_heads_are_found_and_no_other() -> None:
         assert place == (0, 0) or row.previous <= 0.1 + chance.previous
         assert place == (1, 0) or row.induction <= 0.1 + chance.induction
         assert row.duplicate <= 0.1 + chance.duplicate
+    said = sum_up(inspection_of(planted(), [1]), heads)
+    assert re.match(
+        r"previous 0\.0 \d+% \(chance 6%\); induction 1\.0 \d+% \(chance 4%\); no", said
+    )
+    assert "no head for duplicate on random tokens: none is 10 points above chance" in said
     assert rows[0, 1].entropy == pytest.approx(chance.entropy, abs=1e-4)
 
 
