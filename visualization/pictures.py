@@ -44,8 +44,8 @@ TITLES = {
     "en": {
         "surprise": "Surprise: bits of each token, from 1 bit on below it",
         "attention": "Attention: from each position (row) to the ones before it (column)",
-        "heads": "Heads: scores on random tokens that are repeated; below, a head without aim",
-        "lens": "Lens: probability of the true next token at each depth, and the likeliest token",
+        "heads": "Heads: scores on repeated random tokens; chance: of a head that looks anywhere",
+        "lens": "Lens: probability of the true next token at each depth",
         "attribution": "Direct attribution: {first} against {second} behind position {t}",
         "growth": "Growth: what was learned when, from the snapshots of the training",
         "embeddings": "Embeddings: tokens along two directions, and the cosine of positions",
@@ -57,8 +57,8 @@ TITLES = {
     "ru": {
         "surprise": "Неожиданность: биты каждого токена, от 1 бита — под ним",
         "attention": "Внимание: от каждой позиции (строка) к предыдущим (столбец)",
-        "heads": "Головы: оценки на повторённых случайных токенах; внизу — голова без цели",
-        "lens": "Линза: вероятность верного следующего токена на каждой глубине и лучший токен",
+        "heads": "Головы: оценки на повторённых случайных токенах; случайно: у равномерной головы",
+        "lens": "Линза: вероятность верного следующего токена на каждой глубине",
         "attribution": "Прямой вклад: {first} против {second} после позиции {t}",
         "growth": "Рост: что и когда выучено, по снимкам обучения",
         "embeddings": "Эмбеддинги: токены по двум направлениям и косинус позиций",
@@ -177,7 +177,8 @@ def draw_attention(figure: SubFigure, inspection: Inspection, view: Attention) -
             axes.set_title(f"{layer}.{head}", fontsize=7, pad=2)
             whole_numbers(axes, weights.shape[0], weights.shape[0])
     if image is not None:
-        figure.colorbar(image, ax=grid, shrink=0.5, aspect=30).ax.tick_params(labelsize=6)
+        used = list(grid[:, : len(view.heads)].flat)
+        figure.colorbar(image, ax=used, shrink=0.6, aspect=20).ax.tick_params(labelsize=6)
 
 
 def heads_height(inspection: Inspection, view: Heads) -> float:
