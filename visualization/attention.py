@@ -10,6 +10,7 @@ Previous: surprise.py.  Next: lens.py.
 
 import base64
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,7 @@ from visualization.inspection import Inspection, View
 
 ENCODING = "u8-lower-triangle-deflate-raw-base64"
 LARGEST = 32  # weights that are kept of each row where not all fit
+MOST_DEFLATED = 8  # times by which deflating may make attention smaller
 SHARE_OF_FILE = 0.75  # which attention may take
 BASE64 = 3 / 4  # bytes that a character of base64 holds
 
@@ -54,12 +56,14 @@ def attention_of(inspection: Inspection) -> Attention:
     trace, layers, heads = inspection.trace, list(inspection.layers), list(inspection.heads)
     n_tokens = trace.tokens.size(1)
     norms = [value_norms(inspection, layer)[heads] for layer in layers]  # each (H, T)
-    weights = [trace.weights[layer][0, heads].numpy() for layer in layers]  # each (H, T, T)
     limit = inspection.limit_bytes and int(inspection.limit_bytes * SHARE_OF_FILE * BASE64)
-    packed, sparse, kept = pack(weights), None, 1.0
-    if limit and len(packed) > limit:
+    n_weights = len(layers) * len(heads) * n_tokens * (n_tokens + 1) // 2
+    packed, sparse, kept = None, None, 1.0
+    if not limit or n_weights < MOST_DEFLATED * limit:
+        packed = pack(weights_of(inspection))
+    if limit and (packed is None or len(packed) > limit):
         k, packed = LARGEST, None
-        while (sparse := pack_largest(weights, k)).size > limit and k > 1:
+        while (sparse := pack_largest(weights_of(inspection), k)).size > limit and k > 1:
             k //= 2
         kept = sparse.kept_share
     return Attention(
@@ -72,6 +76,12 @@ def attention_of(inspection: Inspection) -> Attention:
         weight=as_text(packed) if packed is not None else None,
         sparse=sparse and Sparse(sparse.k, as_text(sparse.index), as_text(sparse.weight)),
     )
+
+
+def weights_of(inspection: Inspection) -> Iterator[np.ndarray]:
+    """Yields the weights of the chosen heads of each chosen layer, (H, T, T)."""
+    for layer in inspection.layers:
+        yield inspection.trace.weights[layer][0, list(inspection.heads)].numpy()
 
 
 def value_norms(inspection: Inspection, layer: int) -> Tensor:
@@ -90,7 +100,7 @@ def to_bytes(weights: np.ndarray) -> np.ndarray:
 
 def deflate(data: bytes) -> bytes:
     """Returns data as a raw deflate stream, which browsers undo as "deflate-raw"."""
-    compressor = zlib.compressobj(level=9, wbits=-15)
+    compressor = zlib.compressobj(level=6, wbits=-15)
     return compressor.compress(data) + compressor.flush()
 
 
@@ -99,10 +109,10 @@ def as_text(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
 
 
-def pack(weights: list[np.ndarray]) -> bytes:
+def pack(weights: Iterator[np.ndarray]) -> bytes:
     """Returns the lower triangles of (H, T, T) arrays, one for each layer, as deflated bytes."""
-    lower = np.tri(weights[0].shape[-1], dtype=bool)
-    return deflate(b"".join(to_bytes(layer)[:, lower].tobytes() for layer in weights))
+    triangles = (to_bytes(layer)[:, np.tri(layer.shape[-1], dtype=bool)] for layer in weights)
+    return deflate(b"".join(triangle.tobytes() for triangle in triangles))
 
 
 @dataclass(frozen=True)
@@ -120,12 +130,12 @@ class Largest:
         return len(self.index) + len(self.weight)
 
 
-def pack_largest(weights: list[np.ndarray], k: int) -> Largest:
+def pack_largest(weights: Iterator[np.ndarray], k: int) -> Largest:
     """Returns the k largest weights of each row of (H, T, T) arrays, one for each layer."""
-    n_tokens = weights[0].shape[-1]
-    k, lower = min(k, n_tokens), np.tri(n_tokens, dtype=bool)
-    index, values, kept = list[bytes](), list[bytes](), 0.0
+    index, values, kept, n_rows = list[bytes](), list[bytes](), 0.0, 0
     for layer in weights:
+        n_tokens = layer.shape[-1]
+        k, lower = min(k, n_tokens), np.tri(n_tokens, dtype=bool)
         order = np.argpartition(np.where(lower, layer, -1), n_tokens - k, axis=-1)
         chosen = np.sort(order[..., -k:], axis=-1)  # (H, T, k)
         largest = np.take_along_axis(layer, chosen, axis=-1)
@@ -133,7 +143,7 @@ def pack_largest(weights: list[np.ndarray], k: int) -> Largest:
         index.append(chosen[exist].astype("<u2").tobytes())
         values.append(to_bytes(largest[exist]).tobytes())
         kept += float(largest[exist].sum(dtype=np.float64))
-    n_rows = sum(len(layer) for layer in weights) * n_tokens
+        n_rows += len(layer) * n_tokens
     return Largest(k, deflate(b"".join(index)), deflate(b"".join(values)), kept / n_rows)
 
 
