@@ -23,7 +23,7 @@ from visualization.inspection import Inspection, View
 
 ENCODING = "u8-lower-triangle-deflate-raw-base64"
 LARGEST = 32  # weights that are kept of each row where not all fit
-MOST_DEFLATED = 8  # times by which deflating may make attention smaller
+MOST_DEFLATED = 4  # times by which deflating may make attention smaller
 SHARE_OF_FILE = 0.75  # which attention may take
 BASE64 = 3 / 4  # bytes that a character of base64 holds
 

@@ -25,12 +25,15 @@ from rich.console import Console
 from torch import Tensor
 
 from gpt2 import GPT2Model
+from multiheadattention import explicit_attention
 from training.progress import show_table
-from visualization.capture import block_of, capture
+from visualization.capture import Hook, block_of, hooked
 from visualization.fact_heads import facts_of
 from visualization.inspection import Inspection, View
 
 N_SEQUENCES, N_RANDOM = 32, 50  # random sequences, and the tokens of each that are repeated
+MANY_PARAMETERS, FEWER = 50_000_000, 8  # a model of this size reads fewer sequences
+VOCABULARY_CHUNK = 4096  # embeddings that are held in float64 at a time
 AT_A_TIME = 4  # sequences
 KINDS = ("previous", "induction", "duplicate")  # that the summary names
 ABOVE_CHANCE = 0.1  # from which on the summary names a head
@@ -68,7 +71,9 @@ class Heads:
 
 def heads_of(inspection: Inspection) -> Heads | None:
     """Returns the table, None for a model whose context or vocabulary holds no repetition."""
-    heads = score_heads(inspection.model, inspection.tokenizer.end_of_text)
+    model = inspection.model
+    n_sequences = N_SEQUENCES if model.n_parameters() < MANY_PARAMETERS else FEWER
+    heads = score_heads(model, inspection.tokenizer.end_of_text, n_sequences)
     facts = facts_of(inspection)
     if heads is None or facts is None:
         return heads
@@ -90,19 +95,28 @@ def score_heads(model: GPT2Model, first_token: int, n_sequences: int = N_SEQUENC
     rows = [random_repeated(others, first_token, n, generator) for _ in range(n_sequences)]
     sums = torch.zeros(sizes.n_layer, sizes.n_head, len(MEASURES))
     for batch in torch.stack(rows).split(AT_A_TIME):
-        weights = torch.stack(capture(model, batch, ["weights"]).weights)  # (L, B, H, T, T)
-        sums += measure(weights, n).sum(dim=1)
+        sums += measure(attention_weights(model, batch), n).sum(dim=1)
     means = sums / n_sequences
     uniform = 1 / torch.arange(1.0, 2 * n + 2)[:, None].expand(-1, 2 * n + 1)
     chance = measure(uniform.tril(), n)
     return Heads(
         [
-            HeadRow(layer=layer, head=head, **named(means[layer, head]), copying=copying)
-            for layer in range(sizes.n_layer)
-            for head, copying in enumerate(copying_scores(model, layer))
+            HeadRow(layer=layer, head=head, **named(means[layer, head]), copying=score)
+            for layer, scores in enumerate(copying_scores(model))
+            for head, score in enumerate(scores)
         ],
         Scores(**named(chance), copying=0.0),
     )
+
+
+@torch.no_grad()
+def attention_weights(model: GPT2Model, tokens: Tensor) -> Tensor:
+    """Returns the weights of all layers, (L, B, H, T, T), without a pass through the output."""
+    seen = list[Tensor]()
+    hooks = [Hook("weights", layer, seen.append) for layer in range(model.config.n_layer)]
+    with explicit_attention(), hooked(model, hooks):
+        model.hidden_states(tokens)
+    return torch.stack(seen)
 
 
 def random_repeated(others: Tensor, first: int, n: int, generator: torch.Generator) -> Tensor:
@@ -145,24 +159,40 @@ def named(values: Tensor) -> dict[str, float]:
 
 
 @torch.no_grad()
-def copying_scores(model: GPT2Model, layer: int) -> list[float]:
-    """Returns the copying score of each head of a layer.
+def copying_scores(model: GPT2Model) -> list[list[float]]:
+    """Returns the copying score of each head, by layer.
 
     The eigenvalues of W_U W_O W_V W_E, of which at most D are not 0, are those of the D x D matrix
     W_V W_E W_U W_O. The scales of the norms are part of W_E and W_U, and so is the mean that a norm
     takes away; the mean of W_U over the vocabulary, which moves all logits alike, is left out.
     """
-    block, n_head = block_of(model, layer), model.config.n_head
-    attention, embedding = block.attention, model.token_embedding.weight.double()  # (V, C)
-    read = (embedding - embedding.mean(dim=1, keepdim=True)) * block.attention_norm.weight
-    written = embedding * model.final_norm.weight
-    written = written - written.mean(dim=1, keepdim=True)
-    gram = read.T @ (written - written.mean(dim=0))  # (C, C)
-    w_v = attention.qkv_proj.weight.double().chunk(3)[2].unflatten(0, (n_head, -1))  # (H, D, C)
-    w_o = attention.out_proj.weight.double().unflatten(1, (n_head, -1)).transpose(0, 1)  # (H, C, D)
-    eigenvalues = torch.linalg.eigvals(w_v @ gram @ w_o)  # (H, D)
-    total = eigenvalues.abs().sum(dim=-1).clamp_min(1e-30)
-    return [round(x, 4) for x in (eigenvalues.real.sum(dim=-1) / total).tolist()]
+    n_head, gram, scores = model.config.n_head, embedding_gram(model), list[list[float]]()
+    for layer in range(model.config.n_layer):
+        block = block_of(model, layer)
+        w_v = block.attention.qkv_proj.weight.double().chunk(3)[2] * block.attention_norm.weight
+        w_v = w_v.unflatten(0, (n_head, -1))  # (H, D, C)
+        w_o = block.attention.out_proj.weight.double()
+        w_o = w_o.unflatten(1, (n_head, -1)).transpose(0, 1)  # (H, C, D)
+        eigenvalues = torch.linalg.eigvals(w_v @ gram @ w_o)  # (H, D)
+        total = eigenvalues.abs().sum(dim=-1).clamp_min(1e-30)
+        shares = eigenvalues.real.sum(dim=-1) / total
+        scores.append([round(x, 4) for x in shares.tolist()])
+    return scores
+
+
+def embedding_gram(model: GPT2Model) -> Tensor:
+    """Returns W_E W_U without the scale of an attention norm, (C, C), in float64."""
+    table, gamma = model.token_embedding.weight, model.final_norm.weight.double()
+    gram = torch.zeros(table.size(1), table.size(1), dtype=torch.float64)
+    sums = [torch.zeros(table.size(1), dtype=torch.float64) for _ in "EU"]
+    for chunk in table.split(VOCABULARY_CHUNK):
+        read = chunk.double()
+        written = read * gamma
+        read = read - read.mean(dim=1, keepdim=True)
+        written = written - written.mean(dim=1, keepdim=True)
+        gram += read.T @ written
+        sums = [total + part.sum(dim=0) for total, part in zip(sums, (read, written), strict=True)]
+    return gram - torch.outer(*sums) / table.size(0)
 
 
 def show_heads(console: Console, inspection: Inspection, view: Heads) -> None:
@@ -188,7 +218,7 @@ def sum_up(inspection: Inspection, view: Heads) -> str:
             missing.append(kind)
     if missing:
         points = f"none is {100 * ABOVE_CHANCE:.0f} points above chance"
-        found.append(f"no head for {', '.join(missing)} on random tokens: {points}")
+        found.append(f"no head for {', '.join(missing)}: {points}")
     return "; ".join(found)
 
 

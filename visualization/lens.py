@@ -8,6 +8,7 @@ there does not prove that the model does not know it yet.
 Previous: attention.py.  Next: attribution.py.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import median
@@ -20,9 +21,9 @@ from gpt2 import GPT2Model
 from training.progress import show_table
 from visualization.capture import Trace
 from visualization.inspection import Inspection, View
-from visualization.surprise import CHUNK, log_probabilities
 
 N_TOP = 3  # ids for each cell
+CHUNK = 256  # positions whose logits are held at a time
 
 
 @dataclass(frozen=True)
@@ -51,41 +52,46 @@ def lens_logits(model: GPT2Model, x: Tensor) -> Tensor:
 
 
 def lens_of(inspection: Inspection) -> Lens:
-    """Returns what each depth says at each position."""
+    """Returns what each depth says at each position, some positions at a time."""
     trace, depths = inspection.trace, list(stages(inspection.trace))
-    lens = Lens([name for name, _ in depths], [], [], [], [])
-    for _, x in depths:
-        top, p_true, kl = read_depth(trace, lens_logits(inspection.model, x)[0])
-        lens.top.append(top)
-        lens.p_true.append([*p_true, None])
-        lens.kl_to_end.append(kl)
+    lens = Lens(
+        [name for name, _ in depths],
+        top=[[] for _ in depths],
+        p_true=[[] for _ in depths],
+        kl_to_end=[[] for _ in depths],
+        settled=[],
+    )
+    nexts = torch.cat([trace.tokens[0, 1:], trace.tokens[0, :1]])  # (T,); the last is not known
+    for start in range(0, len(nexts), CHUNK):
+        part = slice(start, start + CHUNK)
+        p_end = trace.logits[0, part].softmax(dim=-1)  # (CHUNK, V)
+        entropy = -torch.xlogy(p_end, p_end).sum(dim=-1)
+        for depth, (_, x) in enumerate(depths):
+            logits = lens_logits(inspection.model, x[:, part])[0]
+            log_sum = logits.logsumexp(dim=-1)
+            lens.top[depth] += likeliest(logits, log_sum)
+            true = logits.gather(1, nexts[part, None]).squeeze(1)
+            lens.p_true[depth] += [round(p, 6) for p in (true - log_sum).exp().tolist()]
+            # KL = sum of p_end (ln p_end - ln p_here)
+            kl = log_sum - torch.einsum("tv,tv->t", p_end, logits) - entropy
+            lens.kl_to_end[depth] += [round(max(0.0, n) / math.log(2), 3) for n in kl.tolist()]
+    for row in lens.p_true:
+        row[-1] = None
     answers = [[cell[0][0] for cell in row] for row in lens.top]
-    for t in range(len(inspection.tokens)):
-        column = [row[t] for row in answers]
+    for column in zip(*answers, strict=True):
         stays = [depth for depth in range(len(column)) if set(column[depth:]) == {column[-1]}]
         lens.settled.append(stays[0])
     return lens
 
 
-def read_depth(
-    trace: Trace, logits: Tensor
-) -> tuple[list[list[tuple[int, float]]], list[float], list[float]]:
-    """Returns the top of each cell of a depth, p of the true tokens, and KL from the end.
-
-    logits: (T, V) of the depth. KL = sum of p_end (log2 p_end - log2 p_depth).
-    """
-    top, p_true, divergence = list[list[tuple[int, float]]](), list[float](), list[float]()
-    nexts = trace.tokens[0, 1:].split(CHUNK)
-    pairs = zip(log_probabilities(logits), log_probabilities(trace.logits[0]), strict=True)
-    for number, (here, end) in enumerate(pairs):
-        found = here.exp().topk(min(N_TOP, here.size(-1)))
-        for ids, shares in zip(found.indices.tolist(), found.values.tolist(), strict=True):
-            top.append([(id, round(p, 4)) for id, p in zip(ids, shares, strict=True)])
-        true = nexts[number] if number < len(nexts) else trace.tokens[0, :0]
-        p_true += [round(p, 6) for p in here[range(len(true)), true].exp().tolist()]
-        bits = (end.exp() * (end - here)).sum(dim=-1) / torch.log(torch.tensor(2.0))
-        divergence += [round(max(value, 0.0), 4) for value in bits.tolist()]
-    return top, p_true, divergence
+def likeliest(logits: Tensor, log_sum: Tensor) -> list[list[tuple[int, float]]]:
+    """Returns the likeliest ids of each position with their probabilities, from logits (T, V)."""
+    found = logits.topk(min(N_TOP, logits.size(-1)))
+    shares = (found.values - log_sum[:, None]).exp().tolist()
+    return [
+        [(id, round(p, 4)) for id, p in zip(*row, strict=True)]
+        for row in zip(found.indices.tolist(), shares, strict=True)
+    ]
 
 
 def show_lens(console: Console, inspection: Inspection, view: Lens) -> None:

@@ -69,6 +69,12 @@ def surprise_of(inspection: Inspection) -> Surprise:
     )
 
 
+def expected_at(inspection: Inspection, t: int) -> tuple[int, float]:
+    """Returns the token that the model held most likely at position t, and its probability."""
+    p = inspection.trace.logits[0, t - 1].double().softmax(dim=-1)
+    return int(p.argmax()), float(p.max())
+
+
 def alternatives_of(inspection: Inspection) -> Alternatives:
     """Returns the likeliest next tokens at each position."""
     rows = list[list[tuple[int, float]]]()
@@ -84,10 +90,9 @@ def show_surprise(console: Console, inspection: Inspection, view: Surprise) -> N
     if not view.worst:
         console.print("a single token has nothing before it that could predict it")
         return
-    expected = alternatives_of(inspection).top
     rows = []
     for t in sorted(view.worst[:N_PRINTED], key=lambda t: -(view.bits[t] or 0)):
-        id, p = expected[t - 1][0]
+        id, p = expected_at(inspection, t)
         token = inspection.shown(inspection.tokens[t])
         rows.append([str(t), token, f"{view.bits[t]:.2f}", inspection.shown(id), f"{p:.1%}"])
     show_table(console, ["position", "token", "bits", "expected", "with"], rows)
@@ -107,7 +112,7 @@ def sum_up(inspection: Inspection, view: Surprise) -> str:
     if not view.worst or view.bits_per_byte is None:
         return ""
     t = view.worst[0]
-    id, p = alternatives_of(inspection).top[t - 1][0]
+    id, p = expected_at(inspection, t)
     return (
         f"{view.total_bits:.1f} bits, {view.bits_per_byte:.4f} per byte; most for "
         f"{inspection.shown(inspection.tokens[t])} at {t}: {view.bits[t]:.1f}, where "

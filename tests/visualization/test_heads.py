@@ -6,10 +6,11 @@ import re
 import numpy as np
 import pytest
 import torch
-from oracles.random_model import SIZES, inspection_of, random_model
+from oracles.random_model import inspection_of, random_model
 
 from cfg_gpt2 import GPT2Config
 from gpt2 import GPT2Model
+from visualization import heads
 from visualization.capture import block_of
 from visualization.heads import copying_scores, heads_of, score_heads, sum_up
 
@@ -51,16 +52,16 @@ def planted() -> GPT2Model:
 
 
 def test_planted_heads_are_found_and_no_other() -> None:
-    heads = score_heads(planted(), first_token=0, n_sequences=8)
-    assert heads
-    rows = {(row.layer, row.head): row for row in heads.rows}
-    chance = heads.chance
+    view = score_heads(planted(), first_token=0, n_sequences=8)
+    assert view
+    rows = {(row.layer, row.head): row for row in view.rows}
+    chance = view.chance
     assert rows[0, 0].previous >= 0.99 and rows[1, 0].induction >= 0.99
     for place, row in rows.items():
         assert place == (0, 0) or row.previous <= 0.1 + chance.previous
         assert place == (1, 0) or row.induction <= 0.1 + chance.induction
         assert row.duplicate <= 0.1 + chance.duplicate
-    said = sum_up(inspection_of(planted(), [1]), heads)
+    said = sum_up(inspection_of(planted(), [1]), view)
     assert re.match(
         r"previous 0\.0 \d+% \(chance 6%\); induction 1\.0 \d+% \(chance 4%\); no", said
     )
@@ -75,8 +76,8 @@ def test_a_model_that_looks_everywhere_alike_has_the_chance_level_of_each_score(
     with torch.no_grad():
         block_of(model, 0).attention.qkv_proj.weight[:16] = 0
         block_of(model, 0).attention.qkv_proj.bias[:16] = 0
-    heads = score_heads(model, first_token=0, n_sequences=4)
-    assert heads
+    view = score_heads(model, first_token=0, n_sequences=4)
+    assert view
     n = 11
     queries = np.arange(1, 2 * n + 1)
     expected = {
@@ -86,24 +87,25 @@ def test_a_model_that_looks_everywhere_alike_has_the_chance_level_of_each_score(
         "sink": np.mean(1 / (queries + 1)),
         "entropy": np.mean(np.log2(queries + 1)),
     }
-    for row in (heads.chance, *heads.rows):
+    for row in (view.chance, *view.rows):
         for name, value in expected.items():
             assert getattr(row, name) == pytest.approx(value, abs=1e-4), name
 
 
-def test_the_copying_score_is_that_of_the_whole_matrix() -> None:
+def test_the_copying_score_is_that_of_the_whole_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heads, "VOCABULARY_CHUNK", 16)  # of 61
     model = random_model()
     embedding = model.token_embedding.weight.detach().double().numpy()  # (V, C)
     scaled = embedding * model.final_norm.weight.detach().double().numpy()
     written = scaled - scaled.mean(axis=1, keepdims=True)  # the norm takes the mean of a part
     written -= written.mean(axis=0)  # what all logits share decides nothing
-    for layer in range(SIZES.n_layer):
+    for layer, scores in enumerate(copying_scores(model)):
         attention = block_of(model, layer).attention
         gamma = block_of(model, layer).attention_norm.weight.detach().double().numpy()
         read = (embedding - embedding.mean(axis=1, keepdims=True)) * gamma
         w_v = attention.qkv_proj.weight.detach().double().numpy()[64:]  # (C, C)
         w_o = attention.out_proj.weight.detach().double().numpy()
-        for head, score in enumerate(copying_scores(model, layer)):
+        for head, score in enumerate(scores):
             own = slice(8 * head, 8 * head + 8)
             whole = written @ w_o[:, own] @ w_v[own] @ read.T  # (V, V)
             eigenvalues = np.linalg.eigvals(whole)
@@ -122,8 +124,8 @@ def test_a_head_that_writes_what_it_reads_copies() -> None:
             own = slice(8 * head, 8 * head + 8)
             values = slice(64 + 8 * head, 64 + 8 * head + 8)
             attention.out_proj.weight[:, own] = sign * attention.qkv_proj.weight[values].T
-    scores = copying_scores(model, 0)
-    assert scores[:2] == [1.0, -1.0]
+    scores = copying_scores(model)
+    assert scores[0][:2] == [1.0, -1.0]
 
 
 def test_a_context_without_room_for_a_repetition_has_no_table() -> None:
