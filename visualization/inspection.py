@@ -67,10 +67,9 @@ class Inspection:
             data = self.tokenizer.token_bytes(id)
         except ValueError:
             return TokenText(f"#{id}")
-        try:
-            return TokenText(data.decode())
-        except UnicodeDecodeError:
-            return TokenText("", data.hex())
+        text = data.decode(errors="replace")
+        # GPT-2's vocabulary has the replacement character itself as a token, which misleads as well
+        return TokenText("", data.hex()) if "\ufffd" in text else TokenText(text)
 
     def shown(self, id: int) -> str:
         """Returns a token as a terminal shows it: in quotes, or its bytes as <d0>."""
