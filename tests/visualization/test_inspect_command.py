@@ -98,8 +98,9 @@ def test_each_view_prints_itself_and_writes_nothing(
 
 def test_json_holds_what_the_page_holds(world: Path, tmp_path: Path) -> None:
     file = tmp_path / "numbers.json"
-    assert inspect(world, "--story", "3", "--out", str(file)) == 0
-    assert inspect(world, "--story", "3") == 0
+    views = ("--view", "surprise", "attention", "lens", "attribution")
+    assert inspect(world, "--story", "3", "--out", str(file), *views) == 0
+    assert inspect(world, "--story", "3", "--format", "html", *views) == 0
     assert json.loads(file.read_text(encoding="utf-8")) == data_of(world / "xray.html")
 
 
@@ -199,7 +200,7 @@ def test_a_page_that_is_too_large_is_not_written(letters: Path, tmp_path: Path) 
     inspection = open_inspection(command)
     write(command, inspection, {})
     command.file.unlink()
-    with pytest.raises(ValueError, match=r"the page would have 0\.0 MB, and --limit-mb is 1;"):
+    with pytest.raises(ValueError, match=r"the page would have 0\.\d MB, and --limit-mb is 1;"):
         write(command, replace(inspection, limit_bytes=500), {})
     assert list(tmp_path.iterdir()) == []
 
@@ -214,10 +215,12 @@ def test_the_weights_of_a_step_that_was_kept(world: Path, tmp_path: Path) -> Non
     for step, model in ((1, GPT2Model.load(world)), (4, other)):
         Snapshots(run, 4, 8).write(step, dict(model.named_parameters()))
     views = []
-    for flags in ([], ["--checkpoint", "1"], ["--checkpoint", "4"]):
-        assert inspect(run, "--story", "3", "--out", str(tmp_path / "a.json"), *flags) == 0
+    for step in (None, 1, 4):
+        flags = [] if step is None else ["--checkpoint", str(step)]
+        flags = [*flags, "--view", "surprise", "--out", str(tmp_path / "a.json")]
+        assert inspect(run, "--story", "3", *flags) == 0
         data = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
-        assert data["run"]["step"] == (int(flags[1]) if flags else None)
+        assert data["run"]["step"] == step
         views.append(data["views"])
     assert views[0] == views[1] != views[2]
 
