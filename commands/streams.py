@@ -1,5 +1,6 @@
 """The standard streams and Ctrl-C: nothing that happens to them ends a command with a traceback.
 
+    no working folder   one sentence, status 2: torch cannot load its libraries there
     missing streams     >&- or pythonw: os.devnull takes their place
     encodings           a character that the output cannot show is written as \\u0431
     ... | head          printing raises BrokenPipeError: status 141
@@ -44,7 +45,7 @@ def run(main: Callable[[list[str]], int], arguments: list[str]) -> int:
             atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
         sys.unraisablehook = raise_interrupt_again
         prepare_streams()
-        status = status_of(main, arguments)
+        status = status_of(main, arguments) if has_working_directory() else WRONG_INPUT
         if status != WRONG_INPUT:
             sys.stdout.flush()  # later nobody could catch that it fails
     except KeyboardInterrupt:
@@ -60,6 +61,16 @@ def run(main: Callable[[list[str]], int], arguments: list[str]) -> int:
         give_up_unwritten(stream)
     gc.freeze()  # the interpreter's exit need not look through all objects for garbage: 0.4 s
     return status
+
+
+def has_working_directory() -> bool:
+    """Tells whether the working directory is there, without which torch ends the process."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        say("error: the working directory is gone; change to another one")
+        return False
+    return True
 
 
 def status_of(main: Callable[[list[str]], int], arguments: list[str]) -> int:

@@ -91,7 +91,7 @@ class Counts:
             lines.append(f"without their oldest turns: {self.n_shortened:,}, for they are {long}")
         if self.n_left_out:
             lines.append(
-                f"left out: {self.n_left_out:,}, for the last question and answer are {long}"
+                f"left out: {self.n_left_out:,}, for even without older turns they are {long}"
             )
         return lines
 

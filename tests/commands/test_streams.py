@@ -54,6 +54,15 @@ def test_streams_that_are_closed_change_no_status(redirection: str) -> None:
     assert done.stdout in (b"", b"text\n")
 
 
+def test_a_working_directory_that_is_gone_is_said(tmp_path: Path) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    in_it = f'cd "{folder}" && rmdir "{folder}" && exec "$@"'
+    done = subprocess.run(["sh", "-c", in_it, "sh", *MAIN, "plan"], capture_output=True, timeout=60)
+    assert done.returncode == WRONG_INPUT
+    assert done.stderr.decode() == ("error: the working directory is gone; change to another one\n")
+
+
 def test_a_file_never_gets_the_number_of_a_closed_stream(tmp_path: Path) -> None:
     file = tmp_path / "weights"
     body = f"""

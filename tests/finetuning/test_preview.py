@@ -80,7 +80,7 @@ def test_the_counts_say_what_is_left_out_and_why(tokenizer: Tokenizer) -> None:
     assert counts.n_tokens == 2 * counts.longest + n_tokens(short, tokenizer)
     lines = counts.lines(context_length)
     assert lines[1].startswith("without their oldest turns: 1, for they are longer than")
-    assert lines[2].startswith("left out: 1, for the last question and answer are longer than")
+    assert lines[2].startswith("left out: 1, for even without older turns they are longer than")
 
 
 @pytest.mark.parametrize(
