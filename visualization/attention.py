@@ -10,7 +10,7 @@ Previous: surprise.py.  Next: lens.py.
 
 import base64
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,7 +109,7 @@ def as_text(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
 
 
-def pack(weights: Iterator[np.ndarray]) -> bytes:
+def pack(weights: Iterable[np.ndarray]) -> bytes:
     """Returns the lower triangles of (H, T, T) arrays, one for each layer, as deflated bytes."""
     triangles = (to_bytes(layer)[:, np.tri(layer.shape[-1], dtype=bool)] for layer in weights)
     return deflate(b"".join(triangle.tobytes() for triangle in triangles))
@@ -130,7 +130,7 @@ class Largest:
         return len(self.index) + len(self.weight)
 
 
-def pack_largest(weights: Iterator[np.ndarray], k: int) -> Largest:
+def pack_largest(weights: Iterable[np.ndarray], k: int) -> Largest:
     """Returns the k largest weights of each row of (H, T, T) arrays, one for each layer."""
     index, values, kept, n_rows = list[bytes](), list[bytes](), 0.0, 0
     for layer in weights:
