@@ -74,7 +74,7 @@ def heads_of(inspection: Inspection) -> Heads | None:
     model = inspection.model
     n_sequences = N_SEQUENCES if model.n_parameters() < MANY_PARAMETERS else FEWER
     heads = score_heads(model, inspection.tokenizer.end_of_text, n_sequences)
-    facts = facts_of(inspection)
+    facts = facts_of(inspection) if heads else None
     if heads is None or facts is None:
         return heads
     scores = facts.scores["all"]  # (L, H)

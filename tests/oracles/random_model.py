@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from cfg_gpt2 import GPT2Config, RunConfig
+from cfg_gpt2 import DataConfig, GPT2Config, RunConfig
 from gpt2 import GPT2Model
 from tokenizer import Tokenizer
 from visualization.capture import capture
@@ -29,7 +29,9 @@ def inspection_of(model: GPT2Model, tokens: list[int]) -> Inspection:
     letters = "".join(chr(ord("A") + number) for number in range(model.config.vocab_size - 1))
     return Inspection(
         run=Path("runs/random"),
-        config=RunConfig(model=model.config),
+        config=RunConfig(
+            model=model.config, data=DataConfig(path=("letters.txt",), tokenizer="char")
+        ),
         model=model,
         tokenizer=Tokenizer.characters([letters]),
         trace=capture(model, torch.tensor([tokens])),
