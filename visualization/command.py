@@ -46,7 +46,7 @@ def inspect(command: InspectCommand) -> int:
     shown = build_views(command, console, inspection)
     if command.writes:
         write(command, inspection, shown)
-        console.print(f"{'file':10}{command.file}, {command.file.stat().st_size / 1e6:.2f} MB")
+        console.print(f"{'file':12}{command.file}, {command.file.stat().st_size / 1e6:.2f} MB")
     return 0
 
 
@@ -73,7 +73,7 @@ def build_views(
                 console.print(f"\n{name}")
                 view.show(console, inspection, built)
             elif view.summary and (line := view.summary(inspection, built)):
-                console.print(f"{name:10}{line}")
+                console.print(f"{name:12}{line}")
         bar.move(len(names))
     return shown
 
@@ -186,7 +186,7 @@ def describe(console: Console, inspection: Inspection) -> None:
     sizes = inspection.model.config
     step = "" if inspection.step is None else f", weights of step {inspection.step}"
     console.print(
-        f"{'run':10}{inspection.run}: {inspection.model.n_parameters():,} parameters, "
+        f"{'run':12}{inspection.run}: {inspection.model.n_parameters():,} parameters, "
         f"{sizes.n_layer} layers of {sizes.n_head} heads{step}"
     )
     whole = one_line(inspection.tokenizer.decode(inspection.tokens))
@@ -194,7 +194,7 @@ def describe(console: Console, inspection: Inspection) -> None:
     left = f"; the last {inspection.n_cut} do not fit the context" if inspection.n_cut else ""
     number = inspection.story_number
     name = "" if number is None else f"story {number}, "
-    console.print(f"{'text':10}{name}{len(inspection.tokens)} tokens{left}: {quoted}")
+    console.print(f"{'text':12}{name}{len(inspection.tokens)} tokens{left}: {quoted}")
 
 
 def write(command: InspectCommand, inspection: Inspection, shown: dict[str, object]) -> None:

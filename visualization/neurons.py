@@ -255,4 +255,4 @@ def ids_of(view: Neurons) -> Iterator[int]:
     return (id for contexts in view.contexts.values() for context in contexts for id in context.ids)
 
 
-NEURONS = View(neurons_of, show_neurons, summary=sum_up, ids=ids_of)
+NEURONS = View(neurons_of, show_neurons, summary=sum_up, ids=ids_of, is_default=False)
