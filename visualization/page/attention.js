@@ -25,7 +25,7 @@ export const attentionView = {
     const seen = el("section", { class: "card" });
     const square = largeSquare(ctx, {
       n: view.shape[3],
-      room: Math.min(ctx.width(), 490),
+      room: Math.min(ctx.width(), 480),
       label: words.say("attention.square"),
       query,
       onCell: (row, key) => ctx.set({ key: key <= row ? key : null,

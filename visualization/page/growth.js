@@ -77,7 +77,7 @@ export const neuronsView = {
         .map(([name, digits]) => numberColumn(words, name, digits))];
     const context = ({ ids, at, value }) => el("li", { class: "context" },
       el("b", {}, words.number(value)), " ", ids.map((id, i) =>
-        [el("wbr"), el(i === at ? "mark" : "span", {}, glyph(ctx.text(id)))]));
+        el(i === at ? "mark" : "span", {}, glyph(ctx.text(id)))));
     function choose(chosen) {
       const places = chosen ? contexts[`${chosen.layer}.${chosen.neuron}`] : [];
       replace(box, table({ label: words.say("neurons.table"), rows: found, columns,

@@ -47,7 +47,7 @@ function eventTable(ctx, view) {
   const column = (name, value, cell, isText) =>
     ({ label: words.say(`column.${name}`), value, cell, isText });
   const text = ({ first, last }) => el("span", { class: "context" },
-    data.tokens.slice(first, last + 1).map((token) => [el("wbr"), glyph(token)]));
+    data.tokens.slice(first, last + 1).map((token) => glyph(token)));
   const regret = ({ first, last }) => sum(view.regret.slice(first, last + 1));
   return table({ label: words.say("ideal.events"), rows: view.events,
     onRow: (row) => ctx.set({ token: row.first }), columns: [

@@ -49,7 +49,7 @@ function worstTable(ctx) {
   const guess = (t) => alternatives.top[t - 1][0];
   const text = (t) => el("span", { class: "context" }, el("small", {}, `${t} `),
     range(3).map((i) => t - 3 + i).filter((i) => i >= 0)
-      .map((i) => [el("span", { class: "pale" }, glyph(data.tokens[i])), el("wbr")]),
+      .map((i) => el("span", { class: "pale" }, glyph(data.tokens[i]))),
     glyph(data.tokens[t]));
   const columns = [
     { label: words.say("column.token"), isText: true, value: (t) => t, cell: text },

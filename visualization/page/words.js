@@ -57,6 +57,6 @@ function visible(letter) {
 // Returns a token as an element: the marks of spaces and line ends are paler than its letters.
 export function glyph(token) {
   const letters = token.bytes ? [plain(token)] : plain(token).split(/([·↵→␍⍽])/);
-  return el("code", { class: token.bytes ? "bytes" : "glyph" },
+  return el("code", { class: token.bytes ? "bytes" : "glyph" }, /^\s/.test(token.text) && el("wbr"),
     letters.map((piece, i) => (i % 2 ? el("i", {}, piece) : piece)));
 }
