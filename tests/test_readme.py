@@ -68,7 +68,7 @@ def test_every_command_of_the_readme_runs(
             small = ["--limit", "20"]
         world = ["--data.stories", "100"] if trains and "tiny-world-ru" in arguments else []
         if not arguments:  # the default run in small
-            world = ["--data.stories", "100"]
+            world = ["--data.stories", "200"]
         assert main.main([*arguments, *small, *world]) == 0, arguments
 
 
