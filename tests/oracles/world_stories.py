@@ -1,9 +1,13 @@
-"""Stories of the built-in worlds, and vocabularies of several sizes for them."""
+"""Stories of the built-in worlds, vocabularies of several sizes for them, and a small model."""
 
 from functools import cache
 from itertools import islice
 
+import torch
+
+from cfg_gpt2 import GPT2Config
 from data.tiny_world.stories import LANGUAGES, Story, stories
+from gpt2 import GPT2Model
 from tokenizer import Tokenizer
 
 
@@ -23,3 +27,17 @@ def vocabulary(world: str, kind: str) -> Tokenizer:
         letters = "".join(map(chr, [*range(0x20, 0x7F), *range(0x400, 0x460)]))
         return Tokenizer.characters([letters, *(story.text for story in sample(world, 40))])
     return Tokenizer.train((story.text for story in sample(world, 40)), int(kind))
+
+
+def small_model(tokenizer: Tokenizer) -> GPT2Model:
+    """Returns a seeded random model that reads the tokens of a world."""
+    torch.manual_seed(1)
+    sizes = GPT2Config(
+        vocab_size=tokenizer.vocab_size,
+        context_length=200,
+        n_layer=2,
+        n_head=2,
+        n_embd=16,
+        dropout=0.0,
+    )
+    return GPT2Model(sizes).eval()

@@ -4,9 +4,8 @@ import copy
 
 import pytest
 import torch
-from oracles.world_stories import sample, vocabulary
+from oracles.world_stories import sample, small_model, vocabulary
 
-from cfg_gpt2 import GPT2Config
 from data.tiny_world.stories import LANGUAGES
 from gpt2 import GPT2Model
 from visualization.ablation import (
@@ -37,16 +36,7 @@ def layout() -> Layout:
 
 @pytest.fixture(scope="module")
 def model() -> GPT2Model:
-    torch.manual_seed(1)
-    config = GPT2Config(
-        vocab_size=TOKENIZER.vocab_size,
-        context_length=200,
-        n_layer=2,
-        n_head=2,
-        n_embd=16,
-        dropout=0.0,
-    )
-    model = GPT2Model(config).eval()
+    model = small_model(TOKENIZER)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(5)  # so that heads matter

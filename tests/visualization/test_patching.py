@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from oracles.world_stories import sample, vocabulary
+from oracles.world_stories import sample, small_model, vocabulary
 
-from cfg_gpt2 import GPT2Config
 from data.tiny_world.stories import LANGUAGES, read_story
 from data.tiny_world.world import PLACES
 from gpt2 import GPT2Model
@@ -33,16 +32,7 @@ def runs() -> Runs:
 
 @pytest.fixture(scope="module")
 def model() -> GPT2Model:
-    torch.manual_seed(1)
-    config = GPT2Config(
-        vocab_size=TOKENIZER.vocab_size,
-        context_length=200,
-        n_layer=2,
-        n_head=2,
-        n_embd=16,
-        dropout=0.0,
-    )
-    return GPT2Model(config).eval()
+    return small_model(TOKENIZER)
 
 
 @pytest.mark.parametrize("world", list(LANGUAGES))
