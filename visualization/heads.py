@@ -13,7 +13,7 @@ everywhere alike. Position 0 is left out of the first three: many heads rest the
 nothing to look for. Copying needs no text: it is the sum of the eigenvalues of W_U W_O W_V W_E
 over the sum of their absolute values (Elhage et al. 2021), 1 for a head that raises what it looks
 at, -1 for one that lowers it. A score is no proof of what a head is for.
-Previous: attribution.py.  Next: pictures.py.
+Previous: attribution.py.  Next: ideal.py.
 """
 
 import math

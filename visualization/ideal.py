@@ -7,7 +7,7 @@ No model can predict better on average, for the stories are drawn from these pro
 tokens are the run's own: GPT-2 cuts a text into words before it merges bytes, and a word never
 reaches across a space, so a story has the tokens of its words. Tellings that begin with the same
 words are one branch. The bits of a story's tokens add up to `Story.bits`.
-Previous: inspection.py.  Next: facts.py.
+Previous: heads.py.  Next: facts.py.
 """
 
 import math

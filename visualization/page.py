@@ -4,7 +4,7 @@
     the data                           ->  JSON, with < written as \\u003c
 
 The browser runs the module because its SHA-256 stands in the policy of the page, and nothing else.
-Previous: lens.py.  Next: ../main.py.
+Previous: pictures.py.  Next: ../main.py.
 """
 
 import base64

@@ -3,7 +3,7 @@
 A view has a picture where PICTURES has a row for it: the height that it needs, and what draws it.
 Every colour stands beside a number, a text or an axis, and the maps are readable without red and
 green. Letters that the font lacks are drawn as escapes.
-Previous: heads.py.  Next: page.py.
+Previous: growth_picture.py.  Next: page.py.
 """
 
 import math

@@ -1,6 +1,6 @@
 """Probes and steering as views: what stands in the stream, beside all controls, and its use.
 
-Previous: steering.py.  Next: growth.py.
+Previous: steering.py.  Next: word_classes.py.
 """
 
 from itertools import islice

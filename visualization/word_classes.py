@@ -2,7 +2,7 @@
 
 Russian words change their endings, so a person, a place or a thing has several forms there; each
 form knows which one it is a form of.
-Previous: facts.py.  Next: sample.py.
+Previous: probes_view.py.  Next: sample.py.
 """
 
 from collections.abc import Iterable
