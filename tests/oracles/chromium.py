@@ -5,11 +5,11 @@ Messages are JSON that ends with a zero byte: { id, method, params } there, resu
 """
 
 import base64
-import fcntl
 import json
 import os
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,7 +29,9 @@ PATIENCE = 60.0  # seconds for an answer, on a machine that does much else
 
 
 def find_chromium() -> str | None:
-    """Returns the path of a Chromium of this machine, or None."""
+    """Returns the path of a Chromium of this machine; None where there is none, and on Windows."""
+    if sys.platform == "win32":  # which starts processes in another way
+        return None
     return next((path for name in PROGRAMS if (path := shutil.which(name))), None)
 
 
@@ -37,6 +39,8 @@ class Chromium:
     """One browser process. Its profile is a folder that the caller gives and removes."""
 
     def __init__(self, program: str, profile: Path) -> None:
+        import fcntl  # not on Windows, where this file is imported all the same
+
         down, self._write = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in os.pipe())
         self._read, up = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in os.pipe())
         self._pid = os.posix_spawn(

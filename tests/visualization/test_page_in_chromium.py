@@ -13,7 +13,7 @@ from visualization.page import html_of
 
 PROGRAM = find_chromium()
 pytestmark = pytest.mark.skipif(
-    PROGRAM is None, reason="no Chromium on this machine: apt-get install chromium"
+    PROGRAM is None, reason="no Chromium that these tests can start: apt-get install chromium"
 )
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 TEXTS = [
