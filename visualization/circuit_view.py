@@ -5,12 +5,12 @@ a known place), and that carries the answer (patching at the question) copies th
 Previous: blocks.py.  Next: probes.py.
 """
 
-from data.tiny_world.stories import LANGUAGES, corpus
+from data.tiny_world.stories import corpus
 from training.progress import Bar, new_console
 from visualization.ablation import N_STORIES, HeadRise, head_rises
 from visualization.blocks import Blocks, Map, Table, show_blocks
 from visualization.fact_heads import FactScores, fact_scores
-from visualization.ideal import IdealReader
+from visualization.ideal import reader_of
 from visualization.inspection import Inspection, View
 from visualization.patching import N_PAIRS, Effects, find_pairs, lay_side_by_side, patch
 from visualization.regret import lay_out
@@ -37,11 +37,10 @@ WORDS = {
 
 def circuit_of(inspection: Inspection) -> Blocks | None:
     """Returns what each head does for a known place; None where no built-in world was learned."""
-    name = inspection.config.data.path[0]
-    if name not in LANGUAGES:
+    model, tokenizer, reader = inspection.model, inspection.tokenizer, reader_of(inspection)
+    if reader is None:
         return None
-    model, tokenizer = inspection.model, inspection.tokenizer
-    reader, end = IdealReader(tokenizer, LANGUAGES[name]), tokenizer.end_of_text
+    end = tokenizer.end_of_text
     stories = corpus(reader.language, 0, STORIES_FOR_PAIRS)[1]
     layout = lay_out(stories[:N_STORIES], tokenizer, reader)
     with Bar(new_console(stderr=True), "ablation", len(layout.stream) - 1) as bar:

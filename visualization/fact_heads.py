@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from data.tiny_world.stories import LANGUAGES, corpus
+from data.tiny_world.stories import corpus
 from gpt2 import GPT2Model
 from visualization.capture import capture
 from visualization.facts import find_mentions, known_places
-from visualization.ideal import IdealReader
+from visualization.ideal import IdealReader, reader_of
 from visualization.inspection import Inspection
 from visualization.regret import Layout, lay_out, windows_of
 
@@ -36,10 +36,9 @@ class FactScores:
 
 def facts_of(inspection: Inspection) -> FactScores | None:
     """Returns the scores over N_STORIES validation stories; None without a built-in world."""
-    name, tokenizer = inspection.config.data.path[0], inspection.tokenizer
-    if name not in LANGUAGES:
+    reader, tokenizer = reader_of(inspection), inspection.tokenizer
+    if reader is None:
         return None
-    reader = IdealReader(tokenizer, LANGUAGES[name])
     layout = lay_out(corpus(reader.language, 0, N_STORIES)[1], tokenizer, reader)
     found = fact_scores(inspection.model, layout, reader, tokenizer.end_of_text)
     return found if found.n else None

@@ -18,8 +18,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from data.tiny_world.stories import LANGUAGES
 from data.tiny_world.world import Event, Language, State, happen, possible
 from tokenizer import Tokenizer
+from visualization.inspection import Inspection
 
 
 class Telling(NamedTuple):
@@ -145,6 +147,13 @@ class IdealReader:
         if branch.stop == len(branch.tellings[0].text):
             return []
         return self.branches_at(branch.tellings, branch.stop + 1)
+
+
+def reader_of(inspection: Inspection) -> IdealReader | None:
+    """Returns the ideal reader of the world that a run was trained on; None: of no such world."""
+    if inspection.world is None:
+        return None
+    return IdealReader(inspection.tokenizer, LANGUAGES[inspection.config.data.path[0]])
 
 
 def word_at(text: str, start: int) -> str:

@@ -12,12 +12,12 @@ from typing import Literal
 from rich.console import Console
 
 from data.tiny_world import english, russian
-from data.tiny_world.stories import LANGUAGES, corpus
+from data.tiny_world.stories import corpus
 from data.tiny_world.world import PLACES, State
 from tokenizer import UnseenCharacter
 from training.progress import show_table
 from visualization.facts import outcomes
-from visualization.ideal import IdealReader, Reading, divergence, read_ideally
+from visualization.ideal import IdealReader, Reading, divergence, read_ideally, reader_of
 from visualization.inspection import Inspection, View
 from visualization.regret import KindRegret, ideal_bits, lay_out, regret_by_kind, token_bits
 from visualization.surprise import bits_of, log_probabilities
@@ -66,11 +66,10 @@ class Ideal:
 
 def ideal_of(inspection: Inspection) -> Ideal | None:
     """Returns what the ideal reader knew; None for a run that no built-in world trained."""
-    name = inspection.config.data.path[0]
-    if name not in LANGUAGES:
-        return None
     try:
-        reader = IdealReader(inspection.tokenizer, LANGUAGES[name])
+        reader = reader_of(inspection)
+        if reader is None:
+            return None
         reading = read_ideally(inspection.tokens, reader)
     except UnseenCharacter:  # too few stories had all letters of the world
         return None

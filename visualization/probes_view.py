@@ -5,11 +5,11 @@ Previous: steering.py.  Next: word_classes.py.
 
 from itertools import islice
 
-from data.tiny_world.stories import LANGUAGES, corpus, stories
+from data.tiny_world.stories import corpus, stories
 from training.progress import Bar, new_console
 from visualization.blocks import Blocks, Cell, Map, Table, show_blocks
 from visualization.facts import PLACE_OF
-from visualization.ideal import IdealReader
+from visualization.ideal import IdealReader, reader_of
 from visualization.inspection import Inspection, View
 from visualization.probe_table import FactRow, ProbeTable, measure_probes
 from visualization.probes import N_TEST, N_TRAIN, Moment, Probe, moments_of
@@ -38,10 +38,11 @@ COLUMNS = ["fact", "probe", "layer", "untrained", "shuffled", "majority", "named
            "hard", "hard_untrained", "hard_majority"]  # fmt: skip
 
 
-def fitted(inspection: Inspection, moment: Moment) -> tuple[ProbeTable, list[Probe]]:
+def fitted(
+    inspection: Inspection, reader: IdealReader, moment: Moment
+) -> tuple[ProbeTable, list[Probe]]:
     """Fits the probes to N_TRAIN training stories, and tests them on N_TEST validation stories."""
-    name, tokenizer = inspection.config.data.path[0], inspection.tokenizer
-    reader, length = IdealReader(tokenizer, LANGUAGES[name]), inspection.model.config.context_length
+    tokenizer, length = inspection.tokenizer, inspection.model.config.context_length
     learned = corpus(reader.language, N_TRAIN, 0)[0]
     others = islice(stories(reader.language, "validation"), N_TEST)
     train, test = (
@@ -55,9 +56,10 @@ def fitted(inspection: Inspection, moment: Moment) -> tuple[ProbeTable, list[Pro
 
 def probes_of(inspection: Inspection) -> Blocks | None:
     """Returns the probes of all facts; None where no built-in world was learned."""
-    if inspection.config.data.path[0] not in LANGUAGES:
+    reader = reader_of(inspection)
+    if reader is None:
         return None
-    rows, asked = (fitted(inspection, moment)[0].rows for moment in ("event", "question"))
+    rows, asked = (fitted(inspection, reader, moment)[0].rows for moment in ("event", "question"))
     depths = [f"x{layer}" for layer in range(len(rows[0].layers))]
     return Blocks(
         sentences=sentences_of(rows, asked, inspection.language),
@@ -103,11 +105,10 @@ def sentences_of(rows: list[FactRow], asked: list[FactRow], language: str) -> li
 
 def steering_of(inspection: Inspection) -> Blocks | None:
     """Returns how often a push along the probe's direction changes the answer."""
-    name, model = inspection.config.data.path[0], inspection.model
-    if name not in LANGUAGES:
+    reader, model = reader_of(inspection), inspection.model
+    if reader is None:
         return None
-    _, probes = fitted(inspection, "question")
-    reader = IdealReader(inspection.tokenizer, LANGUAGES[name])
+    _, probes = fitted(inspection, reader, "question")
     others = stories(reader.language, "validation", seed=1)
     cases = cases_of(others, inspection.tokenizer, reader, model.config.context_length)
     rows = [row for layer in range(len(probes)) for row in steer(model, probes, cases, layer)]

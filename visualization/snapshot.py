@@ -11,12 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.tiny_world.stories import LANGUAGES
 from gpt2 import GPT2Model
 from visualization.capture import capture
 from visualization.fact_heads import fact_scores
 from visualization.heads import score_heads
-from visualization.ideal import IdealReader
+from visualization.ideal import IdealReader, reader_of
 from visualization.inspection import Inspection
 from visualization.lens import lens_logits, stages
 from visualization.regret import Layout, ideal_bits, lay_out, token_bits
@@ -49,13 +48,13 @@ class Texts:
     def of(cls, inspection: Inspection) -> "Texts":
         """Returns validation stories where the run knows a world, else the text alone."""
         tokenizer, tokens = inspection.tokenizer, inspection.trace.tokens
-        if inspection.world is None:
+        reader = reader_of(inspection)
+        if reader is None:
             parts = map(tokenizer.token_bytes, inspection.tokens[1:])
             n_bytes = max(1, sum(map(len, parts)))
             few = [inspection.tokens]
             return cls(tokens, None, np.zeros(0), 0, n_bytes, few, tokenizer.end_of_text)
         chosen = stories_of(inspection, N_STORIES)
-        reader = IdealReader(tokenizer, LANGUAGES[inspection.config.data.path[0]])
         layout = lay_out(chosen, tokenizer, reader)
         return cls(
             tokens=tokens,
