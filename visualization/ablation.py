@@ -19,7 +19,8 @@ from gpt2 import GPT2Model
 from loss import IGNORE_INDEX
 from visualization.capture import Hook, hooked
 from visualization.edits import replace_head
-from visualization.regret import Layout, Report, target_bits, token_bits, windows_of
+from visualization.inspection import Report
+from visualization.regret import Layout, target_bits, token_bits, windows_of
 
 N_STORIES = 200
 

@@ -47,11 +47,9 @@ def part_names(config: GPT2Config) -> list[str]:
 @torch.no_grad()
 def attribute(model: GPT2Model, trace: Trace, candidates: Tensor) -> Tensor:
     """Returns what each of P parts added to logits, in float64: candidates (T, K) -> (T, K, P)."""
-    x, norm = trace.residual[-1][0].double(), model.final_norm  # (T, C)
-    scale = (x.var(dim=-1, correction=0, keepdim=True) + EPS).sqrt()  # (T, 1)
+    x, norm = trace.residual[-1][0], model.final_norm  # (T, C)
     rows = model.lm_head.weight[candidates].double()  # (T, K, C)
-    direction = rows * norm.weight.double()
-    direction = (direction - direction.mean(dim=-1, keepdim=True)) / scale[:, None]
+    direction = as_stream_sees(model, rows, x)
 
     def along(part: Tensor) -> Tensor:
         """Projects a part, (T, C) or (C,), on the directions -> (T, K, 1)."""
@@ -65,15 +63,30 @@ def attribute(model: GPT2Model, trace: Trace, candidates: Tensor) -> Tensor:
     for layer in range(model.config.n_layer):
         block = block_of(model, layer)
         mix, narrow = block.attention.out_proj, block.feedforward.narrow_proj
-        pulled = direction @ mix.weight.double()  # (T, K, C): the direction as the heads see it
-        z = trace.heads[layer][0].double()[:, None]  # (T, 1, C)
-        values.append((pulled * z).unflatten(-1, (model.config.n_head, -1)).sum(dim=-1))
+        values.append(along_heads(model, layer, direction, trace.heads[layer][0]))
         values.append(along(no_bias(x) if mix.bias is None else mix.bias))
         added = trace.neurons[layer][0].double() @ narrow.weight.double().T  # (T, C)
         values.append(along(added if narrow.bias is None else added + narrow.bias.double()))
     beta = no_bias(x) if norm.bias is None else norm.bias.double()
     values.append((rows * beta).sum(dim=-1, keepdim=True))
     return torch.cat(values, dim=-1)
+
+
+def as_stream_sees(model: GPT2Model, rows: Tensor, x: Tensor) -> Tensor:
+    """Returns the directions of x, (T, C), that raise logits whose rows are (T, K, C), the same.
+
+    The scale of the final norm is frozen at that of x.
+    """
+    scale = (x.double().var(dim=-1, correction=0, keepdim=True) + EPS).sqrt()  # (T, 1)
+    direction = rows * model.final_norm.weight.double()
+    return (direction - direction.mean(dim=-1, keepdim=True)) / scale[:, None]
+
+
+def along_heads(model: GPT2Model, layer: int, direction: Tensor, z: Tensor) -> Tensor:
+    """Returns what each head adds along directions, (T, K, C), z being (T, C) -> (T, K, H)."""
+    mix = block_of(model, layer).attention.out_proj
+    pulled = direction @ mix.weight.double()  # (T, K, C): the direction as the heads see it
+    return (pulled * z.double()[:, None]).unflatten(-1, (model.config.n_head, -1)).sum(dim=-1)
 
 
 def no_bias(x: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from rich.console import Console
 
 from training.progress import show_table
+from visualization.inspection import Inspection, Spoken
 
 Cell = str | float | None
 
@@ -37,15 +38,20 @@ class Table:
 class Blocks:
     """What a view shows."""
 
-    sentences: list[str] = field(default_factory=list)
+    sentences: list[Spoken] = field(default_factory=list)
     maps: list[Map] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
 
 
-def show_blocks(console: Console, inspection: object, view: Blocks) -> None:
+def said(patterns: Spoken, **values: str | float | None) -> Spoken:
+    """Returns a sentence in each language with its values filled in."""
+    return {language: pattern.format(**values) for language, pattern in patterns.items()}
+
+
+def show_blocks(console: Console, inspection: Inspection, view: Blocks) -> None:
     """Prints all blocks as sentences and tables."""
     for sentence in view.sentences:
-        console.print(sentence)
+        console.print(sentence[inspection.language])
     for grid in view.maps:
         console.print(f"\n{grid.name}" + (f": {grid.note}" if grid.note else ""))
         rows = [[name, *map(cell, row)] for name, row in zip(grid.rows, grid.values, strict=True)]

@@ -1,37 +1,35 @@
-"""How a place is copied: fact heads, ablation and patching, three columns that need not agree.
+"""How a place is copied: fact heads, ablation, attribution, patching: columns that need not agree.
 
 A head that looks at the statement (fact), that is needed (ablation of the kinds of event that name
-a known place), and that carries the answer (patching at the question) copies the place.
+a known place), that writes the name (direct attribution), and that carries the answer (patching at
+the question) copies the place.
 Previous: blocks.py.  Next: probes.py.
 """
 
 from data.tiny_world.stories import corpus
-from training.progress import Bar, new_console
 from visualization.ablation import N_STORIES, HeadRise, head_rises
-from visualization.blocks import Blocks, Map, Table, show_blocks
+from visualization.blocks import Blocks, Map, Table, said, show_blocks
 from visualization.fact_heads import FactScores, fact_scores
 from visualization.ideal import reader_of
-from visualization.inspection import Inspection, View
+from visualization.inspection import Inspection, Spoken, View
 from visualization.patching import N_PAIRS, Effects, find_pairs, lay_side_by_side, patch
 from visualization.regret import lay_out
 
 STORIES_FOR_PAIRS = 1000
-WORDS = {
-    "en": (
-        "{n} pairs of a story and its twin, in which two places are exchanged; {left} more were "
-        "left out, for their names have unequal numbers of tokens. The model prefers the right "
-        "place in {right:.0%} of them.",
-        "The head that brings back most of the answer at the question is {carries}; the one that "
-        "looks most at the statement is {looks}; the one whose silence costs most in the evening "
-        "is {needed}.",
-    ),
-    "ru": (
-        "{n} пар: рассказ и его двойник, в котором два места поменяны; ещё {left} пропущено, "
-        "потому что в названиях разное число токенов. Модель предпочитает верное место в "
-        "{right:.0%} пар.",
-        "Больше всего ответа возвращает в месте вопроса голова {carries}; больше всех смотрит на "
-        "утверждение {looks}; дороже всего вечером обходится молчание головы {needed}.",
-    ),
+PAIRS: Spoken = {
+    "en": "{n} pairs of a story and its twin, in which two places are exchanged; {left} more were "
+    "left out, for their names have unequal numbers of tokens. The model prefers the right place "
+    "in {right:.0%} of them.",
+    "ru": "{n} пар: рассказ и его двойник, в котором два места поменяны; ещё {left} пропущено, "
+    "потому что в названиях разное число токенов. Модель предпочитает верное место в {right:.0%} "
+    "пар.",
+}
+LEADERS: Spoken = {
+    "en": "The head that brings back most of the answer at the question is {carries}; the one that "
+    "looks most at the statement is {looks}; the one whose silence costs most in the evening is "
+    "{needed}.",
+    "ru": "Больше всего ответа возвращает в месте вопроса голова {carries}; больше всех смотрит на "
+    "утверждение {looks}; дороже всего вечером обходится молчание головы {needed}.",
 }
 
 
@@ -43,14 +41,15 @@ def circuit_of(inspection: Inspection) -> Blocks | None:
     end = tokenizer.end_of_text
     stories = corpus(reader.language, 0, STORIES_FOR_PAIRS)[1]
     layout = lay_out(stories[:N_STORIES], tokenizer, reader)
-    with Bar(new_console(stderr=True), "ablation", len(layout.stream) - 1) as bar:
-        rises = head_rises(model, layout, end, lambda done, total: bar.move(done))
+    report = inspection.report
+    rises = head_rises(model, layout, end, lambda done, total: report(done, 2 * total))
     facts = fact_scores(model, layout, reader, end)
     length = model.config.context_length
     pairs, left_out = find_pairs(stories, tokenizer, reader, length, N_PAIRS)
     if not pairs:
         return None
-    effects = patch(model, lay_side_by_side(pairs, end))
+    runs = lay_side_by_side(pairs, end)
+    effects = patch(model, runs, lambda done, total: report(total + done, 2 * total))
     return blocks_of(inspection, rises, facts, effects, left_out)
 
 
@@ -64,21 +63,23 @@ def blocks_of(
     """Returns the findings as sentences, maps and a table of the columns side by side."""
     names = [f"{row.layer}.{row.head}" for row in rises]
     looks = facts.scores["all"].flatten().tolist()
-    carries = effects.heads.flatten().tolist()
+    carries, adds = effects.heads.flatten().tolist(), effects.adds.flatten().tolist()
     needed = [row.rise["evening"] for row in rises]
 
     def strongest(values: list[float]) -> str:
         return names[max(range(len(names)), key=values.__getitem__)]
 
-    first, second = WORDS[inspection.language]
     kinds = list(rises[0].rise)
     n_layer = inspection.model.config.n_layer
     depths = [f"x{layer}" for layer in range(n_layer + 1)]
     return Blocks(
         sentences=[
-            first.format(n=effects.n, left=left_out, right=effects.clean_right),
-            second.format(
-                carries=strongest(carries), looks=strongest(looks), needed=strongest(needed)
+            said(PAIRS, n=effects.n, left=left_out, right=effects.clean_right),
+            said(
+                LEADERS,
+                carries=strongest(carries),
+                looks=strongest(looks),
+                needed=strongest(needed),
             ),
         ],
         maps=[
@@ -88,12 +89,12 @@ def blocks_of(
         tables=[
             Table(
                 "copying",
-                ["head", "fact", "evening", "patching"],
+                ["head", "fact", "evening", "attribution", "patching"],
                 [
-                    [names[n], looks[n], needed[n], carries[n]]
+                    [names[n], looks[n], needed[n], adds[n], carries[n]]
                     for n in sorted(range(len(names)), key=lambda n: -carries[n])
                 ]
-                + [["chance", facts.chance["all"], None, None]],
+                + [["chance", facts.chance["all"], None, None, None]],
             )
         ],
     )

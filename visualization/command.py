@@ -13,7 +13,7 @@ Previous: views.py.  Next: weights.py.
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from rich.console import Console
@@ -29,13 +29,14 @@ from run_directory.open_run import open_tokenizer
 from tokenizer import Tokenizer
 from training.progress import Bar, new_console
 from visualization.capture import capture
-from visualization.inspection import Inspection, one_line
+from visualization.inspection import Inspection, Report, one_line
 from visualization.page import as_json, data_of, html_of
 from visualization.settings import InspectCommand
 from visualization.views import VIEWS, load_view
 from visualization.weights import load_weights
 
 QUOTED = 60  # characters of the text in the summary
+PARTS = 100  # of a view, which the progress bar counts
 
 
 def inspect(command: InspectCommand) -> int:
@@ -59,11 +60,12 @@ def build_views(
     """
     shown: dict[str, object] = {}
     names = command.view or tuple(name for name in VIEWS if load_view(name).is_default)
-    with Bar(console, "views", len(names)) as bar:
-        for done, name in enumerate(names):
-            bar.move(done, name)
+    with Bar(console, "views", PARTS * len(names)) as bar:
+        for number, name in enumerate(names):
+            report = reporter(bar, PARTS * number, name)
+            report(0, 1)
             view = load_view(name)
-            built = view.build(inspection)
+            built = view.build(replace(inspection, report=report))
             if built is None:
                 asked = name in command.view
                 require(not asked, f"--view {name} does not apply to {command.run} and this text")
@@ -74,8 +76,13 @@ def build_views(
                 view.show(console, inspection, built)
             elif view.summary and (line := view.summary(inspection, built)):
                 console.print(f"{name:12}{line}")
-        bar.move(len(names))
+        bar.move(PARTS * len(names))
     return shown
+
+
+def reporter(bar: Bar, before: int, name: str) -> Report:
+    """Returns a function that moves a bar through the PARTS of one view."""
+    return lambda done, total: bar.move(before + PARTS * done // total, name)
 
 
 def open_inspection(command: InspectCommand) -> Inspection:

@@ -82,7 +82,8 @@ def growth_of(inspection: Inspection) -> Growth:
     )
     text = Texts.of(inspection)
     rows, left_out = list[Snapshot](), list[int]()
-    for step in steps:
+    for number, step in enumerate(steps):
+        inspection.report(number, len(steps))
         try:
             rows.append(measure(step, load_snapshot(inspection.run, step), text))
         except (FileNotFoundError, ValueError):  # removed since it was listed, or not yet whole

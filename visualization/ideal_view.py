@@ -7,7 +7,6 @@ Previous: regret.py.  Next: ablation.py.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 from rich.console import Console
 
@@ -18,7 +17,7 @@ from tokenizer import UnseenCharacter
 from training.progress import show_table
 from visualization.facts import outcomes
 from visualization.ideal import IdealReader, Reading, divergence, read_ideally, reader_of
-from visualization.inspection import Inspection, View
+from visualization.inspection import Inspection, Spoken, View
 from visualization.regret import KindRegret, ideal_bits, lay_out, regret_by_kind, token_bits
 from visualization.surprise import bits_of, log_probabilities
 
@@ -34,7 +33,7 @@ class EventView:
     kind: str
     first: int
     last: int
-    facts: str
+    facts: Spoken
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ def ideal_of(inspection: Inspection) -> Ideal | None:
         kl=divergences(inspection, reading),
         regret=regret,
         impossible_from=reading.impossible_from,
-        events=events_of(reading, inspection.language),
+        events=events_of(reading),
         by_kind=kinds_of(inspection, reader),
     )
 
@@ -108,10 +107,15 @@ def divergences(inspection: Inspection, reading: Reading) -> list[float | None]:
     ]
 
 
-def events_of(reading: Reading, language: Literal["en", "ru"]) -> list[EventView]:
+def events_of(reading: Reading) -> list[EventView]:
     """Returns the events of a text with the truth after each of them, in words."""
     return [
-        EventView(told.event.kind, told.first, told.last, DESCRIBE[language](state))
+        EventView(
+            told.event.kind,
+            told.first,
+            told.last,
+            {"en": describe_english(state), "ru": describe_russian(state)},
+        )
         for told, state in outcomes(reading.told)
     ]
 
@@ -184,9 +188,6 @@ def describe_russian(state: State) -> str:
                 elif not state.has(spot):
                     said.append(f"{name(person)} думает, что {thing} {spot_of(spot)}")
     return "; ".join(said)
-
-
-DESCRIBE = {"en": describe_english, "ru": describe_russian}
 
 
 def show_ideal(console: Console, inspection: Inspection, view: Ideal) -> None:

@@ -20,6 +20,8 @@ from tokenizer import Tokenizer
 from visualization.capture import Trace
 
 Shown = TypeVar("Shown")
+Report = Callable[[int, int], None]  # is called with what is done and what there is in all
+Spoken = dict[Language, str]  # a text in each language of the page, which a reader may switch
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Inspection:
     position: int = -1  # of which one token's attention and attribution are printed; -1: the last
     top: int = 10  # alternatives of each token
     limit_bytes: int | None = None  # of the file; None: unlimited
+    report: Report = lambda done, total: None  # is told how far a view has come that takes long
 
     @cached_property
     def tokens(self) -> list[int]:

@@ -22,9 +22,11 @@ from data.tiny_world.world import Language
 from gpt2 import GPT2Model
 from tokenizer import Tokenizer
 from visualization.ablation import residuals, run_from
+from visualization.attribution import along_heads, as_stream_sees
 from visualization.capture import Hook, capture, hooked
 from visualization.facts import PHRASES, Mention, find_mentions, known_places, told_by
 from visualization.ideal import IdealReader
+from visualization.inspection import Report
 
 ROLES = ("statement", "behind it", "other places", "elsewhere", "question")
 BEHIND = 2  # tokens behind a noun that count as "behind it": its full stop and what follows
@@ -169,13 +171,14 @@ class Effects:
 
     residual: dict[str, list[float]]  # for each role, before each layer and behind the last one
     heads: Tensor  # (L, H): a head's output at the question
+    adds: Tensor  # (L, H): logits that a head adds there to the lead of the right answer
     n: int
     clean_right: float  # share of pairs in which the clean run prefers the right answer
     corrupt_right: float  # the same of the corrupt run, by the clean run's answer
 
 
 @torch.no_grad()
-def patch(model: GPT2Model, runs: Runs) -> Effects:
+def patch(model: GPT2Model, runs: Runs, report: Report = lambda *_: None) -> Effects:
     """Patches each role before each layer, and each head at the question, in all pairs at once.
 
     An effect is the mean difference over all pairs, as a share of what the clean run would give.
@@ -186,7 +189,12 @@ def patch(model: GPT2Model, runs: Runs) -> Effects:
     best = runs.difference(run_from(model, n_layer, clean[-1]))
     worst = runs.difference(run_from(model, n_layer, corrupt[-1]))
 
+    done, total = 0, len(runs.roles) * (n_layer + 1) + n_layer * n_head
+
     def effect(logits: Tensor) -> float:
+        nonlocal done
+        done += 1
+        report(done, total)
         gained = (runs.difference(logits) - worst).mean() / (best - worst).mean()
         return float(gained)
 
@@ -202,7 +210,22 @@ def patch(model: GPT2Model, runs: Runs) -> Effects:
         with hooked(model, [patch_head(layer, head, heads[layer], runs.last, n_head)]):
             of_heads[layer, head] = effect(run_from(model, layer, corrupt[layer]))
     rights = [float((difference > 0).float().mean()) for difference in (best, worst)]
-    return Effects(residual, of_heads, len(runs.last), *rights)
+    adds = lead_by_head(model, runs, clean[-1], heads)
+    return Effects(residual, of_heads, adds, len(runs.last), *rights)
+
+
+def lead_by_head(model: GPT2Model, runs: Runs, x: Tensor, heads: Sequence[Tensor]) -> Tensor:
+    """Returns what each head adds to the lead of the right answer, in logits: the mean, (L, H).
+
+    x is the stream behind the last layer of the clean run, and heads are its outputs, (B, T, C).
+    """
+    rows = torch.arange(len(runs.last))
+    right, other = model.lm_head.weight[runs.answers.T].double()  # each (B, C)
+    direction = as_stream_sees(model, (right - other)[:, None], x[rows, runs.last])  # (B, 1, C)
+    return torch.stack([
+        along_heads(model, layer, direction, z[rows, runs.last]).mean(dim=0)[0]
+        for layer, z in enumerate(heads)
+    ])  # fmt: skip
 
 
 def patched_logits(

@@ -15,11 +15,11 @@ from torch import Tensor
 from data.tiny_world.world import PLACES
 from gpt2 import GPT2Model
 from visualization.facts import BELIEF_OF, FACTS
+from visualization.inspection import Report
 from visualization.probes import (
     VALUES,
     Moments,
     Probe,
-    Report,
     accuracy,
     fit,
     majority,

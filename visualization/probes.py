@@ -10,7 +10,7 @@ Previous: circuit_view.py.  Next: probe_table.py.
 """
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,6 +38,7 @@ from visualization.facts import (
     truths,
 )
 from visualization.ideal import IdealReader, Told
+from visualization.inspection import Report
 
 SPOTS = (*PLACES, *PERSONS)
 VALUES: dict[str, tuple[str, ...]] = {
@@ -52,7 +53,6 @@ EVENTS_PER_STORY = 4  # that are drawn of each, of those between the wish and th
 PENALTY = 1e-4
 STEPS = 60  # of L-BFGS
 BATCH = 32  # stories
-Report = Callable[[int, int], None]
 Moment = Literal["event", "question"]  # the last token of an event; the one before a known place
 
 

@@ -6,40 +6,39 @@ Previous: steering.py.  Next: word_classes.py.
 from itertools import islice
 
 from data.tiny_world.stories import corpus, stories
-from training.progress import Bar, new_console
-from visualization.blocks import Blocks, Cell, Map, Table, show_blocks
+from visualization.blocks import Blocks, Cell, Map, Table, said, show_blocks
 from visualization.facts import PLACE_OF
 from visualization.ideal import IdealReader, reader_of
-from visualization.inspection import Inspection, View
+from visualization.inspection import Inspection, Report, Spoken, View
 from visualization.probe_table import FactRow, ProbeTable, measure_probes
 from visualization.probes import N_TEST, N_TRAIN, Moment, Probe, moments_of
 from visualization.steering import cases_of, steer
 
-WORDS = {
-    "en": (
-        "At the end of an event the place of the first person is read with {probe:.0%}, "
-        "{more:+.0f} points against an untrained model; at the question in the evening with "
-        "{asked:.0%}.",
-        "Where the place named last is wrong it is read with {hard:.0%}; the most frequent place "
-        "is right there in {majority:.0%}.",
-        "Where {person} is deceived about the thing, the probe of the belief says the belief in "
-        "{belief:.0%} and the truth in {truth:.0%} of {n} moments.",
-    ),
-    "ru": (
-        "В конце события место первого героя читается в {probe:.0%} случаев, {more:+.0f} п. п. "
-        "против необученной модели; в месте вечернего вопроса — в {asked:.0%}.",
-        "Там, где последнее названное место неверно, оно читается в {hard:.0%}; самое частое "
-        "место верно там в {majority:.0%}.",
-        "Там, где герой ({person}) ошибается, где вещь, проба его мнения называет мнение в "
-        "{belief:.0%}, а правду в {truth:.0%} из {n} моментов.",
-    ),
+PLACE: Spoken = {
+    "en": "At the end of an event the place of the first person is read with {probe:.0%}, "
+    "{more:+.0f} points against an untrained model; at the question in the evening with "
+    "{asked:.0%}.",
+    "ru": "В конце события место первого героя читается в {probe:.0%} случаев, {more:+.0f} п. п. "
+    "против необученной модели; в месте вечернего вопроса — в {asked:.0%}.",
+}
+HARD: Spoken = {
+    "en": "Where the place named last is wrong it is read with {hard:.0%}; the most frequent place "
+    "is right there in {majority:.0%}.",
+    "ru": "Там, где последнее названное место неверно, оно читается в {hard:.0%}; самое частое "
+    "место верно там в {majority:.0%}.",
+}
+DECEIVED: Spoken = {
+    "en": "Where {person} is deceived about the thing, the probe of the belief says the belief in "
+    "{belief:.0%} and the truth in {truth:.0%} of {n} moments.",
+    "ru": "Там, где герой ({person}) ошибается, где вещь, проба его мнения называет мнение в "
+    "{belief:.0%}, а правду в {truth:.0%} из {n} моментов.",
 }
 COLUMNS = ["fact", "probe", "layer", "untrained", "shuffled", "majority", "named_last",
            "hard", "hard_untrained", "hard_majority"]  # fmt: skip
 
 
 def fitted(
-    inspection: Inspection, reader: IdealReader, moment: Moment
+    inspection: Inspection, reader: IdealReader, moment: Moment, report: Report
 ) -> tuple[ProbeTable, list[Probe]]:
     """Fits the probes to N_TRAIN training stories, and tests them on N_TEST validation stories."""
     tokenizer, length = inspection.tokenizer, inspection.model.config.context_length
@@ -48,10 +47,7 @@ def fitted(
     train, test = (
         moments_of(some, tokenizer, reader, length, moment) for some in (learned, others)
     )
-    with Bar(new_console(stderr=True), f"probes at the {moment}", 100) as bar:
-        return measure_probes(
-            inspection.model, train, test, lambda done, total: bar.move(100 * done // total)
-        )
+    return measure_probes(inspection.model, train, test, report)
 
 
 def probes_of(inspection: Inspection) -> Blocks | None:
@@ -59,10 +55,15 @@ def probes_of(inspection: Inspection) -> Blocks | None:
     reader = reader_of(inspection)
     if reader is None:
         return None
-    rows, asked = (fitted(inspection, reader, moment)[0].rows for moment in ("event", "question"))
+    report = inspection.report
+    first, _ = fitted(inspection, reader, "event", lambda done, total: report(done, 2 * total))
+    second, _ = fitted(
+        inspection, reader, "question", lambda done, total: report(total + done, 2 * total)
+    )
+    rows, asked = first.rows, second.rows
     depths = [f"x{layer}" for layer in range(len(rows[0].layers))]
     return Blocks(
-        sentences=sentences_of(rows, asked, inspection.language),
+        sentences=sentences_of(rows, asked),
         maps=[
             Map(name, [row.fact for row in some], depths, [row.layers for row in some])
             for name, some in (("probes", rows), ("probes_question", asked))
@@ -81,26 +82,26 @@ def cells_of(row: FactRow) -> list[Cell]:
     ]  # fmt: skip
 
 
-def sentences_of(rows: list[FactRow], asked: list[FactRow], language: str) -> list[str]:
+def sentences_of(rows: list[FactRow], asked: list[FactRow]) -> list[Spoken]:
     """Returns the findings in words."""
-    place, hard, deceived = WORDS[language]
     first = next(row for row in rows if row.fact == PLACE_OF[0])
     probe = first.layers[first.best]
     more = 100 * (probe - first.untrained)
-    said = [place.format(probe=probe, more=more, asked=max(asked[0].layers))]
+    found = [said(PLACE, probe=probe, more=more, asked=max(asked[0].layers))]
     if first.hard and first.hard.probe is not None:
-        said.append(hard.format(hard=first.hard.probe, majority=first.hard.majority))
+        found.append(said(HARD, hard=first.hard.probe, majority=first.hard.majority))
     for row in rows:
         if row.deceived and row.deceived.probe is not None:
-            said.append(
-                deceived.format(
+            found.append(
+                said(
+                    DECEIVED,
                     person=row.fact.removeprefix("belief of "),
                     belief=row.deceived.probe,
                     truth=row.deceived.says_truth,
                     n=row.deceived.n,
                 )
             )
-    return said
+    return found
 
 
 def steering_of(inspection: Inspection) -> Blocks | None:
@@ -108,7 +109,7 @@ def steering_of(inspection: Inspection) -> Blocks | None:
     reader, model = reader_of(inspection), inspection.model
     if reader is None:
         return None
-    _, probes = fitted(inspection, reader, "question")
+    _, probes = fitted(inspection, reader, "question", inspection.report)
     others = stories(reader.language, "validation", seed=1)
     cases = cases_of(others, inspection.tokenizer, reader, model.config.context_length)
     rows = [row for layer in range(len(probes)) for row in steer(model, probes, cases, layer)]

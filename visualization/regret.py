@@ -10,7 +10,7 @@ Previous: facts.py.  Next: ideal_view.py.
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,10 +26,10 @@ from load_data import collate, split_at_documents
 from tokenizer import Tokenizer
 from visualization.facts import told_by
 from visualization.ideal import IdealReader, Told, read_ideally, spaced_words
+from visualization.inspection import Report
 
 END = "end of text"  # the kind of the token behind a story
 BATCH_TOKENS = 4096  # enough to use all cores
-Report = Callable[[int, int], None]  # is called with the tokens done and their number
 
 
 @dataclass(frozen=True)

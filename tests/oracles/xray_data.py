@@ -63,7 +63,8 @@ def xray_data(texts: list[str | bytes], language: str = "en") -> dict[str, objec
         "ideal": {
             "bits": ideal, "regret": ideal, "kl": numbers(n), "impossible_from": None,
             "top": [[[str(texts[(t + 1) % n]), 1.0]] for t in range(n)],
-            "events": [{"kind": "go", "first": 1, "last": n - 1, "facts": "Anna is in the hall."}],
+            "events": [{"kind": "go", "first": 1, "last": n - 1, 
+                        "facts": {"en": "Anna is in the hall.", "ru": "Аня в зале."}}],
             "by_kind": [{"kind": name, "n": 3, "ideal_bits": 4.0, "model_bits": 5.5, "regret": 1.5,
                          "share_of_regret": 0.3333} for name in KINDS],
         },
@@ -97,7 +98,8 @@ def xray_data(texts: list[str | bytes], language: str = "en") -> dict[str, objec
             "nearest": [[[(t + 1) % n, 0.5]] for t in range(n)], "explained": [0.2, 0.1],
             "purity": [{"kind": "person", "n": 2, "share": 0.5, "chance": 0.1, "same_word": None}],
         },
-        "probes": {"sentences": ["A control wins."], "tables": [table]},
+        "probes": {"sentences": [{"en": "A control wins.", "ru": "Контроль лучше."}],
+                   "tables": [table]},
         "patching": {"maps": [map_]},
         "growth": {
             "steps": steps, "bits_per_byte": [8.0, 4.0, 2.0, 1.0, 0.9], "floor": 0.8,

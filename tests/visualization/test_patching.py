@@ -8,6 +8,8 @@ from data.tiny_world.stories import LANGUAGES, read_story
 from data.tiny_world.world import PLACES
 from gpt2 import GPT2Model
 from visualization.ablation import residuals, run_from
+from visualization.attribution import attribute, part_names
+from visualization.capture import capture
 from visualization.ideal import IdealReader
 from visualization.patching import (
     ROLES,
@@ -107,5 +109,17 @@ def test_effects_are_one_at_the_end_of_the_question_and_zero_elsewhere(
     for role in ROLES[:-1]:
         assert found.residual[role][-1] == pytest.approx(0, abs=1e-6)
     assert found.residual["elsewhere"][0] == pytest.approx(0, abs=1e-6)  # the same tokens
-    assert found.heads.shape == (2, 2)
+    assert found.heads.shape == found.adds.shape == (2, 2)
     assert found.n == len(runs.last)
+
+
+def test_a_head_adds_to_the_lead_what_direct_attribution_gives_it(
+    model: GPT2Model, runs: Runs
+) -> None:
+    names, sums = part_names(model.config), torch.zeros(2, 2, dtype=torch.float64)
+    for tokens, last, answers in zip(runs.clean, runs.last, runs.answers, strict=True):
+        trace = capture(model, tokens[None, : last + 1])
+        right, other = attribute(model, trace, answers.expand(last + 1, 2))[-1]
+        lead = (right - other).tolist()
+        sums += torch.tensor([[lead[names.index(f"{n}.{h}")] for h in (0, 1)] for n in (0, 1)])
+    assert torch.allclose(patch(model, runs).adds, sums / len(runs.last), atol=1e-6)

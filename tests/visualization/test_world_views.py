@@ -82,10 +82,8 @@ def test_the_ideal_view_has_the_bits_of_the_story_and_what_the_model_pays_above(
     assert [event.kind for event in view.events] == [e.kind for e in inspection.story.events]
     evening = next(event for event in view.events if event.kind == "evening")
     person = inspection.story.state.people[0].capitalize()
-    assert evening.facts.startswith(f"{person} is ")
-    russian = ideal_of(replace(inspection, language="ru"))
-    assert russian is not None
-    assert " is " not in russian.events[-1].facts
+    assert evening.facts["en"].startswith(f"{person} is ")
+    assert evening.facts["ru"] and " is " not in evening.facts["ru"]
     assert sum(row.share_of_regret for row in view.by_kind) == pytest.approx(1, abs=1e-3)
     assert "regret" in printed(inspection, IDEAL, view)
     assert IDEAL.summary is not None
@@ -135,6 +133,7 @@ def test_circuits_probes_and_steering_are_shown_in_both_languages(
         for table in shown.tables:
             assert all(len(row) == len(table.columns) for row in table.rows)
         assert (shown.sentences != []) == (view is not STEERING)
+        assert all(both["en"] != both["ru"] for both in shown.sentences)
     heads = heads_of(spoken)
     assert heads is not None
     assert heads.chance.fact == pytest.approx(0.02, abs=0.02)

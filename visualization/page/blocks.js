@@ -13,7 +13,7 @@ export function blocks(ctx, view, { place, onPlace } = {}) {
     el("section", { class: "card" }, el("h3", {}, words.named(group, name)), nodes);
   return {
     nodes: [
-      (view.sentences ?? []).map((text) => el("p", { class: "finding" }, text)),
+      (view.sentences ?? []).map((it) => el("p", { class: "finding" }, it[words.language])),
       charts.map(([chart, { node }]) => titled("chart", chart.name, node)),
       (view.maps ?? []).map((map) => titled("map", map.name, mapOf(ctx, map))),
       (view.tables ?? []).map((it) => titled("table", it.name, tableOf(ctx, it))),

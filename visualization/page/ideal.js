@@ -16,7 +16,7 @@ export const idealView = {
     function update() {
       const { token } = ctx.state;
       const event = view.events.find(({ first, last }) => first <= token && token <= last);
-      const facts = event?.facts ? `: ${event.facts}` : "";
+      const facts = event?.facts ? `: ${event.facts[words.language]}` : "";
       const about = event ? [el("b", {}, words.named("kind", event.kind)), facts]
         : words.say("ideal.no_event");
       here.replaceChildren(el("h3", {}, words.say("ideal.here")), el("p", {}, about),
@@ -54,7 +54,7 @@ function eventTable(ctx, view) {
       column("position", (row) => row.first),
       column("kind", (row) => words.named("kind", row.kind)),
       column("text", (row) => row.first, text, true),
-      column("facts", (row) => row.facts ?? ""),
+      column("facts", (row) => row.facts[words.language]),
       column("regret", regret, (row) => words.number(regret(row))),
     ] });
 }
