@@ -63,6 +63,11 @@ COMMANDS = {  # what reads its flags, what does its work, and a line of help
         "visualization.command:inspect",
         "look inside a trained model while it reads a text",
     ),
+    "serve": (
+        "serving.settings:read_serve_command",
+        "serving.command:serve",
+        "serve trained models over HTTP, with an API and a page",
+    ),
     "plan": (
         "diagnostics.plan.settings:read_plan_command",
         "diagnostics.plan.command:plan",

@@ -1,0 +1,203 @@
+"""The texts of one request while the engine writes them, as pieces in the order they come.
+
+Choice number i * n + j continues prompt i with the seed + j, so that it is the same text whichever
+other prompts stand beside it.
+Previous: log_probabilities.py.  Next: streaming.py.
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import NamedTuple, TypeVar
+
+from starlette.types import Receive
+
+from decoding.settings import SamplingConfig
+from serving.engine import Piece, QueueFull, Ticket
+from serving.errors import ApiError, as_bad_request
+from serving.log_probabilities import Scored, ShownTokens
+from serving.runs import ServedRun
+from serving.schemas import MAX_TEXTS, TextRequest, biases, stop_strings
+
+SECONDS = 600  # that a request may take
+RETRY_AFTER = 1  # seconds, where too many wait
+T = TypeVar("T")
+
+
+class Numbered(NamedTuple):
+    """A piece of one of the choices."""
+
+    number: int
+    piece: Piece
+
+
+@dataclass(frozen=True)
+class Delta:
+    """What is added to one choice: text, and the tokens that it shows."""
+
+    index: int
+    text: str
+    scored: list[Scored]
+    finish_reason: str | None
+
+
+class Choices:
+    """What the engine writes for one request."""
+
+    def __init__(self, run: ServedRun) -> None:
+        self.run, self.engine = run, run.engine
+        self.loop = asyncio.get_running_loop()
+        self.queue: asyncio.Queue[Numbered] = asyncio.Queue()
+        self.tickets: list[Ticket] = []
+        self.n_unfinished = 0
+        self.n_tokens = 0  # that were generated
+
+    def ask(self, prompts: list[list[int]], n: int, config: SamplingConfig, n_top: int) -> None:
+        """Gives the prompts to the engine, n times each.
+
+        Raises ApiError where one cannot be served, or too many wait; none is asked for then.
+        """
+        try:
+            for i, prompt in enumerate(prompts):
+                for j in range(n):
+                    put = partial(self.put, i * n + j)
+                    seeded = replace(config, seed=config.seed + j)
+                    with as_bad_request():
+                        self.tickets.append(self.engine.submit(prompt, seeded, put, n_top))
+                    self.n_unfinished += 1
+        except QueueFull as error:
+            self.cancel()
+            retry = {"retry-after": str(RETRY_AFTER)}
+            raise ApiError(429, f"{error}; try again later", headers=retry) from None
+        except ApiError:
+            self.cancel()
+            raise
+
+    def put(self, index: int, piece: Piece) -> None:
+        """Takes a piece from the engine's thread."""
+        with suppress(RuntimeError):  # the loop has ended before the engine
+            self.loop.call_soon_threadsafe(self.queue.put_nowait, Numbered(index, piece))
+
+    def cancel(self) -> None:
+        """Ends what is not finished."""
+        for ticket in self.tickets:
+            ticket.cancel()
+
+    async def pieces(self) -> AsyncIterator[Numbered]:
+        """Yields the pieces of all choices; cancels the rest where it is left early.
+
+        Raises ApiError where the server ends, or the request takes too long.
+        """
+        try:
+            async with asyncio.timeout(SECONDS):
+                while self.n_unfinished:
+                    numbered = await self.queue.get()
+                    if numbered.piece.finish_reason == "cancelled":
+                        raise ApiError(503, "the server is ending; try again later")
+                    self.n_tokens += numbered.piece.token is not None
+                    self.n_unfinished -= numbered.piece.finish_reason is not None
+                    yield numbered
+        except TimeoutError:
+            raise ApiError(
+                504,
+                f"the request took more than {SECONDS} s; ask for fewer tokens",
+                headers={"x-should-retry": "false"},
+            ) from None
+        finally:
+            self.cancel()
+
+    async def parts(self, offset: Callable[[int], int] = lambda index: 0) -> AsyncIterator[Delta]:
+        """Yields what the pieces add to the choices; offset(i) characters stand before number i.
+
+        Raises ApiError as `pieces` does.
+        """
+        ends = self.run.tokens.eos_token_id
+        shown: dict[int, ShownTokens] = {}
+        async for index, piece in self.pieces():
+            if index not in shown:
+                shown[index] = ShownTokens(self.run.tokenizer, ends, offset(index))
+            scored = shown[index].add(piece)
+            if piece.text or scored or piece.finish_reason:
+                yield Delta(index, piece.text, scored, piece.finish_reason)
+
+
+async def joined(parts: AsyncIterator[Delta]) -> list[Delta]:
+    """Returns each choice as one part, in their order."""
+    choices: dict[int, Delta] = {}
+    async for part in parts:
+        before = choices.get(part.index, Delta(part.index, "", [], None))
+        text, scored = before.text + part.text, before.scored + part.scored
+        choices[part.index] = Delta(part.index, text, scored, part.finish_reason)
+    return [choices[index] for index in sorted(choices)]
+
+
+def sampling_of(body: TextRequest, run: ServedRun, max_tokens: int) -> SamplingConfig:
+    """Returns how a request's texts are written; a seed that it does not name is drawn.
+
+    Raises ApiError for settings that are out of range.
+    """
+    with as_bad_request():
+        config = SamplingConfig(
+            max_new_tokens=max_tokens,
+            min_new_tokens=value_or(body.min_tokens, 0),
+            temperature=value_or(body.temperature, 1.0),
+            top_k=body.top_k,
+            top_p=body.top_p,
+            min_p=body.min_p,
+            repetition_penalty=value_or(body.repetition_penalty, 1.0),
+            presence_penalty=value_or(body.presence_penalty, 0.0),
+            frequency_penalty=value_or(body.frequency_penalty, 0.0),
+            logit_bias=biases(body),
+            stop_tokens=run.tokens.eos_token_id,
+            stop=stop_strings(body),
+            seed=secrets.randbelow(2**31) if body.seed is None else body.seed,
+        )
+        config.require_ids(run.model.config.vocab_size)
+    return config
+
+
+def value_or(value: T | None, default: T) -> T:
+    """Returns a value, or the default where it is None."""
+    return default if value is None else value
+
+
+def require_few(n_prompts: int, n: int) -> None:
+    """Raises ApiError where a request asks for more texts than one may."""
+    if n_prompts * n > MAX_TEXTS:
+        raise ApiError(
+            400, f"{n_prompts} prompts with n {n} are more than {MAX_TEXTS} texts", param="n"
+        )
+
+
+async def unless_disconnected(receive: Receive, work: Awaitable[T]) -> T | None:
+    """Returns the result of work, or None where the client leaves first; then it is cancelled."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(disconnected(receive))
+    try:
+        await asyncio.wait([task, gone], return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        for each in (task, gone):
+            each.cancel()
+            with suppress(asyncio.CancelledError, ApiError):
+                await each
+
+
+async def disconnected(receive: Receive) -> None:
+    """Returns when the client has left."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def usage_of(n_read: int, n_written: int) -> dict[str, int]:
+    """Returns the object "usage": how many tokens were read and written."""
+    total = n_read + n_written
+    return {"prompt_tokens": n_read, "completion_tokens": n_written, "total_tokens": total}
+
+
+def wants_usage(body: TextRequest) -> bool:
+    """Tells whether a stream is to end with its usage."""
+    return bool(body.stream_options and body.stream_options.include_usage)
