@@ -16,11 +16,11 @@ from typing import NamedTuple, TypeVar
 from starlette.types import Receive
 
 from decoding.settings import SamplingConfig
-from serving.engine import Piece, QueueFull, Ticket
 from serving.errors import ApiError, as_bad_request
 from serving.log_probabilities import Scored, ShownTokens
 from serving.runs import ServedRun
 from serving.schemas import MAX_TEXTS, TextRequest, biases, stop_strings
+from serving.tickets import Piece, QueueFull, ShuttingDown, Ticket
 
 SECONDS = 600  # that a request may take
 RETRY_AFTER = 1  # seconds, where too many wait
@@ -72,6 +72,9 @@ class Choices:
             self.cancel()
             retry = {"retry-after": str(RETRY_AFTER)}
             raise ApiError(429, f"{error}; try again later", headers=retry) from None
+        except ShuttingDown as error:
+            self.cancel()
+            raise ApiError(503, str(error)) from None
         except ApiError:
             self.cancel()
             raise
@@ -97,6 +100,8 @@ class Choices:
                     numbered = await self.queue.get()
                     if numbered.piece.finish_reason == "cancelled":
                         raise ApiError(503, "the server is ending; try again later")
+                    if numbered.piece.finish_reason == "error":
+                        raise ApiError(400, str(numbered.piece.error))
                     self.n_tokens += numbered.piece.token is not None
                     self.n_unfinished -= numbered.piece.finish_reason is not None
                     yield numbered

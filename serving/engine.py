@@ -1,90 +1,81 @@
-"""The engine of a served run: one thread owns the model and writes what requests ask for.
+"""Engine: many requests generate at once, each as if it were alone.
 
-Previous: settings.py.  Next: runs.py.
+    engine.submit(prompt, config, on_piece)   a text, piece by piece      -> Ticket, to cancel it
+    engine.score(tokens)                      how probable a text is      -> Future
+
+One thread owns the model. In each turn it drops the cancelled rows, lets waiting ones into free
+slots, reads a piece of one prompt and takes one step for all ready rows. A step reads every weight
+once, whatever the number of rows, which is what batching gains on a CPU.
+A row draws with its own random numbers, so in fp32 its text is that of `generate` with the same
+seed, whoever else is served; a matmul's sums depend on the number of rows by rounding alone.
+Previous: choosing.py.  Next: runs.py.
 """
 
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
-from typing import Literal
+from typing import TypeVar
 
 import torch
-from torch import Tensor
 
 from cfg_gpt2 import require
-from decoding.batch import RowBatch
 from decoding.engine import start_rows, suppress_unknown_ids
 from decoding.rows import RowState
-from decoding.sampling import sample_rows
 from decoding.settings import SamplingConfig
 from gpt2 import GPT2Model
+from serving.choosing import choose
+from serving.scoring import Scores, Scoring
+from serving.slots import Slots
+from serving.tickets import Piece, QueueFull, ShuttingDown, Ticket
 from tokenizer import Tokenizer
 
-FinishReason = Literal["stop", "length", "cancelled"]
-Top = tuple[tuple[int, float], ...]  # token ids and their log-probabilities, the likeliest first
-
-
-@dataclass(frozen=True)
-class Piece:
-    """One more token of a text, with the text that is certain by it.
-
-    A stop token that ends a text is the last piece's token; its own letters are not in the text.
-    """
-
-    token: int | None  # None: the text was cancelled
-    text: str = ""  # lags the tokens: see decoding/stop_strings.py
-    log_probability: float = 0.0  # in nats, by the model, before any sampling setting
-    top: Top = ()
-    finish_reason: FinishReason | None = None
-
-
-@dataclass
-class Ticket:
-    """What the engine was asked for, which may be cancelled at any time."""
-
-    row: RowState
-    config: SamplingConfig
-    on_piece: Callable[[Piece], None]
-    n_top: int
-    is_cancelled: bool = field(default=False)
-
-    def cancel(self) -> None:
-        """Ends the text as soon as possible; its last piece says that it was cancelled."""
-        self.is_cancelled = True
-
-
-class QueueFull(RuntimeError):
-    """Raised where too many texts wait."""
+# Tokens of a prompt in a turn. Alone: a row that is cancelled meanwhile is noticed after them.
+# Beside rows that generate: so many take about twice the time of a step, and the rows wait for it.
+READ_ALONE = 96
+READ_BESIDE, READ_BESIDE_EACH = 12, 2
+T = TypeVar("T")
 
 
 class Engine:
-    """Writes texts, one after the other."""
+    """Serves one model; slots is how many rows it generates at once."""
 
     def __init__(
         self, model: GPT2Model, tokenizer: Tokenizer, slots: int = 8, max_waiting: int = 64
     ) -> None:
-        self.model, self.tokenizer = model, tokenizer
-        self.slots, self.max_waiting = slots, max_waiting
-        self.n_running = 0
-        self.queue: SimpleQueue[Ticket | Callable[[], None]] = SimpleQueue()
-        self.is_stopping = False
-        self.thread = threading.Thread(target=self.work, daemon=True)
+        self.model, self.tokenizer, self.max_waiting = model, tokenizer, max_waiting
+        self.slots: Slots[Ticket] = Slots(model, slots)
+        self.waiting: deque[Ticket] = deque()
+        self.scorings: deque[Scoring] = deque()
+        self.n_generated = 0  # tokens, since the beginning
+        self.deadline: float | None = None  # when a stopped engine gives up; None: it goes on
+        self.work = threading.Condition()  # guards all of these but the slots
+        self.thread = threading.Thread(target=self.run, name="engine", daemon=True)
+
+    @property
+    def n_running(self) -> int:
+        """How many rows have a slot."""
+        return len(self.slots.rows)
 
     @property
     def n_waiting(self) -> int:
-        """How many texts wait for a slot."""
-        return self.queue.qsize()
+        """How many requests wait."""
+        return len(self.waiting) + len(self.scorings)
 
     def start(self) -> None:
-        """Starts the thread."""
+        """Starts the engine's thread."""
         self.thread.start()
 
     def stop(self, seconds: float) -> None:
-        """Cancels everything, and waits so long for the thread to end."""
-        self.is_stopping = True
-        self.thread.join(seconds)
+        """Takes no more requests, and returns when those under way have ended.
+
+        Those that have not after so many seconds end as if they had been cancelled.
+        """
+        with self.work:
+            self.deadline = time.monotonic() + seconds
+            self.work.notify()
+        self.thread.join()
 
     def submit(
         self,
@@ -93,77 +84,115 @@ class Engine:
         on_piece: Callable[[Piece], None],
         n_top: int = 0,
     ) -> Ticket:
-        """Asks for a text; on_piece is called in the engine's thread.
+        """Asks for one text; the engine's thread calls on_piece for each token of it.
 
-        Raises ValueError for what cannot be served, QueueFull where too many wait.
+        Raises ValueError for a prompt or settings that cannot be served, QueueFull where too many
+        wait, ShuttingDown after `stop`.
         """
-        context = self.model.config.context_length
-        require(
-            len(prompt) + config.max_new_tokens <= context + 1,
-            f"the prompt has {len(prompt)} tokens and max_tokens is {config.max_new_tokens}; "
-            f"context_length is {context} (lm-eval: max_length={context})",
-        )
-        if self.n_waiting >= self.max_waiting + self.slots:
-            raise QueueFull(f"{self.max_waiting} texts wait already")
-        row = RowState(prompt=prompt, seed=config.seed)
+        require(config.beams == 1, "beams are not served; search with python main.py generate")
+        self.require_fits(prompt)
         config = suppress_unknown_ids(config, self.model.config.vocab_size, self.tokenizer)
+        row = RowState(prompt=list(prompt), seed=config.seed)
         start_rows(self.model, [row], config, self.tokenizer)
         ticket = Ticket(row, config, on_piece, n_top)
-        self.queue.put(ticket)
+        self.enqueue(self.waiting, ticket)
         return ticket
 
-    def score(self, tokens: list[int], n_top: int) -> "Future[tuple[list[float], list[Top]]]":
-        """Returns the log-probability of each token but the first, and the likeliest instead."""
-        future: Future[tuple[list[float], list[Top]]] = Future()
+    def score(self, tokens: list[int], n_top: int = 0) -> Future[Scores]:
+        """Asks for the log-probability of each token but the first. The future can be cancelled.
 
-        @torch.inference_mode()
-        def work() -> None:
-            logits = self.model(torch.tensor([tokens], device=self.model.device))[0, :-1].float()
-            log_probabilities = logits.log_softmax(dim=-1)
-            chosen = log_probabilities.gather(-1, torch.tensor(tokens[1:])[:, None])[:, 0]
-            future.set_result((chosen.tolist(), [likeliest(x, n_top) for x in log_probabilities]))
+        Raises as `submit` does.
+        """
+        self.require_fits(tokens)
+        rows = [RowState(prompt=list(tokens), seed=0)]
+        start_rows(self.model, rows, SamplingConfig(), self.tokenizer)
+        scoring = Scoring(list(tokens), n_top)
+        self.enqueue(self.scorings, scoring)
+        return scoring.future
 
-        self.queue.put(work)
-        return future
+    def require_fits(self, tokens: list[int]) -> None:
+        """Raises ValueError where a text is longer than the context."""
+        limit = self.model.config.context_length
+        require(
+            len(tokens) <= limit,
+            f"the prompt has {len(tokens)} tokens, and the model's context_length is {limit}; "
+            f"shorten it (lm-eval: max_length={limit})",
+        )
 
-    def work(self) -> None:
-        """Does what the queue holds until the engine is stopped."""
-        while not self.is_stopping or self.n_waiting:
-            try:
-                task = self.queue.get(timeout=0.1)
-            except Empty:
-                continue
-            if isinstance(task, Ticket):
-                self.n_running = 1
-                self.write(task)
-                self.n_running = 0
-            else:
-                task()
+    def enqueue(self, queue: deque[T], item: T) -> None:
+        """Appends to one of the queues and wakes the thread. Raises QueueFull, ShuttingDown."""
+        with self.work:
+            if self.deadline is not None or not self.thread.is_alive():
+                raise ShuttingDown("the server is shutting down; ask again when it is back")
+            if len(queue) >= self.max_waiting:
+                raise QueueFull(f"{len(queue)} requests wait already; ask again in a moment")
+            queue.append(item)
+            self.work.notify()
+
+    # The engine's thread ------------------------------------------------------------------
 
     @torch.inference_mode()
-    def write(self, ticket: Ticket) -> None:
-        """Writes one text to its end."""
-        row = ticket.row
-        batch = RowBatch(self.model, [row], ticket.config.max_new_tokens)
-        logits = batch.prefill()
-        while not (ticket.is_cancelled or self.is_stopping):
-            tokens = sample_rows(logits, [row], ticket.config)
-            log_probabilities = logits.log_softmax(dim=-1)[0]
-            token = int(tokens)
-            value = float(log_probabilities[token])
-            n_pieces = len(row.pieces)
-            row.add(token, value, ticket.config)
-            reason = None if row.reason is None else "length" if row.reason == "length" else "stop"
-            text = "".join(row.pieces[n_pieces:])
-            top = likeliest(log_probabilities, ticket.n_top)
-            ticket.on_piece(Piece(token, text, value, top, reason))
-            if reason:
-                return
-            logits = batch.step(tokens)
-        ticket.on_piece(Piece(None, finish_reason="cancelled"))
+    def run(self) -> None:
+        """Takes turns until the engine is stopped."""
+        try:
+            while self.has_work():
+                self.turn()
+        finally:  # nobody waits for ever, whatever has ended the thread
+            with self.work:
+                self.deadline = self.deadline or time.monotonic()
+            for ticket in [*self.slots.rows, *self.waiting]:
+                ticket.end("cancelled")
+            for scoring in self.scorings:
+                scoring.fail(ShuttingDown("the server is shutting down"))
 
+    def has_work(self) -> bool:
+        """Waits for work; returns False when the engine is stopped, and has ended or given up."""
+        with self.work:
+            while True:
+                n = self.n_running + self.n_waiting
+                if self.deadline is not None:
+                    return n > 0 and time.monotonic() < self.deadline
+                if n:
+                    return True
+                self.work.wait()
 
-def likeliest(log_probabilities: Tensor, n: int) -> Top:
-    """(V,) -> the n likeliest tokens with their log-probabilities."""
-    values, ids = log_probabilities.topk(min(n, len(log_probabilities)))
-    return tuple(zip(ids.tolist(), values.tolist(), strict=True))
+    def turn(self) -> None:
+        """Gives every ready row one more token, and the others a part of what they wait for."""
+        self.drop_cancelled()
+        self.admit()
+        slots = self.slots
+        slots.read(self.n_to_read())
+        if slots.n_ready:
+            tickets = slots.rows[: slots.n_ready]
+            choose(slots.step(), tickets)
+            self.n_generated += len(tickets)
+            for ticket in tickets:
+                if ticket.is_done:
+                    slots.leave(ticket)
+            slots.move_windows()
+        if self.scorings:
+            if not self.scorings[0].read(self.model, self.n_to_read()):
+                self.scorings.popleft()
+
+    def n_to_read(self) -> int:
+        """Returns how many tokens are read in this turn, beside a step of the ready rows."""
+        n = self.slots.n_ready
+        return READ_BESIDE + READ_BESIDE_EACH * n if n else READ_ALONE
+
+    def drop_cancelled(self) -> None:
+        """Takes the cancelled rows out of the slots and out of the queue."""
+        for ticket in [ticket for ticket in self.slots.rows if ticket.is_cancelled]:
+            self.slots.leave(ticket)
+            ticket.end("cancelled")
+        with self.work:
+            cancelled = [ticket for ticket in self.waiting if ticket.is_cancelled]
+            for ticket in cancelled:
+                self.waiting.remove(ticket)
+        for ticket in cancelled:
+            ticket.end("cancelled")
+
+    def admit(self) -> None:
+        """Lets waiting rows into free slots."""
+        with self.work:
+            while self.waiting and not self.slots.is_full:
+                self.slots.join(self.waiting.popleft())

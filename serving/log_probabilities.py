@@ -8,7 +8,8 @@ Previous: schemas.py.  Next: choices.py.
 
 from dataclasses import dataclass
 
-from serving.engine import Piece, Top
+from serving.scoring import Top
+from serving.tickets import Piece
 from tokenizer import Tokenizer
 
 

@@ -1,6 +1,6 @@
 """ServeCommand: the settings of `serve`, made from its flags before torch is imported.
 
-Previous: ../main.py.  Next: engine.py.
+Previous: ../main.py.  Next: slot_cache.py.
 """
 
 import ipaddress

@@ -4,7 +4,7 @@ A slot is memory for one row of context_length tokens. All slots are taken once;
 first n of them as its batch, so that the native step finds them side by side. The tokens whose
 keys lie in a slot are known also after its row has left: a later text that begins with them need
 not read them again.
-Previous: ../generation.py.  Next: slots.py.
+Previous: settings.py.  Next: slots.py.
 """
 
 import copy
