@@ -16,10 +16,11 @@ from benchmarks.candidates import (
     training_jobs,
 )
 from benchmarks.command import read_text, share_measurements, unique_jobs
-from benchmarks.interleaved import Measurement
+from benchmarks.interleaved import Measurement, roofline_of
 from benchmarks.job import Job
 from benchmarks.peers import PACKAGES, read_peers
 from benchmarks.report import fit_columns
+from benchmarks.roofline import measure_roofline
 from benchmarks.settings import (
     Decoding,
     Finetuning,
@@ -56,8 +57,15 @@ def peers(tmp_path: Path) -> dict[str, str]:
 
 
 def test_a_benchmark_measures_the_project_and_its_peers_and_writes_all_files(
-    tmp_path: Path, peers: dict[str, str], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    peers: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr("benchmarks.roofline.MIN_SECONDS", 0.0)
+    monkeypatch.setattr("benchmarks.roofline.MEMORY_BYTES", 1 << 20)
+    monkeypatch.setattr("benchmarks.command.roofline_of", lambda job, _: measure_roofline(job))
+    monkeypatch.setattr("benchmarks.command.is_faster_in_bf16", lambda device: False)
     named = ",".join(f"{name}={folder}" for name, folder in peers.items())
     out = tmp_path / "result"
     flags = ["--peers", named, "--out", str(out), "--profile"]
@@ -82,6 +90,12 @@ def test_a_benchmark_measures_the_project_and_its_peers_and_writes_all_files(
         "result.json", "result.md", "result.png", "profile-ours.txt",
     }  # fmt: skip
     assert not list(out.glob("*.part"))
+
+
+@pytest.mark.slow
+def test_the_limits_of_the_machine_are_measured_in_a_process(tmp_path: Path) -> None:
+    limits = roofline_of(training_jobs(Training(), {}, bf16=False)[0][0], tmp_path)
+    assert limits.best("fp32") and limits.best("memory")
 
 
 def test_a_benchmark_whose_candidates_have_all_failed_ends_with_status_1(
