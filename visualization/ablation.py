@@ -35,9 +35,14 @@ class HeadRise(NamedTuple):
 
 def run_from(model: GPT2Model, layer: int, x: Tensor) -> Tensor:
     """(B, T, C) -> (B, T, V): the logits, from the residual stream before a layer."""
+    return model.lm_head(model.final_norm(stream_from(model, layer, x)))
+
+
+def stream_from(model: GPT2Model, layer: int, x: Tensor) -> Tensor:
+    """(B, T, C) -> (B, T, C): the residual stream behind the last block, from that before one."""
     for block in list(model.blocks)[layer:]:
         x = block(x)
-    return model.lm_head(model.final_norm(x))
+    return x
 
 
 @torch.no_grad()

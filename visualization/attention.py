@@ -3,8 +3,9 @@
     A[t, s]: the share of what position t gathers that comes from position s <= t
     size[t, s] = A[t, s] |v_s W_O|          how much really arrives (Kobayashi et al. 2020)
 
-The page gets A as bytes, 255 for 1, row t with its t + 1 entries, deflated; and the norms, from
-which it makes sizes. Attention says where a head looks, not why.
+A file gets A as the fp32 numbers that they are where these take little room, else as bytes, 255 for
+1: row t with its t + 1 entries, deflated; and the norms, from which the page makes sizes. Attention
+says where a head looks, not why.
 Previous: surprise.py.  Next: lens.py.
 """
 
@@ -21,7 +22,9 @@ from training.progress import show_table
 from visualization.capture import block_of
 from visualization.inspection import Inspection, View
 
-ENCODING = "u8-lower-triangle-deflate-raw-base64"
+EXACT = "f32-lower-triangle-deflate-raw-base64"  # little-endian
+ROUNDED = "u8-lower-triangle-deflate-raw-base64"
+MOST_EXACT, MOST_IN_JSON = 2**18, 2**24  # weights that a page, or JSON, has as fp32 numbers
 LARGEST = 32  # weights that are kept of each row where not all fit
 MOST_DEFLATED = 4  # times by which deflating may make attention smaller
 SHARE_OF_FILE = 0.75  # which attention may take
@@ -59,8 +62,9 @@ def attention_of(inspection: Inspection) -> Attention:
     limit = inspection.limit_bytes and int(inspection.limit_bytes * SHARE_OF_FILE * BASE64)
     n_weights = len(layers) * len(heads) * n_tokens * (n_tokens + 1) // 2
     packed, sparse, kept = None, None, 1.0
+    is_exact = n_weights <= (min(MOST_EXACT, limit // 4) if limit else MOST_IN_JSON)
     if not limit or n_weights < MOST_DEFLATED * limit:
-        packed = pack(weights_of(inspection))
+        packed = pack(weights_of(inspection), is_exact=is_exact)
     if limit and (packed is None or len(packed) > limit):
         k, packed = LARGEST, None
         while (sparse := pack_largest(weights_of(inspection), k)).size > limit and k > 1:
@@ -70,7 +74,7 @@ def attention_of(inspection: Inspection) -> Attention:
         shape=(len(layers), len(heads), n_tokens, n_tokens),
         layers=layers,
         heads=heads,
-        encoding=ENCODING,
+        encoding=EXACT if is_exact else ROUNDED,
         kept_share=round(kept, 4),
         value_norms=[[[round(x, 4) for x in row] for row in norm.tolist()] for norm in norms],
         weight=as_text(packed) if packed is not None else None,
@@ -109,9 +113,13 @@ def as_text(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
 
 
-def pack(weights: Iterable[np.ndarray]) -> bytes:
-    """Returns the lower triangles of (H, T, T) arrays, one for each layer, as deflated bytes."""
-    triangles = (to_bytes(layer)[:, np.tri(layer.shape[-1], dtype=bool)] for layer in weights)
+def pack(weights: Iterable[np.ndarray], *, is_exact: bool = False) -> bytes:
+    """Returns the lower triangles of (H, T, T) arrays, one for each layer, deflated.
+
+    They are fp32 numbers where they are exact, else a byte for each weight.
+    """
+    numbers = (layer.astype("<f4") if is_exact else to_bytes(layer) for layer in weights)
+    triangles = (layer[:, np.tri(layer.shape[-1], dtype=bool)] for layer in numbers)
     return deflate(b"".join(triangle.tobytes() for triangle in triangles))
 
 

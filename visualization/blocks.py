@@ -1,6 +1,6 @@
-"""Blocks: sentences, maps and tables of a view that the page draws as they come.
+"""Blocks: sentences, maps, tables and charts of a view that the page draws as they come.
 
-Previous: patching.py.  Next: circuit_view.py.
+Previous: twin.py.  Next: circuit_view.py.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,6 @@ class Map:
     rows: list[str]
     columns: list[str]
     values: Sequence[Sequence[float | None]]
-    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,27 @@ class Table:
     name: str
     columns: list[str]
     rows: list[list[Cell]]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a chart; None where it has no value."""
+
+    name: str
+    values: list[float | None]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Lines over the same steps, with the level of chance or of a floor."""
+
+    name: str
+    x: list[int]
+    lines: list[Line]
+    x_name: str = "step"
+    log: bool = True
+    chance: float | None = None
+    floor: float | None = None
 
 
 @dataclass(frozen=True)
@@ -53,7 +73,7 @@ def show_blocks(console: Console, inspection: Inspection, view: Blocks) -> None:
     for sentence in view.sentences:
         console.print(sentence[inspection.language])
     for grid in view.maps:
-        console.print(f"\n{grid.name}" + (f": {grid.note}" if grid.note else ""))
+        console.print(f"\n{grid.name}")
         rows = [[name, *map(cell, row)] for name, row in zip(grid.rows, grid.values, strict=True)]
         show_table(console, ["", *grid.columns], rows, justify="right")
     for table in view.tables:

@@ -117,6 +117,7 @@ def open_inspection(command: InspectCommand) -> Inspection:
         layers=numbers_below(sizes.n_layer, command.layers, "--layers"),
         heads=numbers_below(sizes.n_head, command.heads, "--heads"),
         top=command.top,
+        sampling=command.sampling,
         limit_bytes=command.limit_mb * 10**6 if command.file_format == "html" else None,
     )
 

@@ -11,13 +11,14 @@ Previous: sample.py.  Next: embeddings_picture.py.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from rich.console import Console
 from torch import Tensor
 
 from training.progress import show_table
+from visualization.blocks import Cell, Table
 from visualization.inspection import Inspection, View
 from visualization.sample import sample_of
 from visualization.word_classes import CLASSES, Named, tokens_of_words
@@ -52,6 +53,7 @@ class Embeddings:
     purity: list[Purity]
     positions: list[int]
     position_cosine: list[list[float]]  # of each pair of positions
+    tables: list[Table] = field(default_factory=list)  # purity as the page draws it
 
 
 def embeddings_of(inspection: Inspection) -> Embeddings:
@@ -70,6 +72,11 @@ def embeddings_of(inspection: Inspection) -> Embeddings:
     nearest = neighbours(table, ids, N_NEAREST)
     stride = -(-model.config.context_length // MAX_POSITIONS)
     positions = model.position_embedding.weight.detach()[::stride]
+    purity = [
+        purity_of(kind, named, dict(zip(ids, nearest, strict=True)), len(table))
+        for kind in CLASSES
+        if named
+    ]
     return Embeddings(
         ids=ids,
         points=[
@@ -78,14 +85,18 @@ def embeddings_of(inspection: Inspection) -> Embeddings:
         classes=[named[id].kind if id in named else "" for id in ids],
         explained=[round(share, 4) for share in explained[:N_DIRECTIONS].tolist()],
         nearest=nearest,
-        purity=[
-            purity_of(kind, named, dict(zip(ids, nearest, strict=True)), len(table))
-            for kind in CLASSES
-            if named
-        ],
+        purity=purity,
         positions=list(range(0, model.config.context_length, stride)),
         position_cosine=[[round(c, 3) for c in row] for row in cosines(positions, positions)],
+        tables=tables_of(purity),
     )
+
+
+def tables_of(purity: list[Purity]) -> list[Table]:
+    """Returns the table of the page: how alike the words of each class are."""
+    columns = ["class", "n", "share", "chance", "same_word"]
+    rows: list[list[Cell]] = [[*vars(row).values()] for row in purity]
+    return [Table("purity", columns, rows)] if rows else []
 
 
 def principal_axes(table: Tensor) -> tuple[Tensor, Tensor]:

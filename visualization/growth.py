@@ -8,7 +8,7 @@ Previous: snapshot.py.  Next: growth_view.py.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,8 @@ import numpy as np
 from cfg_gpt2 import require
 from training.progress import MetricsLog
 from training.snapshots import load_snapshot, steps_in
-from visualization.attention import ENCODING, as_text, pack
+from visualization.attention import ROUNDED, as_text, pack
+from visualization.blocks import Cell, Chart, Line, Table
 from visualization.inspection import Inspection
 from visualization.regret import Layout, regret_by_kind
 from visualization.snapshot import Snapshot, Texts, measure
@@ -69,7 +70,10 @@ class Growth:
     chance: dict[str, float]
     lens: LensGrowth
     kinds: list[KindGrowth]  # in the order in which they were learned
+    probes: dict[str, list[float]]  # a fact: how often a probe reads it at the question
     attention: AttentionGrowth
+    curves: list[Chart] = field(default_factory=list)  # all of it, as the page draws it
+    tables: list[Table] = field(default_factory=list)
 
 
 def growth_of(inspection: Inspection) -> Growth:
@@ -89,7 +93,7 @@ def growth_of(inspection: Inspection) -> Growth:
         except (FileNotFoundError, ValueError):  # removed since it was listed, or not yet whole
             left_out.append(step)
     require(len(rows) > 0, f"none of the {len(steps)} snapshots of {inspection.run} is whole")
-    return Growth(
+    grown = Growth(
         steps=[row.step for row in rows],
         left_out=left_out,
         n_stories=text.n_stories,
@@ -100,8 +104,46 @@ def growth_of(inspection: Inspection) -> Growth:
         chance=rows[0].chance,
         lens=LensGrowth(rows[0].depths, [row.kl for row in rows], [row.settled for row in rows]),
         kinds=grown_kinds(text.layout, text.ideal, rows) if text.layout else [],
+        probes={fact: [row.probes[fact] for row in rows] for fact in rows[0].probes},
         attention=attention_growth(rows),
     )
+    return replace(grown, curves=charts_of(grown), tables=tables_of(grown.kinds))
+
+
+def charts_of(grown: Growth) -> list[Chart]:
+    """Returns the charts of the page: bits, heads, the lens, probes, and regret by kind."""
+    steps, heads, lens = grown.steps, grown.heads, grown.lens
+    charts = [
+        Chart("bits_per_byte", steps, [Line("model", [*grown.bits_per_byte])], floor=grown.floor)
+    ]
+    for name, by_step in heads.items():
+        lines = [
+            Line(f"{layer}.{head}", [scores[layer][head] for scores in by_step])
+            for layer, row in enumerate(by_step[0])
+            for head in range(len(row))
+        ]
+        charts.append(Chart(name, steps, lines, chance=grown.chance[name]))
+    by_depth = zip(lens.depths, zip(*lens.kl_to_end, strict=True), strict=True)
+    charts.append(Chart("lens", steps, [Line(name, [*values]) for name, values in by_depth]))
+    if grown.probes:
+        read = [Line(fact, [*shares]) for fact, shares in grown.probes.items()]
+        charts.append(Chart("probes", steps, read))
+    if grown.kinds:
+        lines = [
+            Line(k.kind, [round(bits * k.n / k.n_tokens, 5) for bits in k.regret])
+            for k in grown.kinds
+        ]
+        charts.append(Chart("regret", steps, lines))
+    return charts
+
+
+def tables_of(kinds: Sequence[KindGrowth]) -> list[Table]:
+    """Returns the table of the page: kinds of event in the order of learning."""
+    columns = ["kind", "learned_at", "ideal_bits", "regret", "n"]
+    rows: list[list[Cell]] = [
+        [k.kind, k.learned_at, k.ideal_bits, k.regret[-1], k.n] for k in kinds
+    ]
+    return [Table("learned", columns, rows)] if rows else []
 
 
 def grown_kinds(layout: Layout, ideal: np.ndarray, rows: Sequence[Snapshot]) -> list[KindGrowth]:
@@ -155,7 +197,7 @@ def attention_growth(rows: Sequence[Snapshot]) -> AttentionGrowth:
     layer, head = strongest(scores.get("fact", scores.get("induction", [])))
     maps = [row.attention[layer][head : head + 1] for row in rows]
     shape = (len(maps), 1, *maps[0].shape[1:])
-    return AttentionGrowth(f"{layer}.{head}", shape, ENCODING, as_text(pack(maps)))
+    return AttentionGrowth(f"{layer}.{head}", shape, ROUNDED, as_text(pack(maps)))
 
 
 def strongest(scores: Sequence[Sequence[float]]) -> tuple[int, int]:

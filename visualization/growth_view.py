@@ -35,6 +35,10 @@ def show_growth(console: Console, inspection: Inspection, view: Growth) -> None:
     if view.left_out:
         steps = ", ".join(map(str, view.left_out))
         console.print(f"left out, for their files cannot be read: the snapshots of steps {steps}")
+    if view.probes:
+        facts = [[fact, *(f"{share:.0%}" for share in row)] for fact, row in view.probes.items()]
+        console.print("\nread by a linear probe at the question in the evening, at each step")
+        show_table(console, ["fact", *map(str, view.steps)], facts, justify="right")
     if not view.kinds:
         return
     console.print(

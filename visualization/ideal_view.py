@@ -15,6 +15,7 @@ from data.tiny_world.stories import corpus
 from data.tiny_world.world import PLACES, State
 from tokenizer import UnseenCharacter
 from training.progress import show_table
+from visualization.blocks import Table
 from visualization.facts import outcomes
 from visualization.ideal import IdealReader, Reading, divergence, read_ideally, reader_of
 from visualization.inspection import Inspection, Spoken, View
@@ -23,6 +24,8 @@ from visualization.surprise import bits_of, log_probabilities
 
 N_STORIES = 100  # validation stories of which the regret by kind of event is the sum
 N_PRINTED = 10
+COLUMNS = ["kind", "n", "ideal_bits", "model_bits", "regret", "share_of_regret", "certain",
+           "unknown"]  # fmt: skip
 AFTER_OPENING = ("middle", "end", "over")  # stages of a story in which people have beliefs
 
 
@@ -61,6 +64,7 @@ class Ideal:
     impossible_from: int | None  # the first token that no story of the world has there
     events: list[EventView]
     by_kind: list[KindView]
+    tables: list[Table]  # by_kind as the page draws it
 
 
 def ideal_of(inspection: Inspection) -> Ideal | None:
@@ -80,6 +84,7 @@ def ideal_of(inspection: Inspection) -> Ideal | None:
         None if paid is None or ideal is None else round(paid - ideal, 5)
         for paid, ideal in zip(model, reading.bits, strict=True)
     ]
+    kinds = kinds_of(inspection, reader)
     return Ideal(
         bits=[None if bits is None else round(bits, 5) for bits in reading.bits],
         top=[likeliest(inspection, after) for after in reading.after],
@@ -87,7 +92,8 @@ def ideal_of(inspection: Inspection) -> Ideal | None:
         regret=regret,
         impossible_from=reading.impossible_from,
         events=events_of(reading),
-        by_kind=kinds_of(inspection, reader),
+        by_kind=kinds,
+        tables=[Table("by_kind", COLUMNS, [[*vars(row).values()] for row in kinds])],
     )
 
 

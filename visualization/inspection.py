@@ -4,7 +4,7 @@ Previous: edits.py.  Next: surprise.py.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -14,6 +14,7 @@ from rich.console import Console
 from cfg_gpt2 import RunConfig
 from commands.language import Language
 from data.tiny_world.stories import Story
+from decoding.settings import SamplingConfig
 from gpt2 import GPT2Model
 from run_directory.printable import printable
 from tokenizer import Tokenizer
@@ -50,6 +51,7 @@ class Inspection:
     heads: tuple[int, ...] = ()  # the same of heads
     position: int = -1  # of which one token's attention and attribution are printed; -1: the last
     top: int = 10  # alternatives of each token
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)  # how they are drawn
     limit_bytes: int | None = None  # of the file; None: unlimited
     report: Report = lambda done, total: None  # is told how far a view has come that takes long
 

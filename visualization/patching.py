@@ -6,7 +6,7 @@ A twin is the same story with two places exchanged. Both are read up to a word t
 them as a known fact, so the right answer of each is the wrong one of the other. The model reads the
 twin (the corrupt run) while part of what it computed for the story (the clean run) is put in its
 place: an effect of 1 gives the story's answer, 0 changes nothing.             Meng et al. 2022
-Previous: fact_heads.py.  Next: blocks.py.
+Previous: fact_heads.py.  Next: twin.py.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -54,34 +54,44 @@ def exchange(story: Story, first: str, second: str, language: Language) -> Story
     return twin
 
 
+def places_like(place: str, language: Language) -> list[str]:
+    """Returns the other places with the same preposition."""
+    at = PHRASES[language.name][0]
+    first = at[place].split(" ")[0]
+    return sorted(other for other in at if other != place and at[other].split(" ")[0] == first)
+
+
 def pairs_of(story: Story, tokenizer: Tokenizer, reader: IdealReader) -> Iterator[Pair | None]:
     """Yields a pair for each known place of a story that has a twin.
 
     The other place is one that the story names before, with the same preposition. None stands for
     a pair that is left out, because its names have unequal numbers of tokens.
     """
-    end, at = [tokenizer.end_of_text], PHRASES[reader.language.name][0]
-    tokens = end + tokenizer.encode(story.text)
     mentions = find_mentions(told_by(story, reader, 1), reader)
     for mention in known_places(mentions):
-        others = {
-            m.place
-            for m in mentions
-            if m.first < mention.first and m.place != mention.place
-            and at[m.place].split(" ")[0] == at[mention.place].split(" ")[0]
-        }  # fmt: skip
-        for other in sorted(others)[:1]:
-            twin = exchange(story, mention.place, other, reader.language)
-            corrupt = end + tokenizer.encode(twin.text)
-            cut = mention.first
-            is_aligned = len(corrupt) == len(tokens) and spans_of(mentions) == spans_of(
-                find_mentions(told_by(twin, reader, 1), reader)
-            )
-            if not is_aligned or tokens[cut] == corrupt[cut]:
-                yield None
-                continue
-            roles = roles_of(tokens[:cut], corrupt[:cut], mention)
-            yield Pair(tokens[:cut], corrupt[:cut], tokens[cut], corrupt[cut], mention.kind, roles)
+        named = {m.place for m in mentions if m.first < mention.first}
+        others = [place for place in places_like(mention.place, reader.language) if place in named]
+        for other in others[:1]:
+            yield pair_of(story, mention, other, tokenizer, reader)
+
+
+def pair_of(
+    story: Story, mention: Mention, other: str, tokenizer: Tokenizer, reader: IdealReader
+) -> Pair | None:
+    """Returns a story and its twin, in which another place answers instead of the one mentioned.
+
+    None where the names have unequal numbers of tokens.
+    """
+    end, cut = [tokenizer.end_of_text], mention.first
+    twin = exchange(story, mention.place, other, reader.language)
+    tokens, corrupt = (end + tokenizer.encode(each.text) for each in (story, twin))
+    mentions, others = (
+        spans_of(find_mentions(told_by(each, reader, 1), reader)) for each in (story, twin)
+    )
+    if len(corrupt) != len(tokens) or mentions != others or tokens[cut] == corrupt[cut]:
+        return None
+    roles = roles_of(tokens[:cut], corrupt[:cut], mention)
+    return Pair(tokens[:cut], corrupt[:cut], tokens[cut], corrupt[cut], mention.kind, roles)
 
 
 def spans_of(mentions: Sequence[Mention]) -> list[tuple[int, int]]:

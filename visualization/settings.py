@@ -12,6 +12,7 @@ import tyro
 from cfg_gpt2 import MAX_SIZE, require, require_count, require_range
 from commands.flags import parse_flags
 from commands.language import Language
+from decoding.settings import SamplingConfig
 from visualization.views import VIEWS
 
 Format = Literal["html", "png", "svg", "json"]
@@ -42,6 +43,8 @@ class InspectCommand:
     looks, and what speaks for the token behind it; None: the last one"""
     special_tokens: bool = False  # read <|endoftext|> and the like in --prompt as one token each
     top: int = 10  # alternatives that are listed for each token
+    temperature: float = 0.8  # of the alternatives as `generate` draws them, beside the raw ones
+    top_p: float | None = 0.95  # the same
     limit_mb: int = 20
     """the largest page; of a long text's attention the largest weights of each row are kept then"""
 
@@ -65,11 +68,17 @@ class InspectCommand:
             not unknown, f"--view {' '.join(unknown)} is unknown; choose among {', '.join(VIEWS)}"
         )
         require_count("--top", self.top, 1000)
+        _ = self.sampling  # whose values are within their limits
         require_count("--limit-mb", self.limit_mb, 10_000)
         require(
             self.format is not None or self.out is None or self.suffix in ("", *FORMATS),
             f"--out {self.out} ends in none of {', '.join(FORMATS)}; end it so, or say --format",
         )
+
+    @property
+    def sampling(self) -> SamplingConfig:
+        """How the alternatives are drawn. Raises ValueError where it is out of range."""
+        return SamplingConfig(temperature=self.temperature, top_p=self.top_p)
 
     @property
     def suffix(self) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data.tiny_world.stories import corpus
 from gpt2 import GPT2Model
 from visualization.capture import capture
 from visualization.fact_heads import fact_scores
@@ -18,6 +19,7 @@ from visualization.heads import score_heads
 from visualization.ideal import IdealReader, reader_of
 from visualization.inspection import Inspection
 from visualization.lens import lens_logits, stages
+from visualization.probes import Moments, accuracy, fit, moments_of, streams
 from visualization.regret import Layout, ideal_bits, lay_out, token_bits
 from visualization.sample import padded, sample_of, stories_of
 from visualization.surprise import bits_of
@@ -27,6 +29,7 @@ N_LENS = 10  # on which the lens is measured
 N_FACTS = 40  # on which the attention to known places is
 ON_RANDOM_TOKENS = ("previous", "duplicate", "induction")  # scores of heads
 SCORES = (*ON_RANDOM_TOKENS, "fact")
+N_FITTED, N_TESTED = 150, 100  # stories at whose questions probes are fitted, and tested
 N_SEQUENCES = 8  # of random tokens, on which heads are scored
 
 
@@ -43,6 +46,7 @@ class Texts:
     end_of_text: int
     facts: Layout | None = None  # some of the stories, for the attention to known places
     reader: IdealReader | None = None
+    moments: tuple[Moments, Moments] | None = None  # questions on which probes are fitted, tested
 
     @classmethod
     def of(cls, inspection: Inspection) -> "Texts":
@@ -66,7 +70,18 @@ class Texts:
             end_of_text=tokenizer.end_of_text,
             facts=lay_out(chosen[:N_FACTS], tokenizer, reader),
             reader=reader,
+            moments=questions(inspection, reader),
         )
+
+
+def questions(inspection: Inspection, reader: IdealReader) -> tuple[Moments, Moments]:
+    """Returns questions of training stories and of validation stories."""
+    length = inspection.model.config.context_length
+    train, test = (
+        moments_of(some, inspection.tokenizer, reader, length, "question")
+        for some in corpus(reader.language, N_FITTED, N_TESTED)
+    )
+    return train, test
 
 
 @dataclass(frozen=True)
@@ -81,6 +96,7 @@ class Snapshot:
     kl: list[float]
     settled: float
     attention: list[np.ndarray]  # of each layer, (H, T, T)
+    probes: dict[str, float]  # of each fact: the share that the best layer's probe reads
 
 
 def measure(step: int, model: GPT2Model, text: Texts) -> Snapshot:
@@ -93,7 +109,20 @@ def measure(step: int, model: GPT2Model, text: Texts) -> Snapshot:
     heads, chance = head_growth(model, text)
     depths, kl, settled = lens_growth(model, text.few)
     attention = [weights[0].numpy() for weights in seen.weights]
-    return Snapshot(step, bits, heads, chance, depths, kl, settled, attention)
+    probes = probe_growth(model, *text.moments) if text.moments else {}
+    return Snapshot(step, bits, heads, chance, depths, kl, settled, attention, probes)
+
+
+def probe_growth(model: GPT2Model, train: Moments, test: Moments) -> dict[str, float]:
+    """Returns for each fact the share of questions at which the best layer's probe reads it."""
+    guesses = [
+        fit(known, train.values).guess(asked)
+        for known, asked in zip(streams(model, train), streams(model, test), strict=True)
+    ]
+    return {
+        fact: round(max(accuracy(guess[fact], truth) or 0.0 for guess in guesses), 4)
+        for fact, truth in test.values.items()
+    }
 
 
 def head_growth(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from torch import Tensor
 
+from decoding.sampling import probabilities
 from training.progress import show_table
 from visualization.inspection import Inspection, View
 
@@ -32,9 +33,16 @@ class Surprise:
 
 @dataclass(frozen=True)
 class Alternatives:
-    """For the token after each position the likeliest ids, each with its probability."""
+    """For the token after each position the likeliest ids, each with its probability.
+
+    `drawn` has the same ids' probabilities once temperature and top-p have changed them, which is
+    what `generate` draws from.
+    """
 
     top: list[list[tuple[int, float]]]
+    drawn: list[list[float]]
+    temperature: float
+    top_p: float | None
 
 
 def log_probabilities(logits: Tensor) -> Iterator[Tensor]:
@@ -77,12 +85,15 @@ def expected_at(inspection: Inspection, t: int) -> tuple[int, float]:
 
 def alternatives_of(inspection: Inspection) -> Alternatives:
     """Returns the likeliest next tokens at each position."""
-    rows = list[list[tuple[int, float]]]()
+    rows, drawn = list[list[tuple[int, float]]](), list[list[float]]()
+    sampling = inspection.sampling
     for values in log_probabilities(inspection.trace.logits[0]):
         found = values.exp().topk(min(inspection.top, values.size(-1)))
         for ids, shares in zip(found.indices.tolist(), found.values.tolist(), strict=True):
             rows.append([(id, round(p, 6)) for id, p in zip(ids, shares, strict=True)])
-    return Alternatives(rows)
+        chances = probabilities(values, (), sampling).gather(1, found.indices)
+        drawn += [[round(p, 6) for p in row] for row in chances.tolist()]
+    return Alternatives(rows, drawn, sampling.temperature, sampling.top_p)
 
 
 def show_surprise(console: Console, inspection: Inspection, view: Surprise) -> None:
@@ -99,12 +110,15 @@ def show_surprise(console: Console, inspection: Inspection, view: Surprise) -> N
 
 
 def show_alternatives(console: Console, inspection: Inspection, view: Alternatives) -> None:
-    """Prints the likeliest next tokens at each position."""
+    """Prints the likeliest next tokens at each position, as they are and as they are drawn."""
     rows = []
     for t, (id, options) in enumerate(zip(inspection.tokens, view.top, strict=True)):
-        listed = [f"{inspection.shown(other)} {p:.1%}" for other, p in options[:5]]
+        pairs = zip(options[:5], view.drawn[t], strict=False)
+        listed = [f"{inspection.shown(other)} {p:.1%} ({q:.1%})" for (other, p), q in pairs]
         rows.append([str(t), inspection.shown(id), "  ".join(listed)])
-    show_table(console, ["position", "token", "likeliest next"], rows)
+    top_p = "" if view.top_p is None else f", top-p {view.top_p:g}"
+    heading = f"likeliest next (after temperature {view.temperature:g}{top_p})"
+    show_table(console, ["position", "token", heading], rows)
 
 
 def sum_up(inspection: Inspection, view: Surprise) -> str:

@@ -18,6 +18,7 @@ VIEWS = {  # name, which is also its key in the data of the page -> module:View
     "heads": "visualization.heads:HEADS",
     "lens": "visualization.lens:LENS",
     "attribution": "visualization.attribution:ATTRIBUTION",
+    "twin": "visualization.twin:TWIN",
     "neurons": "visualization.neurons:NEURONS",
     "embeddings": "visualization.embeddings:EMBEDDINGS",
     "growth": "visualization.growth_view:GROWTH",

@@ -18,19 +18,19 @@ def load_weights(
 ) -> tuple[GPT2Model, int | None]:
     """Returns a run's model in fp32 on the CPU, and the step of its weights, where it is known.
 
+    Training writes the newest weights with each checkpoint, so they have the newest one's step.
+
     Raises FileNotFoundError where a file is missing, ValueError where it is damaged or no weights
     of the step were kept.
     """
     if best:
         model, record = load_best(run_dir)
         return model, record.step
+    kept = {step_of(path): path for path in paths_in(run_dir / FOLDER)}
     if step is None:
-        return GPT2Model.load(run_dir), None
+        return GPT2Model.load(run_dir), max(kept, default=None)
     read_config(run_dir)  # the right error for a folder that is no run
-    kept, snapshots = (
-        {step_of(path): path for path in paths_in(run_dir / FOLDER)},
-        steps_in(run_dir),
-    )
+    snapshots = steps_in(run_dir)
     steps = ", ".join(map(str, sorted({*kept, *snapshots}))) or "none"
     if step in snapshots and step not in kept:
         return load_snapshot(run_dir, step), step

@@ -48,7 +48,6 @@ def xray_data(texts: list[str | bytes], language: str = "en") -> dict[str, objec
         "norm_bias",
     ]
     steps = [0, 1, 4, 16, 64]
-    kind = {"n": 4, "n_tokens": 12, "ideal_bits": 1.5, "regret": numbers(5), "learned_at": 16}
     square = triangles(N_LAYER * N_HEAD, n, lambda i, t, s: 255 if s == max(t - i, 0) else 0)
     map_ = {"name": "effect", "rows": ["0", "1"], "columns": ["statement", "question"],
             "values": [[0.5, -0.1], [0.9, None]], "bottom_up": True}  # fmt: skip
@@ -59,14 +58,17 @@ def xray_data(texts: list[str | bytes], language: str = "en") -> dict[str, objec
             "bits": bits, "total_bits": 40.0, "bytes": 30, "bits_per_byte": 1.3333,
             "worst": sorted(range(1, n), key=lambda t: -(bits[t] or 0)),
         },
-        "alternatives": {"top": [[[t, 0.6], [(t + 1) % n, 0.3]] for t in range(n)]},
+        "alternatives": {
+            "top": [[[t, 0.6], [(t + 1) % n, 0.3]] for t in range(n)],
+            "drawn": [[0.9, 0.1]] * n, "temperature": 0.8, "top_p": 0.95,
+        },
         "ideal": {
             "bits": ideal, "regret": ideal, "kl": numbers(n), "impossible_from": None,
             "top": [[[str(texts[(t + 1) % n]), 1.0]] for t in range(n)],
             "events": [{"kind": "go", "first": 1, "last": n - 1, 
                         "facts": {"en": "Anna is in the hall.", "ru": "Аня в зале."}}],
-            "by_kind": [{"kind": name, "n": 3, "ideal_bits": 4.0, "model_bits": 5.5, "regret": 1.5,
-                         "share_of_regret": 0.3333} for name in KINDS],
+            "tables": [{"name": "by_kind", "columns": ["kind", "n", "regret"],
+                        "rows": [[name, 3, 1.5 + i] for i, name in enumerate(KINDS)]}],
         },
         "attention": {
             "shape": [N_LAYER, N_HEAD, n, n], "layers": [0, 1], "heads": [0, 1, 2],
@@ -75,7 +77,7 @@ def xray_data(texts: list[str | bytes], language: str = "en") -> dict[str, objec
         },
         "heads": {
             "rows": [{"layer": i, "head": h, "previous": draw.random(), "entropy": 2.0, "sink": 0.5,
-                      "ablation": dict(zip(KINDS, numbers(3), strict=True))}
+                      "copying": 0.1}
                      for i in range(N_LAYER) for h in range(N_HEAD)],
             "chance": {"previous": 0.1, "sink": 0.2},
         },
@@ -88,6 +90,11 @@ def xray_data(texts: list[str | bytes], language: str = "en") -> dict[str, objec
             "parts": parts, "candidates": [[(t + 1) % n, t] for t in range(n)],
             "values": numbers(n, 2, len(parts)),
         },
+        "twin": {
+            "kind": "evening", "twin": [0, 1, *range(n - 2)[1:-1]], "right": 1, "other": 2,
+            "story_lead": 4.5, "twin_lead": -3.25, "depths": depths[::2],
+            "effect": [[round(2 * x - 0.5, 4) for x in numbers(n - 2)] for _ in depths[::2]],
+        },
         "neurons": {
             "found": [{"predicate": "next word is a place", "share": 0.1, "layer": 1, "neuron": 5,
                        "auc": 0.97, "shuffled": 0.52}],
@@ -96,16 +103,20 @@ def xray_data(texts: list[str | bytes], language: str = "en") -> dict[str, objec
         "embeddings": {
             "ids": ids, "points": numbers(n, 2), "classes": ["person", "", *[""] * (n - 2)],
             "nearest": [[[(t + 1) % n, 0.5]] for t in range(n)], "explained": [0.2, 0.1],
-            "purity": [{"kind": "person", "n": 2, "share": 0.5, "chance": 0.1, "same_word": None}],
+            "tables": [{"name": "purity", "columns": ["class", "n"], "rows": [["person", 2]]}],
         },
         "probes": {"sentences": [{"en": "A control wins.", "ru": "Контроль лучше."}],
                    "tables": [table]},
         "patching": {"maps": [map_]},
         "growth": {
-            "steps": steps, "bits_per_byte": [8.0, 4.0, 2.0, 1.0, 0.9], "floor": 0.8,
-            "heads": {"previous": numbers(5, N_LAYER, N_HEAD)}, "chance": {"previous": 0.1},
-            "kinds": [{"kind": name, **kind} for name in KINDS],
-            "lens": {"depths": depths, "kl_to_end": numbers(5, len(depths)), "settled": numbers(5)},
+            "steps": steps,
+            "curves": [
+                {"name": "previous", "x": steps, "x_name": "step", "log": True, "chance": 0.1,
+                 "lines": [{"name": f"1.{h}", "values": numbers(5)} for h in range(N_HEAD)]},
+                {"name": "regret", "x": steps, "x_name": "step", "log": True,
+                 "lines": [{"name": name, "values": numbers(5)} for name in KINDS]},
+            ],
+            "tables": [{"name": "learned", "columns": ["kind", "step"], "rows": [["go", 16]]}],
             "attention": {"head": "1.0", "shape": [5, 1, n, n],
                           "weight": triangles(5, n, lambda i, t, s: 255 // (t + 1))},
         },

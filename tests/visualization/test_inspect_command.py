@@ -179,6 +179,8 @@ WRONG = {
     "--prompt anna --position 4": "--position 4 is behind the text, whose 4 tokens are 0 to 3",
     "--prompt anna --position -1": "--position -1 must be at least 0",
     "--prompt a --top 0": "--top 0 must be 1 or more",
+    "--prompt a --temperature -1": "--temperature -1.0 must be 0",
+    "--prompt a --top-p 2": "--top-p 2.0 must be above 0 and at most 1",
     "--prompt a --limit-mb 0": "--limit-mb 0 must be 1 or more",
     "--prompt a --out page.pdf": "page.pdf ends in none of html, png, svg, json",
     "--prompt a --best": "has no checkpoint with a validation loss",

@@ -11,7 +11,9 @@ import torch
 from oracles.random_model import SIZES, inspection_of, random_model
 from torch.nn import functional as F
 
+from decoding.settings import SamplingConfig
 from gpt2 import GPT2Model
+from visualization import attention
 from visualization.attention import attention_of
 from visualization.capture import block_of
 from visualization.inspection import Inspection
@@ -102,15 +104,39 @@ def inflate(text: str) -> bytes:
     return zlib.decompress(base64.b64decode(text), wbits=-15)
 
 
-def test_packed_attention_is_the_attention_to_half_a_step(inspection: Inspection) -> None:
-    view = attention_of(replace(inspection, layers=(0, 2), heads=(1, 3)))
+def test_alternatives_are_drawn_as_generate_draws_them(inspection: Inspection) -> None:
+    config = SamplingConfig(temperature=0.5, top_p=0.6)
+    view = alternatives_of(replace(inspection, sampling=config))
+    assert (view.temperature, view.top_p) == (0.5, 0.6)
+    p = inspection.trace.logits[0].double().softmax(-1).square()  # temperature 1/2
+    p = (p / p.sum(dim=-1, keepdim=True)).numpy()
+    for t, row in enumerate(view.drawn):
+        order = np.argsort(-p[t])
+        kept = order[: 1 + int((p[t, order].cumsum() < 0.6).sum())]
+        expected = [p[t, id] / p[t, kept].sum() if id in kept else 0 for id, _ in view.top[t]]
+        np.testing.assert_allclose(row, expected, atol=1e-5)
+    greedy = alternatives_of(replace(inspection, sampling=SamplingConfig(temperature=0)))
+    assert all(row[0] == 1 and not any(row[1:]) for row in greedy.drawn)
+
+
+@pytest.mark.parametrize("most, kind, error", [(10**6, "<f4", 0.0), (10, np.uint8, 0.5 / 255)])
+def test_packed_attention_is_the_attention_exactly_or_to_half_a_step(
+    inspection: Inspection, monkeypatch: pytest.MonkeyPatch, most: int, kind: str, error: float
+) -> None:
+    monkeypatch.setattr(attention, "MOST_EXACT", most)
+    chosen = replace(inspection, layers=(0, 2), heads=(1, 3), limit_bytes=10**6)
+    view = attention_of(chosen)
     assert view.shape == (2, 2, T, T) and view.weight and view.sparse is None
-    packed = np.frombuffer(inflate(view.weight), dtype=np.uint8) / 255
+    assert view.encoding.startswith("f32" if error == 0 else "u8")
+    packed = np.frombuffer(inflate(view.weight), dtype=kind)
+    packed = packed if error == 0 else packed / 255
     rows = np.split(packed, np.cumsum([t + 1 for t in range(T)] * 4)[:-1])
     for number, (layer, head) in enumerate([(0, 1), (0, 3), (2, 1), (2, 3)]):
         weights = inspection.trace.weights[layer][0, head].numpy()
         for t in range(T):
-            np.testing.assert_allclose(rows[number * T + t], weights[t, : t + 1], atol=0.5 / 255)
+            np.testing.assert_allclose(
+                rows[number * T + t], weights[t, : t + 1], atol=error, rtol=0
+            )
 
 
 def test_what_does_not_fit_leaves_the_largest_weights_of_each_row(inspection: Inspection) -> None:

@@ -3,11 +3,14 @@
 On Debian and Ubuntu: apt-get install chromium.
 """
 
+import base64
+import struct
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from oracles.chromium import Chromium, Page, find_chromium
-from oracles.xray_data import xray_data
+from oracles.xray_data import packed, xray_data
 
 from visualization.page import html_of
 
@@ -65,7 +68,7 @@ def test_every_view_is_drawn_without_a_request_a_complaint_or_a_wide_page(
     page = opened(browser, address, width=width, dark=dark)
     page.evaluate(f"document.querySelector('[data-focus={language}]').click()")
     names = page.evaluate(f"{VIEWS}.map((tab) => tab.dataset.focus)")
-    assert isinstance(names, list) and len(names) == 12
+    assert isinstance(names, list) and len(names) == 13
     for name in names:
         page.evaluate(f"document.querySelector('[data-focus={name}]').click()")
         page.evaluate("new Promise((done) => requestAnimationFrame(done))")
@@ -142,6 +145,82 @@ def test_the_attention_that_was_packed_is_the_attention_that_is_shown(
     assert page.evaluate("document.querySelector('.thumbnail[aria-pressed=true]').ariaLabel") == (
         "Head 1.0"
     )
+    page.close()
+
+
+def test_a_number_of_attention_is_exact_where_the_page_has_it(
+    browser: Chromium, tmp_path: Path
+) -> None:
+    n, weight = 5, struct.unpack("<f", struct.pack("<f", 0.1234567))[0]
+    data = xray_data(TEXTS[:n])
+    attention = data["views"]["attention"]  # type: ignore[index]
+    weights = [weight if (t, s) == (4, 1) else 0.25 for t in range(n) for s in range(t + 1)]
+    attention.update(  # type: ignore[attr-defined]
+        encoding="f32-lower-triangle-deflate-raw-base64",
+        weight=packed(struct.pack(f"<{6 * len(weights)}f", *weights * 6)),
+    )
+    file = tmp_path / "exact.html"
+    file.write_text(html_of(data), encoding="utf-8")
+    page = opened(browser, f"{file.as_uri()}#attention/4")
+    page.wait_for("document.querySelector('.large .bars li').textContent.includes('25%')")
+    page.evaluate("document.querySelector('.square').focus()")
+    for _ in range(3):
+        page.press("ArrowLeft")
+    readout = str(page.evaluate("document.querySelector('.readout').textContent"))
+    assert "12% (0.123456702)" in readout and abs(weight - 0.123456702) < 1e-9
+    page.close()
+
+
+def test_facts_and_findings_follow_the_language_of_the_page(
+    browser: Chromium, address: str
+) -> None:
+    page = opened(browser, f"{address}#ideal/2")
+    shown = "document.querySelector('.panel').innerText"
+    assert "Anna is in the hall." in str(page.evaluate(shown))
+    page.evaluate("document.querySelector('[data-focus=ru]').click()")
+    assert "Аня в зале." in str(page.evaluate(shown))
+    assert "Anna" not in str(page.evaluate(shown))
+    page.evaluate("document.querySelector('[data-focus=probes]').click()")
+    assert "Контроль лучше." in str(page.evaluate(shown))
+    page.close()
+
+
+def test_the_head_of_a_column_sorts_a_table_and_sorts_it_back(
+    browser: Chromium, address: str
+) -> None:
+    page = opened(browser, f"{address}#ideal/2")
+    table = "document.querySelector('.panel table')"
+    column = f"[...{table}.tBodies[0].rows].map((row) => row.cells[2].textContent)"
+    head = f"{table}.tHead.rows[0].cells[2]"
+    assert page.evaluate(column) == ["1.500", "2.500", "3.500"]
+    for order, values in (
+        ("descending", ["3.500", "2.500", "1.500"]),
+        ("ascending", ["1.500", "2.500", "3.500"]),
+    ):
+        page.evaluate(f"{head}.querySelector('button').click()")
+        assert page.evaluate(f"{head}.ariaSort") == order
+        assert page.evaluate(column) == values
+    page.evaluate(f"{table}.tHead.rows[0].cells[0].querySelector('button').click()")
+    names = f"[...{table}.tBodies[0].rows].map((row) => row.cells[0].textContent)"
+    assert page.evaluate(names) == ["asks", "evening", "goes"]
+    page.close()
+
+
+def test_print_shows_the_whole_text_and_the_open_view_without_buttons(
+    browser: Chromium, tmp_path: Path
+) -> None:
+    file = tmp_path / "long.html"
+    file.write_text(html_of(xray_data([f" word{n}" for n in range(400)])), encoding="utf-8")
+    page = opened(browser, f"{file.as_uri()}#surprise/3")
+    strip = "document.querySelector('.strip')"
+    hidden = f"{strip}.scrollHeight - {strip}.clientHeight"
+    display = "getComputedStyle(document.querySelector('.tabs')).display"
+    scrolled = page.evaluate(hidden)
+    assert isinstance(scrolled, int) and scrolled > 100 and page.evaluate(display) == "flex"
+    page.call("Emulation.setEmulatedMedia", media="print")
+    assert page.evaluate(hidden) == 0 and page.evaluate(display) == "none"
+    sheets = base64.b64decode(page.call("Page.printToPDF")["data"])
+    assert sheets.startswith(b"%PDF") and len(sheets) > 20_000
     page.close()
 
 

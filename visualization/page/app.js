@@ -13,11 +13,12 @@ import { idealView } from "./ideal.js";
 import { lensView } from "./lens.js";
 import { makeScale } from "./colour.js";
 import { makeWords } from "./words.js";
+import { twinView } from "./twin.js";
 
 const VIEWS = [
   surpriseView, alternativesView, idealView, attentionView, headsView, lensView, attributionView,
-  neuronsView, embeddingsView, blockView("probes"), blockView("patching"), blockView("steering"),
-  growthView,
+  twinView, blockView("patching"), neuronsView, embeddingsView, blockView("probes"),
+  blockView("steering"), growthView,
 ];
 
 // Shows the X-ray in an element; options are { view, token, onChange(state) }.
@@ -76,6 +77,8 @@ export function mount(root, data, strings, options = {}) {
   }
   function repaint() {
     const colouring = open?.colouring?.();
+    if (page.painted === colouring) return;
+    page.painted = colouring;
     page.strip.paint(colouring);
     page.key.replaceChildren(...(colouring ? [legend(page.ctx, colouring)] : []));
   }

@@ -1,6 +1,6 @@
 // Attention: all heads as thumbnails, one of them large, and where the selected token looks.
 import { button, choice, el, press, range } from "./dom.js";
-import { drawSquare, openRows } from "./packed.js";
+import { drawSquare, isExact, openRows } from "./packed.js";
 import { glyph, plain } from "./words.js";
 import { bars, scroller } from "./bars.js";
 import { largeSquare } from "./heat.js";
@@ -15,7 +15,7 @@ export const attentionView = {
   build(ctx) {
     const { words, data, state } = ctx;
     const view = data.views.attention;
-    let heads = headsOf(view, (_, t) => new Uint8Array(t + 1)); // zeros, until it is unpacked
+    let heads = headsOf(view, (_, t) => new Float32Array(t + 1)); // zeros, until it is unpacked
     const number = () => Math.max(0, heads.findIndex((it) =>
       it.layer === state.layer && it.head === state.head));
     const query = () => Math.max(state.token - state.offset, 0);
@@ -38,8 +38,9 @@ export const attentionView = {
       const cell = (t) => `${plain(data.tokens[t])} (${t})`;
       const kind = key === null ? "hint" : key > row ? "future" : "cell";
       const [weights, sizes] = [heads[number()].weights(row), heads[number()].sizes(row)];
+      const exact = isExact(view.encoding) ? weights[key]?.toPrecision(9) : "± 1/510";
       readout.textContent = words.say(`attention.${kind}`, { from: cell(row), to: cell(key ?? 0),
-        share: words.percent(weights[key]), size: words.number(sizes[key]) });
+        share: words.percent(weights[key]), exact, size: words.number(sizes[key]) });
     }
     function update(changes) {
       const head = heads[number()];
@@ -85,15 +86,16 @@ function headsOf(view, read) {
   return range(view.shape[0] * n_head).map((square) => {
     const [l, h] = [Math.floor(square / n_head), square % n_head];
     const norms = view.value_norms[l][h];
-    const weights = (t) => Float32Array.from(read(square, t), (byte) => byte / 255);
+    const weights = (t) => read(square, t);
     const sizes = (t) => weights(t).map((weight, s) => weight * norms[s]);
     let most = null; // the largest size of this head
+    const shown = (t, measure) => (measure === "size" ? sizes : weights)(t);
     const shares = (t, measure) => {
       if (measure === "weight") return weights(t).map(Math.sqrt);
       most ??= Math.max(1e-9, ...norms.map((_, i) => Math.max(...sizes(i))));
       return sizes(t).map((size) => Math.sqrt(size / most));
     };
-    return { layer: view.layers[l], head: view.heads[h], weights, sizes, shares };
+    return { layer: view.layers[l], head: view.heads[h], weights, sizes, shown, shares };
   });
 }
 
@@ -127,9 +129,8 @@ function thumbnailGrid(ctx, heads, draw) {
 }
 
 function whereItLooks({ words, data, state }, head, query) {
-  const [weights, sizes] = [head.weights(query), head.sizes(query)];
+  const [weights, shown] = [head.weights(query), head.shown(query, state.measure)];
   const isSize = state.measure === "size";
-  const shown = isSize ? sizes : weights;
   const best = range(query + 1).sort((a, b) => shown[b] - shown[a]).slice(0, N_SEEN);
   const share = (s) => words.percent(weights[s]);
   const rows = best.map((s) => ({ label: [el("small", {}, `${s} `), glyph(data.tokens[s])],
@@ -140,9 +141,8 @@ function whereItLooks({ words, data, state }, head, query) {
 }
 
 function lookColouring({ words, state: { measure } }, head, query) {
-  const shares = head.shares(query, measure);
-  const [shown, write] = measure === "size"
-    ? [head.sizes(query), words.number] : [head.weights(query), words.percent];
+  const [shares, shown] = [head.shares(query, measure), head.shown(query, measure)];
+  const write = measure === "size" ? words.number : words.percent;
   const at = (t) => (t > query ? { fraction: 0, text: "", future: true }
     : { fraction: shares[t], text: write(shown[t]) });
   const ticks = TICKS.map((share) => [Math.sqrt(share), words.percent(share)]);

@@ -19,12 +19,6 @@ export function bars(rows, { most, signed = false }) {
         row.secondText && el("small", {}, row.secondText)))));
 }
 
-// Returns a column of numbers: its label is column.name, its values are row[name].
-export function numberColumn(words, name, digits = 2) {
-  const cell = (row) => words.number(row[name], digits);
-  return { label: words.say(`column.${name}`), value: (row) => row[name], cell };
-}
-
 // Returns a region with a name that scrolls by itself where its content is too wide.
 export function scroller(label, ...content) {
   return el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label }, content);

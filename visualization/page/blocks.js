@@ -22,7 +22,7 @@ export function blocks(ctx, view, { place, onPlace } = {}) {
   };
 }
 
-function mapOf(ctx, { name, rows, columns, values, note, bottom_up: bottomUp }) {
+function mapOf(ctx, { name, rows, columns, values, bottom_up: bottomUp }) {
   const most = Math.max(...values.flat(), 1e-9);
   const cell = (r, c) => {
     const value = values[r][c];
@@ -31,7 +31,7 @@ function mapOf(ctx, { name, rows, columns, values, note, bottom_up: bottomUp }) 
   };
   const grid = { label: ctx.words.named("map", name), rows: rows.map(ctx.words.part),
     columns: columns.map(ctx.words.part), cell, bottomUp };
-  return [note && el("p", { class: "note" }, note), heatGrid(ctx, grid)];
+  return heatGrid(ctx, grid);
 }
 
 function tableOf(ctx, { name, columns, rows }) {

@@ -10,7 +10,7 @@ export const embeddingsView = {
   name: "embeddings",
   build(ctx) {
     const { words, data, scale } = ctx;
-    const { ids, points, classes, explained, nearest, purity } = data.views.embeddings;
+    const { ids, points, classes, explained, nearest } = data.views.embeddings;
     const kinds = [...new Set(classes.filter(Boolean))];
     const place = projection(points, clamp(ctx.width(), 260, 720));
     const text = (i) => ctx.text(ids[i]);
@@ -51,15 +51,12 @@ export const embeddingsView = {
       return el("span", {}, el("b", { style: { color } }, letter), " ", words.named("class", kind));
     });
     const [first, second] = explained.map((share) => words.percent(share));
-    const columns = ["class", "n", "share", "chance", "same_word"];
-    const rows = (purity ?? []).map((it) =>
-      [words.named("class", it.kind), it.n, it.share, it.chance, it.same_word]);
     return { update, node: el("div", {}, el("div", { class: "switches" }, key,
       el("label", {}, words.say("embeddings.search"), " ", search)),
     svg("svg", { class: "scatter", width: ctx.width(), height: TALL, role: "img",
       "aria-label": words.say("embeddings.picture") }, dots, front),
     el("p", { class: "note" }, words.say("embeddings.explained", { first, second })), card,
-    rows.length ? blocks(ctx, { tables: [{ name: "purity", columns, rows }] }).nodes : null) };
+    blocks(ctx, data.views.embeddings).nodes) };
   },
 };
 

@@ -1,6 +1,5 @@
-// Heads: scores beside their chance levels, and what is lost where a head is silenced.
+// Heads: scores beside their chance levels.
 import { el } from "./dom.js";
-import { blocks } from "./blocks.js";
 import { table } from "./bars.js";
 
 const SCORES = ["previous", "duplicate", "induction", "sink", "entropy", "copying", "fact"];
@@ -23,19 +22,8 @@ export const headsView = {
     const onRow = data.views.attention
       ? ({ layer, head: h }) => ctx.set({ layer, head: h, view: "attention" }) : undefined;
     const isChosen = (row) => row.layer === state.layer && row.head === state.head;
-    const kinds = [...new Set(rows.flatMap((row) => Object.keys(row.ablation ?? {})))];
     return { node: el("div", {}, table({ label, columns, rows, foot, onRow, isChosen }),
       el("dl", { class: "help" }, scores.map((name) => el("div", {},
-        el("dt", {}, words.say(`head.${name}`)), el("dd", {}, help(name))))),
-      kinds.length > 0 && ablation(ctx, rows, kinds)) };
+        el("dt", {}, words.say(`head.${name}`)), el("dd", {}, help(name)))))) };
   },
 };
-
-// Returns what is lost where a head is silenced, in bits by kind of event.
-function ablation(ctx, rows, kinds) {
-  const { named, say } = ctx.words;
-  return blocks(ctx, { maps: [{ name: "ablation", note: say("heads.ablation"),
-    rows: rows.map((row) => `${row.layer}.${row.head}`),
-    columns: kinds.map((kind) => named("kind", kind)),
-    values: rows.map((row) => kinds.map((kind) => row.ablation?.[kind] ?? null)) }] }).nodes;
-}

@@ -1,8 +1,9 @@
 // Ideal: what surprises even a reader who knows the world's law, and the model's regret.
 import { bitsColouring, figures, sum } from "./surprise.js";
+import { blocks } from "./blocks.js";
 import { el } from "./dom.js";
 import { glyph } from "./words.js";
-import { numberColumn, table } from "./bars.js";
+import { table } from "./bars.js";
 
 export const idealView = {
   name: "ideal",
@@ -24,23 +25,13 @@ export const idealView = {
     }
     const impossible = typeof from === "number" && el("p", { class: "finding", role: "alert" },
       words.say("ideal.impossible", { t: from }), " ", glyph(data.tokens[from]));
-    const titled = (name, draw) => view[name]?.length
-      ? [el("h3", {}, words.say(`ideal.${name}`)), draw(ctx, view)] : null;
     const node = el("div", {}, impossible, three(sum(view.bits), sum(view.regret)), here,
-      titled("by_kind", kindTable), titled("events", eventTable));
+      blocks(ctx, view).nodes, view.events.length > 0
+        && [el("h3", {}, words.say("ideal.events")), eventTable(ctx, view)]);
     const colours = bitsColouring(ctx, view.regret, words.say("ideal.colour"));
     return { node, update, colouring: () => colours };
   },
 };
-
-function kindTable({ words }, { by_kind: rows }) {
-  const share = { ...numberColumn(words, "share_of_regret"),
-    cell: (row) => words.percent(row.share_of_regret), fraction: (row) => row.share_of_regret };
-  const bits = ["ideal_bits", "model_bits", "regret"].map((name) => numberColumn(words, name));
-  const kind = { label: words.say("column.kind"), value: (row) => words.named("kind", row.kind) };
-  return table({ label: words.say("ideal.by_kind"), rows, sort: [4, true],
-    columns: [kind, numberColumn(words, "n", 0), ...bits, share] });
-}
 
 function eventTable(ctx, view) {
   const { words, data } = ctx;

@@ -8,20 +8,24 @@ async function inflate(base64) {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
-// Opens a view whose last two sizes are those of a square. Returns read(square, t): the t + 1 bytes
-// of a row, 255 for a weight of 1. Of a sparse view the weights that are left out are 0.
-export async function openRows({ shape, weight, sparse }) {
+// Whether packed weights are the fp32 numbers themselves, not rounded to 1/255.
+export const isExact = (encoding) => encoding?.startsWith("f32") ?? false;
+
+// Opens a view whose last two sizes are those of a square. Returns read(square, t): the t + 1
+// weights of a row, fp32 or to 1/255. Of a sparse view the weights that are left out are 0.
+export async function openRows({ shape, weight, sparse, encoding }) {
   const n = shape.at(-1);
   const k = sparse?.k ?? n; // entries of a row, where it has as many
   const before = (t) => Math.min(t, k) * (Math.min(t, k) + 1) / 2 + Math.max(t - k, 0) * k;
   const bytes = await inflate(sparse?.weight ?? weight);
-  const places = sparse ? new DataView((await inflate(sparse.index)).buffer) : null;
+  const [one, numbers] = isExact(encoding) ? [1, new Float32Array(bytes.buffer)] : [255, bytes];
+  const places = sparse ? new Uint16Array((await inflate(sparse.index)).buffer) : null;
   return (square, t) => {
     const start = square * before(n) + before(t);
-    const kept = bytes.subarray(start, start + Math.min(t + 1, k));
-    if (!places) return kept;
-    const row = new Uint8Array(t + 1);
-    kept.forEach((byte, i) => { row[places.getUint16(2 * (start + i), true)] = byte; });
+    const kept = numbers.subarray(start, start + Math.min(t + 1, k));
+    if (!places) return Float32Array.from(kept, (number) => number / one);
+    const row = new Float32Array(t + 1);
+    kept.forEach((number, i) => { row[places[start + i]] = number / one; });
     return row;
   };
 }

@@ -5,12 +5,13 @@ import { glyph } from "./words.js";
 
 const PROFILE = 120; // pixels of the profile's height
 
-// Returns the colouring of a list of bits: 0 is the paper, the largest value the strongest.
-export function bitsColouring(ctx, values, title) {
+// Returns the colouring of a list of bits, or of others numbers whose largest is at least `least`:
+// 0 is the paper, the largest value the strongest.
+export function bitsColouring(ctx, values, title, least = 4) {
   const { number } = ctx.words;
-  const most = Math.max(4, ...values.map((value) => value ?? 0));
+  const most = Math.max(least, ...values.map((value) => value ?? 0));
   const ticks = [0, 0.5, 1].map((share) => [share, number(share * most, 1)]);
-  const at = (t) => (values[t] === null ? null
+  const at = (t) => ((values[t] ?? null) === null ? null
     : { fraction: Math.max(values[t], 0) / most, text: number(values[t]) });
   return { title, at, ticks };
 }
@@ -99,7 +100,11 @@ export const alternativesView = {
   name: "alternatives",
   build(ctx) {
     const { words, data } = ctx;
-    const node = el("div", { class: "halves" });
+    const { temperature, top_p: topP } = data.views.alternatives;
+    const how = words.say("alternatives.how",
+      { temperature: words.number(temperature), p: words.number(topP ?? 1) });
+    const sides = el("div", { class: "halves" });
+    const node = el("div", {}, sides, el("p", { class: "note" }, how));
     function side(title, t) {
       const found = t < 0 ? null : candidates(ctx, t);
       const most = found && Math.max(...found.rows.flatMap((row) => [row.value, row.second ?? 0]));
@@ -111,7 +116,7 @@ export const alternativesView = {
     function update() {
       const { token } = ctx.state;
       const after = token === data.tokens.length - 1 ? "end" : "after";
-      node.replaceChildren(side("here", token - 1), side(after, token));
+      sides.replaceChildren(side("here", token - 1), side(after, token));
     }
     const colouring = data.views.surprise
       && bitsColouring(ctx, data.views.surprise.bits, words.say("surprise.colour"));
@@ -126,13 +131,14 @@ function candidates(ctx, t) {
   const next = data.tokens[t + 1];
   const perfect = ideal?.top[t]?.length ? new Map(ideal.top[t]) : null;
   const isWhole = perfect && sum([...perfect.values()]) > 0.999; // else more is possible
-  const row = (token, p, second, mark) => ({ label: glyph(token), value: p ?? 0, mark, second,
-    text: words.percent(p),
-    secondText: perfect && words.say("ideal.p", { n: words.percent(second) }) });
-  const rows = alternatives.top[t].map(([id, p]) => {
+  const row = (token, p, second, mark, drawn) => ({ label: glyph(token), value: p ?? 0, mark,
+    second, text: words.percent(p), secondText: [drawn >= 0 && [words.say("alternatives.drawn",
+      { n: words.percent(drawn) }), el("br")],
+    perfect && words.say("ideal.p", { n: words.percent(second) })] });
+  const rows = alternatives.top[t].map(([id, p], i) => {
     const second = perfect?.get(ctx.text(id).text) ?? (isWhole ? 0 : null);
     perfect?.delete(ctx.text(id).text);
-    return row(ctx.text(id), p, second, id === next?.id);
+    return row(ctx.text(id), p, second, id === next?.id, alternatives.drawn[t][i]);
   });
   const missed = [...perfect ?? []].map(([text, p]) => row({ text }, null, p, text === next?.text));
   const isNamed = [...rows, ...missed].some((it) => it.mark);
