@@ -48,6 +48,7 @@ class Engine:
         self.slots: Slots[Ticket] = Slots(model, slots)
         self.waiting: deque[Ticket] = deque()
         self.scorings: deque[Scoring] = deque()
+        self.scores_next = False  # whether a text to be scored is read before a row's prompt
         self.n_generated = 0  # tokens, since the beginning
         self.deadline: float | None = None  # when a stopped engine gives up; None: it goes on
         self.work = threading.Condition()  # guards all of these but the slots
@@ -122,7 +123,7 @@ class Engine:
     def enqueue(self, queue: deque[T], item: T) -> None:
         """Appends to one of the queues and wakes the thread. Raises QueueFull, ShuttingDown."""
         with self.work:
-            if self.deadline is not None or not self.thread.is_alive():
+            if self.deadline is not None:
                 raise ShuttingDown("the server is shutting down; ask again when it is back")
             if len(queue) >= self.max_waiting:
                 raise QueueFull(f"{len(queue)} requests wait already; ask again in a moment")
@@ -160,8 +161,8 @@ class Engine:
         """Gives every ready row one more token, and the others a part of what they wait for."""
         self.drop_cancelled()
         self.admit()
+        self.read()
         slots = self.slots
-        slots.read(self.n_to_read())
         if slots.n_ready:
             tickets = slots.rows[: slots.n_ready]
             choose(slots.step(), tickets)
@@ -170,14 +171,17 @@ class Engine:
                 if ticket.is_done:
                     slots.leave(ticket)
             slots.move_windows()
-        if self.scorings:
-            if not self.scorings[0].read(self.model, self.n_to_read()):
-                self.scorings.popleft()
 
-    def n_to_read(self) -> int:
-        """Returns how many tokens are read in this turn, beside a step of the ready rows."""
+    def read(self) -> None:
+        """Reads a piece of a row's prompt or of a text to be scored, by turns where both wait."""
         n = self.slots.n_ready
-        return READ_BESIDE + READ_BESIDE_EACH * n if n else READ_ALONE
+        n_tokens = READ_BESIDE + READ_BESIDE_EACH * n if n else READ_ALONE
+        self.scores_next = bool(self.scorings) and (self.scores_next or not self.slots.queue)
+        if not self.scores_next:
+            self.slots.read(n_tokens)
+        elif not self.scorings[0].read(self.model, n_tokens):
+            self.scorings.popleft()
+        self.scores_next = not self.scores_next
 
     def drop_cancelled(self) -> None:
         """Takes the cancelled rows out of the slots and out of the queue."""

@@ -15,10 +15,16 @@ from gpt2 import GPT2Model
 
 
 class SlotCache(RaggedCache):
-    """A ragged cache that remembers its whole memory, and what is in it."""
+    """A ragged cache that remembers its whole memory, and what is in it.
+
+    Raises ValueError where there is not so much memory.
+    """
 
     def __init__(self, model: GPT2Model, n_slots: int) -> None:
-        super().__init__(model, n_slots, model.config.context_length)
+        try:
+            super().__init__(model, n_slots, model.config.context_length)
+        except RuntimeError as error:  # what PyTorch raises
+            raise ValueError(f"no memory for --slots {n_slots}: {error}; try fewer") from None
         self.memory = [(layer.keys, layer.values) for layer in self]
         self.tokens: list[list[int]] = [[] for _ in range(n_slots)]  # cached ones, of each slot
 
