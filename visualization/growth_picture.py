@@ -4,7 +4,7 @@
     heads
     the lens
 
-Previous: growth_view.py.  Next: pictures.py.
+Previous: growth_view.py.  Next: drawing.py.
 """
 
 import numpy as np
