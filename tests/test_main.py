@@ -54,21 +54,6 @@ def test_a_run_directory_holds_all_that_a_run_is(
     assert {"train_loss", "learning_rate", "grad_norm", "tokens", "seconds"} <= set(lines[-1])
 
 
-def test_generate_goes_on_with_the_prompt_and_repeats_itself_with_the_same_seed(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    trained(folder, "--train.max-steps", "60", "--train.learning-rate", "1e-2")
-    capsys.readouterr()
-    texts = []
-    for _ in range(2):
-        flags = ["--prompt", "Мама", "--max-new-tokens", "40", "--samples", "2", "--seed", "5"]
-        assert main.main(["generate", "run", *flags]) == 0
-        texts.append(capsys.readouterr().out)
-    assert texts[0] == texts[1]
-    first, second = texts[0].rstrip("\n").split("\n\n")
-    assert first.startswith("Мама") and second.startswith("Мама") and first != second
-
-
 @pytest.fixture(scope="module")
 def writer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that has learned the verse by heart."""
@@ -76,9 +61,23 @@ def writer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "verse.txt").write_text(VERSE, encoding="utf-8")
     before = Path.cwd()
     os.chdir(folder)
-    trained(folder, "--train.max-steps", "60", "--train.learning-rate", "1e-2")
+    flags = ["--train.max-steps", "60", "--train.eval-every", "60", "--train.learning-rate", "1e-2"]
+    trained(folder, *flags)
     os.chdir(before)
     return folder / "run"
+
+
+def test_generate_goes_on_with_the_prompt_and_repeats_itself_with_the_same_seed(
+    writer: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = []
+    for _ in range(2):
+        flags = ["--prompt", "Мама", "--max-new-tokens", "40", "--samples", "2", "--seed", "5"]
+        assert main.main(["generate", str(writer), *flags]) == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1]
+    first, second = texts[0].rstrip("\n").split("\n\n")
+    assert first.startswith("Мама") and second.startswith("Мама") and first != second
 
 
 def test_json_tells_tokens_log_probabilities_and_why_each_text_ended(
