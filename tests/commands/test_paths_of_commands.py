@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import stat
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -127,17 +125,20 @@ def test_home_is_expanded_behind_an_equals_sign(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such pipes")
-def test_prompts_and_settings_come_from_pipes(folder: Path) -> None:
+def test_prompts_and_settings_come_from_pipes(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """As `--prompt-file <(echo the cat)` of a shell gives them."""
-    command = f"{sys.executable} {ROOT / 'main.py'} "
-    script = (
-        f"{command} generate run --max-new-tokens 1 --prompt-file <(printf 'the cat') && "
-        f"printf 'the dog' | {command} generate run --max-new-tokens 1 --prompt-file /dev/stdin && "
-        f"{command} plan --json --config <(cat run/config.json)"
-    )
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "the cat" in done.stdout and "the dog" in done.stdout
+    for line, text in (
+        ("generate run --max-new-tokens 1 --prompt-file", "the cat"),
+        ("plan --json --config", Path("run/config.json").read_text(encoding="utf-8")),
+    ):
+        reader, writer = os.pipe()
+        os.write(writer, text.encode())
+        os.close(writer)
+        assert main.main([*line.split(), f"/dev/fd/{reader}"]) == 0
+        os.close(reader)
+    assert "the cat" in capsys.readouterr().out
 
 
 def test_every_file_of_a_run_has_the_mode_that_the_umask_gives(folder: Path) -> None:

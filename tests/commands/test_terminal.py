@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
@@ -68,8 +69,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a text, a run and its export, of which the commands read."""
     folder = tmp_path_factory.mktemp("terminal")
     (folder / "verse.txt").write_text(VERSE, encoding="utf-8")
-    for line in (COMMANDS["train"].replace("NEW", "run"), "export run --out hf"):
-        subprocess.run([*MAIN, *line.split()], cwd=folder, check=True, capture_output=True)
+    with chdir(folder):
+        for line in (COMMANDS["train"].replace("NEW", "run"), "export run --out hf"):
+            assert main.main(line.split()) == 0
     make_assistant(folder / "assistant", Tokenizer.load(folder / "run"))
     return folder
 
@@ -167,7 +169,9 @@ def test_a_command_keeps_its_promises(name: str, situation: str, folder: Path) -
 OF_RICH = re.compile(rb"\x1b\[[\d;]*[mAK]|\x1b\[\?25[lh]|\r")
 
 
-def test_no_control_sequence_of_a_text_reaches_a_terminal(folder: Path) -> None:
+def test_no_control_sequence_of_a_text_reaches_a_terminal(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The text, its file's name and the run's hold such sequences, and so do the samples."""
     hostile = "\x1b]0;x\x07\x1b[2J\x9b31m\x1b]52;c;cHduZWQ=\x07\u202e"
     name = "\x1b]2;y\x07.txt"
@@ -185,8 +189,9 @@ def test_no_control_sequence_of_a_text_reaches_a_terminal(folder: Path) -> None:
     left = OF_RICH.sub(b"", shown).decode()
     assert not UNSAFE.search(left) and printable(hostile) in left.replace("\n", "")
     # a file gets the text itself
-    done = subprocess.run([*MAIN, *line], cwd=folder, capture_output=True)
-    assert done.stdout.decode().startswith(hostile)
+    monkeypatch.chdir(folder)
+    assert main.main(line) == 0
+    assert capsys.readouterr().out.startswith(hostile)
 
 
 @pytest.mark.slow
