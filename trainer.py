@@ -47,7 +47,7 @@ class Trainer:
         loss_fn: the loss of a batch as a sum and a count, with further sums to log, each divided
             by the count. A batch is a tuple of tensors, the last of which holds the targets; only
             the loss unpacks it.
-        publish: what model.safetensors gets, made of the model's parameters.
+        publish: what model.safetensors gets, made of the trained weights.
         further: what else must be the same for the run to be resumed, such as base weights' hash.
         advise: a sentence about the metrics of an evaluation that people should be told.
     """

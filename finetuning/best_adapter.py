@@ -11,13 +11,12 @@ from pathlib import Path
 from torch import Tensor
 
 from cfg_gpt2 import require
-from commands.init_from import initial_model
 from finetuning.chat_json import read_chat_settings
-from finetuning.lora import add_lora, merged
+from finetuning.lora import merge
 from run_directory.config_file import read_config
 from run_directory.files import sha256
 from run_directory.paths import require_file
-from run_directory.weights import WEIGHTS_FILE
+from run_directory.weights import WEIGHTS_FILE, read_weights
 
 
 def merged_with_base(run_dir: Path, adapter: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -38,7 +37,4 @@ def merged_with_base(run_dir: Path, adapter: Mapping[str, Tensor]) -> dict[str, 
         sha256(file) == origin.weights_sha256,
         f"--best: {file} has changed since {run_dir} began from it; {advice}",
     )
-    model = initial_model(config.model, origin.run)
-    add_lora(model, lora, seed=0)  # A and B are replaced
-    parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
-    return merged({**parameters, **adapter}, lora)
+    return merge(read_weights(file), adapter, lora)

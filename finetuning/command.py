@@ -24,7 +24,7 @@ from finetuning.base_text import BASE_TEXT_METRIC, BaseText, measure, open_base_
 from finetuning.chat_json import ChatSettings, write_chat_settings
 from finetuning.dialogues import DialogueCorpus, share_of_windows
 from finetuning.labelled_data import encode, open_dialogues
-from finetuning.lora import add_lora, merged
+from finetuning.lora import add_lora, merge
 from finetuning.methods import (
     LabelledCorpus,
     advice_of,
@@ -42,7 +42,7 @@ from gpt2 import GPT2Model
 from load_data import Corpus
 from run_directory.config_file import read_config, write_config
 from run_directory.printable import main_command
-from run_directory.weights import WEIGHTS_FILE
+from run_directory.weights import WEIGHTS_FILE, read_weights
 from tokenizer import Tokenizer
 from trainer import Trainer
 from training.checkpoint import has_checkpoint
@@ -185,16 +185,18 @@ def new_model(
 
 
 def publish_of(command: FinetuneCommand, run_dir: Path, origin: InitFrom) -> Publish:
-    """Returns what makes model.safetensors of the parameters: with LoRA, the merged ones.
+    """Returns what makes model.safetensors of the trained weights: with LoRA, the merged ones.
 
-    The adapter itself goes to adapter/, in peft's files.
+    They are merged into the base's own file, for the model may hold its matrices in bf16. The
+    adapter itself goes to adapter/, in peft's files.
     """
     if command.method != "lora":
         return as_they_are
 
-    def publish(parameters: dict[str, Tensor]) -> Mapping[str, Tensor]:
-        write_adapter(run_dir / "adapter", parameters, command.lora, origin.run)
-        return merged(parameters, command.lora)
+    def publish(trained: dict[str, Tensor]) -> Mapping[str, Tensor]:
+        write_adapter(run_dir / "adapter", trained, command.lora, origin.run)
+        require_unchanged(origin)
+        return merge(read_weights(Path(origin.run) / WEIGHTS_FILE), trained, command.lora)
 
     return publish
 
@@ -289,7 +291,11 @@ def describe_parameters(model: GPT2Model) -> str:
     n_trained = sum(each.numel() for each in model.parameters() if each.requires_grad)
     if n_trained == n_all:
         return f"{n_all:,} parameters, all of them trained"
-    return f"{n_all:,} parameters, {n_trained:,} of them trained and {n_all - n_trained:,} frozen"
+    in_bf16 = any(parameter.dtype == torch.bfloat16 for parameter in model.parameters())
+    return (
+        f"{n_all:,} parameters, {n_trained:,} of them trained and {n_all - n_trained:,} frozen"
+        f"{' (matrices in bf16)' if in_bf16 else ''}"
+    )
 
 
 def conclude(

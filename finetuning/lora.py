@@ -19,7 +19,7 @@ from cfg_gpt2 import require
 from finetuning.lora_settings import LoraConfig
 from gpt2 import GPT2Model
 
-A, B, BASE = "lora_A", "lora_B", "base"  # the names of a LoraLinear's parts
+A, B = "lora_A", "lora_B"  # the names of what a LoraLinear learns
 
 
 class LoraLinear(nn.Module):
@@ -62,21 +62,16 @@ def add_lora(model: GPT2Model, config: LoraConfig, seed: int) -> None:
             model.blocks.set_submodule(name, LoraLinear(layer, config, generator))
 
 
-def merged(parameters: Mapping[str, Tensor], config: LoraConfig) -> dict[str, Tensor]:
-    """Returns the parameters of the plain model that computes the same, in fp32.
+def merge(
+    weights: dict[str, Tensor], adapter: Mapping[str, Tensor], config: LoraConfig
+) -> dict[str, Tensor]:
+    """Merges an adapter into the base's weights, in place and in fp32, and returns them.
 
-    parameters are those of a model with LoRA, by name; they stay as they are.
+    Both are by name; adapter holds A and B of every target, as a model with LoRA names them.
     """
-    weights = {
-        name.replace(f".{BASE}.", "."): tensor
-        for name, tensor in parameters.items()
-        if not name.endswith((A, B))
-    }
-    for name, lora_A in parameters.items():
+    for name, lora_A in adapter.items():
         if name.endswith(A):
-            layer, lora_B = name.removesuffix(f".{A}"), parameters[name.removesuffix(A) + B]
-            weight = weights[f"{layer}.weight"].float()
-            weights[f"{layer}.weight"] = weight.addmm(
-                lora_B.float(), lora_A.float(), alpha=config.scale
-            )
+            lora_B, matrix = adapter[name.removesuffix(A) + B], name.removesuffix(A) + "weight"
+            weights[matrix] = weights[matrix].float()
+            weights[matrix].addmm_(lora_B.float(), lora_A.float(), alpha=config.scale)
     return weights

@@ -121,6 +121,22 @@ def open_tensors(file: Path) -> Iterator[safe_open]:
         raise ValueError(f"{file} cannot be read: {reason}; copy or train it again") from None
 
 
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """Returns the tensors of a safetensors file in fp32, in memory of their own.
+
+    safetensors maps the whole file, whose pages count as this process's memory once they are read;
+    opened anew for each tensor, it takes no more than the largest one. Raises ValueError where the
+    file is broken.
+    """
+    with open_tensors(file) as tensors:
+        names = list(tensors.keys())
+    weights = {}
+    for name in names:
+        with open_tensors(file) as tensors:
+            weights[name] = tensors.get_tensor(name).to(torch.float32, copy=True)
+    return weights
+
+
 @contextmanager
 def on_meta_device() -> Iterator[None]:
     """Inside this context a model is built without memory and without drawing its weights."""

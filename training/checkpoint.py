@@ -309,17 +309,13 @@ def trained_of(model: GPT2Model) -> dict[str, Tensor]:
     return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
 
 
-def frozen_of(model: GPT2Model) -> dict[str, Tensor]:
-    """Returns, by name and without copies, the weights that are not trained."""
-    return {name: p.detach() for name, p in model.named_parameters() if not p.requires_grad}
-
-
 def identity_of_frozen(model: GPT2Model) -> dict[str, str]:
     """Returns the SHA-256 of the weights that are not trained, as an entry of a run's identity.
 
     A checkpoint does not hold them, and with others the run would be another one.
     """
-    digest, frozen = hashlib.sha256(), frozen_of(model)
+    digest = hashlib.sha256()
+    frozen = {name: p.detach() for name, p in model.named_parameters() if not p.requires_grad}
     for name in sorted(frozen):
         digest.update(name.encode())
         digest.update(frozen[name].cpu().flatten().view(torch.uint8).numpy().data)

@@ -1,6 +1,7 @@
 """The least memory that a training run takes, so that sizes that cannot be meant are refused first.
 
-    weights and gradients 8 P, moments 4 P or 8 P     P parameters, bytes; frozen weights 4 P
+    weights and gradients 8 P, moments 4 P or 8 P     P parameters, bytes
+    frozen weights 4 P, in bf16 2 P                   in the place of those
     the windows of a step 16 T each                   tokens and targets of 64 bits
     activations           24 C T n_layer each         of the windows that are computed at a time
 
@@ -81,7 +82,7 @@ def require_memory(
     """
     sizes, device = sizes_of(model, train, runtime, vocab_size), runtime.device.type
     if is_frozen:
-        sizes = replace(sizes, parameter_bytes=4)
+        sizes = replace(sizes, parameter_bytes=runtime.precision.itemsize)
     there = total_memory(runtime.device)
     budget = there // (runtime.ranks.n_local if device == "cpu" else 1)
     if not there or sizes.n_bytes <= budget:

@@ -21,7 +21,6 @@ from training.checkpoint import (
     Checkpoints,
     Record,
     RunIdentity,
-    frozen_of,
     identity_of,
     restore,
     strip_prefix,
@@ -42,9 +41,9 @@ from training.validation_curve import ValidationCurve
 Publish = Callable[[dict[str, Tensor]], Mapping[str, Tensor]]
 
 
-def as_they_are(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Returns a model's parameters for model.safetensors without a change."""
-    return parameters
+def as_they_are(trained: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Returns the weights for model.safetensors without a change, where all of them are trained."""
+    return trained
 
 
 @dataclass(kw_only=True)
@@ -52,7 +51,7 @@ class RunState:
     """How far a run has come, with the objects whose state is saved and restored.
 
     Args:
-        publish: what model.safetensors gets, made of the model's parameters in main memory.
+        publish: what model.safetensors gets, made of the trained weights in main memory.
         further: what else must be the same for the run to be resumed, such as base weights' hash.
     """
 
@@ -134,42 +133,45 @@ class RunState:
     def save(self) -> None:
         """Writes the checkpoint to resume from, the weights to use and the loss curve to look at.
 
-        Tensors are copied to main memory; a thread writes them while training goes on.
+        Tensors are copied to main memory; a thread writes them while training goes on. Raises
+        ValueError or OSError, and writes the checkpoint alone, where they cannot be published.
         """
         if self.scalars:
             self.scalars.flush()
         record = self.record()
         tensors = self.runtime.copy_to_cpu(tensors_of(self.model, self.optimizers))
-        parameters = self.whole_parameters(strip_prefix("model/", tensors))
+        trained = self.runtime.gather_full(strip_prefix("model/", tensors))
         is_saved, self.saved_step = self.saved_step == self.step, self.step
 
-        def write() -> None:
+        def write_checkpoint() -> None:
             self.log.sync()
             if not is_saved:
                 self.runtime.save(partial(self.checkpoints.save, record), tensors)
-            if not self.runtime.is_rank_zero:
-                return
-            weights = self.publish(parameters)
+
+        def write(weights: Mapping[str, Tensor]) -> None:
+            write_checkpoint()
             save_weights(self.run_dir, self.config.model, weights)
             size = sum(weight.numel() for weight in weights.values())
             draw_losses(self.run_dir, title=f"{self.run_dir.name}: {size:,} parameters")
 
-        self.background.start(write)
+        if not self.runtime.is_rank_zero:
+            return self.background.start(write_checkpoint)
+        try:  # in this thread: glibc gives another one no memory that a step has freed
+            weights = self.publish(trained)
+        except (ValueError, OSError):
+            self.background.start(write_checkpoint)
+            self.background.wait()
+            raise
+        self.background.start(partial(write, weights))
 
     def take_snapshot(self) -> None:
         """Writes what model.safetensors would get at this step, where a snapshot of it is due."""
         if self.step not in self.snapshots.steps:
             return
-        parameters = self.whole_parameters(self.runtime.copy_to_cpu(trained_of(self.model)))
+        trained = self.runtime.gather_full(self.runtime.copy_to_cpu(trained_of(self.model)))
         if self.runtime.is_rank_zero:
             write = partial(self.snapshots.write, self.step)
-            self.background.start(lambda: write(self.publish(parameters)))
-
-    def whole_parameters(self, copies: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Returns, in the first process, all parameters, of which `copies` are those trained."""
-        parameters = self.runtime.gather_full(copies)
-        frozen = self.runtime.gather_full(frozen_of(self.model))  # no copies: no step changes them
-        return parameters | {name: weight.cpu() for name, weight in frozen.items()}
+            self.background.start(partial(write, self.publish(trained)))
 
     def record(self) -> Record:
         """Returns the numbers of a checkpoint of this step."""

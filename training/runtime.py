@@ -88,11 +88,14 @@ class Runtime:
     def prepare(self, model: GPT2Model) -> GPT2Model:
         """Moves a model to the device, attaches kernels and compiles its blocks, all in place.
 
-        With `deterministic`, PyTorch is told so for the whole process.
+        The frozen matrices of the blocks are in the precision of matmuls from here on. With
+        `deterministic`, PyTorch is told so for the whole process.
         """
         if self.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # which cuBLAS asks for
             torch.use_deterministic_algorithms(True)
+        if self.precision != torch.float32:
+            cast_frozen(model, self.precision)
         model.to(self.device)
         if self.device.type == "cpu":
             keep_memory()
@@ -202,6 +205,19 @@ class Runtime:
             blocks += ", deterministic"
         memory = ", freed memory kept" if self.device.type == "cpu" and can_keep_memory() else ""
         return f"{names[self.device.type]}, {matmuls}, {blocks}{memory}"
+
+
+def cast_frozen(model: GPT2Model, dtype: torch.dtype) -> None:
+    """Casts the frozen matrices of the blocks, in place, to what autocast makes of them each time.
+
+    The other frozen weights keep their dtype and are copied: as long as one of them is mapped from
+    a file, all pages of the file that were read count as memory of this process.
+    """
+    matrices = {layer.weight for layer in model.blocks.modules() if isinstance(layer, nn.Linear)}
+    for parameter in model.parameters():
+        if not parameter.requires_grad:
+            kept_in = dtype if parameter in matrices else parameter.dtype
+            parameter.data = parameter.detach().to(kept_in, copy=True)
 
 
 class CheckpointedBlock(TransformerBlock):

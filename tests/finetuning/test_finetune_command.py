@@ -12,7 +12,9 @@ from safetensors.torch import load_file
 
 import main
 from cfg_gpt2 import GPT2Config
+from finetuning.adapter_files import read_adapter
 from finetuning.chat_json import read_chat_settings
+from finetuning.lora import merge
 from finetuning.preference_settings import PreferenceConfig
 from finetuning.settings import FinetuneCommand, fit_to_cpu
 from training.progress import MetricsLog
@@ -91,10 +93,14 @@ def test_lora_publishes_the_merged_model_and_goes_on_to_the_same_bits(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = ["base", "--data", "chat.jsonl", "--method", "lora", "--lora.rank", "2", *QUICK.split()]
+    flags += ["--train.precision", "bf16"]
     assert finetune(*flags, "--out", "straight") == 0
     n_trained = 2 * 2 * (16 + 48 + 16 + 16 + 16 + 64 + 64 + 16)  # A and B of rank 2 in 2 blocks
     said = capsys.readouterr().out
-    assert f"{n_trained:,} of them trained and " in said and " frozen, from base" in said
+    assert (
+        f"{n_trained:,} of them trained and " in said
+        and " frozen (matrices in bf16), from base" in said
+    )
     assert finetune(*flags, "--train.max-steps", "2", "--out", "half") == 0
     assert finetune("--resume", "half", "--train.max-steps", "4") == 0
     base, straight, half = (
@@ -105,6 +111,9 @@ def test_lora_publishes_the_merged_model_and_goes_on_to_the_same_bits(
         assert torch.equal(tensor, half[name]), name
         is_target = name.startswith("blocks") and name.endswith("proj.weight")
         assert torch.equal(tensor, base[name]) != is_target, name
+    adapter = read_adapter(Path("half/adapter"))
+    for name, tensor in merge(base, adapter.tensors, adapter.config).items():  # in fp32
+        assert torch.equal(tensor, half[name]), name
     assert {file.name for file in Path("half/adapter").iterdir()} == {
         "adapter_config.json", "adapter_model.safetensors",
     }  # fmt: skip

@@ -3,26 +3,27 @@
 import shutil
 from copy import deepcopy
 from dataclasses import replace
-from functools import partial
 from io import StringIO
 from pathlib import Path
 
 import pytest
 import torch
+from oracles.small_answers import dialogue_trainer
 from oracles.small_run import FP32, TRAIN, verse_corpus
 from rich.console import Console
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cfg_gpt2 import GPT2Config, InitFrom, RunConfig
 from finetuning.chat_json import ChatSettings, write_chat_settings
-from finetuning.lora import LoraLinear, add_lora, merged
+from finetuning.lora import LoraLinear, add_lora, merge
 from finetuning.lora_settings import MATRICES, LoraConfig, require_adamw
 from gpt2 import GPT2Model
 from load_data import Corpus
 from run_directory.config_file import write_config
 from run_directory.files import sha256
-from run_directory.weights import WEIGHTS_FILE
+from run_directory.weights import WEIGHTS_FILE, read_weights
 from trainer import LossFunction, Trainer, language_model_loss
 from training.best_checkpoint import load_best
 from training.checkpoint import read_checkpoint
@@ -36,6 +37,7 @@ SIZES = GPT2Config(
     vocab_size=37, context_length=10, n_layer=2, n_head=2, n_embd=24, dropout=0.0
 )  # fmt: skip
 LORA = LoraConfig(rank=5, alpha=7)
+BF16 = replace(FP32, precision=torch.bfloat16)
 TOKENS = torch.randint(SIZES.vocab_size, (3, 8), generator=torch.Generator().manual_seed(1))
 BATCH = TOKENS[:, :-1], TOKENS[:, 1:]
 Gradients = dict[str, Tensor]
@@ -64,6 +66,20 @@ def plain_model(weights: dict[str, Tensor], config: GPT2Config = SIZES) -> GPT2M
     return model
 
 
+def base_weights(model: GPT2Model) -> dict[str, Tensor]:
+    """Returns copies of the weights beside which a model learns, by their names in a plain one."""
+    return {
+        name.replace(".base.", "."): p.detach().clone()
+        for name, p in model.named_parameters()
+        if not name.endswith(("lora_A", "lora_B"))
+    }
+
+
+def merged(model: GPT2Model) -> dict[str, Tensor]:
+    """Returns the weights of the plain model that computes the same."""
+    return merge(base_weights(model), dict(model.named_parameters()), LORA)
+
+
 def test_a_model_begins_as_it_was_and_learns_nothing_but_a_and_b() -> None:
     plain = random_model(lora=None)
     model = deepcopy(plain)
@@ -78,8 +94,8 @@ def test_a_model_begins_as_it_was_and_learns_nothing_but_a_and_b() -> None:
 
 def test_the_merged_model_is_a_plain_one_that_computes_the_same() -> None:
     model = random_model()
-    parameters = {name: p.detach() for name, p in model.named_parameters()}
-    weights = merged(parameters, LORA)
+    before = deepcopy(dict(model.named_parameters()))
+    weights = merged(model)
     logits = model(BATCH[0])
     assert (plain_model(weights)(BATCH[0]) - logits).abs().max() < 1e-5 * logits.abs().max()
     layer = model.get_submodule("blocks.1.feedforward.narrow_proj")  # W + alpha / r B A, in fp64
@@ -87,14 +103,13 @@ def test_the_merged_model_is_a_plain_one_that_computes_the_same() -> None:
     product = layer.lora_B.double() @ layer.lora_A.double()
     exact = layer.base.weight.double() + 7 / 5 * product
     assert (weights["blocks.1.feedforward.narrow_proj.weight"] - exact).abs().max() < 1e-6
-    assert all(torch.equal(p, parameters[name]) for name, p in model.named_parameters())
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
 
 
 def test_bf16_weights_are_merged_in_fp32() -> None:
-    parameters = {name: p.detach().bfloat16() for name, p in random_model().named_parameters()}
-    wide = merged({name: p.float() for name, p in parameters.items()}, LORA)
+    model = random_model().bfloat16()
     name = "blocks.0.attention.qkv_proj.weight"
-    assert torch.equal(merged(parameters, LORA)[name], wide[name])
+    assert torch.equal(merged(model)[name], merged(model.float())[name])
 
 
 def test_a_seed_gives_the_same_a() -> None:
@@ -164,6 +179,18 @@ def test_kernels_and_checkpointing_change_no_gradient() -> None:
     assert_near(gradients(twice), expected)
 
 
+def test_frozen_matrices_in_bf16_give_the_same_bits_as_autocast_gives() -> None:
+    plain, prepared = random_model(), BF16.prepare(random_model())
+    use_kernels(plain, choose_kernels(BF16.device, BF16.precision))
+    with BF16.autocast():
+        expected, given = gradients(plain), gradients(prepared)
+    assert given.keys() == expected.keys()
+    assert all(torch.equal(given[name], expected[name]) for name in given)
+    in_bf16 = {name for name, p in prepared.named_parameters() if p.dtype == torch.bfloat16}
+    assert in_bf16 == {name for name, _ in plain.named_parameters() if "base.weight" in name}
+    assert prepared.lm_head.weight is prepared.token_embedding.weight
+
+
 def test_kernels_take_the_place_of_the_frozen_layers() -> None:
     model = random_model()
     use_kernels(model, {torch.nn.Linear: ChunkedLinear})
@@ -181,6 +208,16 @@ def test_chosen_targets_alone_learn() -> None:
     model = random_model(lora=replace(LORA, targets=("widen_proj",)))
     layers = [name for name, layer in model.named_modules() if isinstance(layer, LoraLinear)]
     assert layers == ["blocks.0.feedforward.widen_proj", "blocks.1.feedforward.widen_proj"]
+
+
+def test_weights_are_read_in_fp32_and_need_their_file_no_longer(tmp_path: Path) -> None:
+    weights = {"a": torch.arange(9.0).reshape(3, 3).bfloat16(), "b": torch.ones(2)}
+    save_file(weights, tmp_path / WEIGHTS_FILE)
+    read = read_weights(tmp_path / WEIGHTS_FILE)
+    (tmp_path / WEIGHTS_FILE).write_bytes(bytes((tmp_path / WEIGHTS_FILE).stat().st_size))
+    assert read.keys() == weights.keys()
+    for name, weight in read.items():
+        assert weight.dtype == torch.float32 and torch.equal(weight, weights[name].float())
 
 
 # A run -----------------------------------------------------------------------------------------
@@ -203,6 +240,7 @@ def new_trainer(corpus: Corpus, run_dir: Path, *, seed: int = BASE_SEED) -> Trai
     torch.manual_seed(seed)
     model = GPT2Model(sizes)
     add_lora(model, LORA, train.seed)
+    base = base_weights(model)
     torch.manual_seed(train.seed)
     run_dir.mkdir(parents=True, exist_ok=True)
     return Trainer(
@@ -213,7 +251,7 @@ def new_trainer(corpus: Corpus, run_dir: Path, *, seed: int = BASE_SEED) -> Trai
         FP32,
         Console(file=StringIO(), width=1000),
         fused_language_model_loss,
-        publish=partial(merged, config=LORA),
+        publish=lambda trained: merge(deepcopy(base), trained, LORA),
     )
 
 
@@ -254,7 +292,7 @@ def test_the_best_weights_are_the_base_with_the_adapter_of_that_step(
     model, record = load_best(run)
     trainer.state.go_to(*trainer.state.checkpoints.newest())
     assert record.step == trainer.state.step == 3
-    expected = merged({n: p.detach() for n, p in trainer.model.named_parameters()}, LORA)
+    expected = merged(trainer.model)
     assert all(torch.equal(p, expected[name]) for name, p in model.named_parameters())
     (base / WEIGHTS_FILE).write_bytes(b"others")
     with pytest.raises(ValueError, match=r"has changed since .* leave out --best"):
@@ -279,6 +317,14 @@ def test_a_run_is_not_resumed_beside_other_frozen_weights(corpus: Corpus, tmp_pa
     one.require_same(same, tmp_path)
     with pytest.raises(ValueError, match=r"trained with frozen weights .*, and here it is"):
         one.require_same(other, tmp_path)
+
+
+def test_nothing_is_published_where_the_base_has_changed(tmp_path: Path) -> None:
+    trainer = dialogue_trainer(tmp_path, lora=LoraConfig(rank=4))
+    (tmp_path / "base" / WEIGHTS_FILE).write_bytes(b"others")
+    with pytest.raises(ValueError, match=r"the weights of .*base have changed since this run"):
+        trainer.train()
+    assert trainer.state.checkpoints.paths() and not (tmp_path / WEIGHTS_FILE).exists()
 
 
 def test_memory_for_gradients_and_moments_is_counted_for_a_and_b_alone(

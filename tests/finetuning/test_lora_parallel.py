@@ -2,8 +2,8 @@
 
 import os
 import shutil
+from copy import deepcopy
 from dataclasses import replace
-from functools import partial
 from io import StringIO
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from cfg_gpt2 import GPT2Config, RunConfig, TrainConfig
-from finetuning.lora import add_lora, merged
+from finetuning.lora import add_lora, merge
 from finetuning.lora_settings import LoraConfig
 from gpt2 import GPT2Model
 from trainer import Trainer
@@ -50,6 +50,7 @@ def train(out: Path, config: TrainConfig, ranks: Ranks, begun: Path | None = Non
         sizes = replace(SIZES, vocab_size=corpus.tokenizer.vocab_size)
         torch.manual_seed(1)
         model = GPT2Model(sizes)
+        base = {name: weight.detach().clone() for name, weight in model.named_parameters()}
         add_lora(model, LORA, config.seed)
         trainer = Trainer(
             model,
@@ -59,7 +60,7 @@ def train(out: Path, config: TrainConfig, ranks: Ranks, begun: Path | None = Non
             runtime,
             Console(file=StringIO()),
             fused_language_model_loss,
-            publish=partial(merged, config=LORA),
+            publish=lambda trained: merge(deepcopy(base), trained, LORA),
         )
         if begun:
             runtime.on_rank_zero(lambda: copy_half(begun, out))

@@ -10,7 +10,8 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
-from cfg_gpt2 import GPT2Config, InitFrom, RunConfig, TrainConfig
+from cfg_gpt2 import GPT2Config, RunConfig, TrainConfig
+from commands.init_from import origin_of
 from finetuning.chat_format import Message, encode_dialogue
 from finetuning.command import publish_of
 from finetuning.dialogues import DialogueCorpus, DialogueRows
@@ -129,9 +130,11 @@ def dialogue_trainer(
     model, tokenizer, publish = small_model(), small_tokenizer(), as_they_are
     rows = DialogueRows.of((encode_dialogue(one, tokenizer) for one in dialogues), tokenizer)
     if lora:
+        base = run_dir / "base"
+        model.save(base)
         add_lora(model, lora, train.seed)
-        command = FinetuneCommand(run=run_dir, method="lora", lora=lora)
-        publish = publish_of(command, run_dir, InitFrom(run="base", weights_sha256=""))
+        command = FinetuneCommand(run=base, method="lora", lora=lora)
+        publish = publish_of(command, run_dir, origin_of(base))
     corpus = DialogueCorpus(tokenizer, rows, rows)
     return trainer_of(model, corpus, run_dir, train, supervised_loss, runtime, publish)
 
