@@ -63,7 +63,8 @@ class Completion:
         """Returns one choice, or what a stream adds to it."""
         logprobs = None
         if self.body.logprobs is not None:
-            logprobs = for_completions(self.run.tokenizer, part.scored)
+            as_ids = bool(self.body.return_tokens_as_token_ids)
+            logprobs = for_completions(self.run.tokenizer, part.scored, as_ids=as_ids)
         return {
             "text": part.text,
             "index": part.index,

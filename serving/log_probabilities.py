@@ -83,17 +83,25 @@ def bytes_of(tokenizer: Tokenizer, token: int) -> bytes:
         return b""
 
 
-def for_completions(tokenizer: Tokenizer, scored: list[Scored]) -> dict[str, object]:
-    """Returns the object "logprobs" of /v1/completions."""
+def for_completions(
+    tokenizer: Tokenizer, scored: list[Scored], *, as_ids: bool = False
+) -> dict[str, object]:
+    """Returns the object "logprobs" of /v1/completions.
+
+    With as_ids a token is named by its id, as in token_id:464, which is vLLM's form too.
+    """
+
+    def name(id: int) -> str:
+        return f"token_id:{id}" if as_ids else name_of(tokenizer, id)
 
     def likeliest(each: Scored) -> dict[str, float] | None:
         if each.top is None or each.log_probability is None:
             return None
-        named = {name_of(tokenizer, id): value for id, value in each.top}
-        return {**named, name_of(tokenizer, each.token): each.log_probability}
+        named = {name(id): value for id, value in each.top}
+        return {**named, name(each.token): each.log_probability}
 
     return {
-        "tokens": [name_of(tokenizer, each.token) for each in scored],
+        "tokens": [name(each.token) for each in scored],
         "token_logprobs": [each.log_probability for each in scored],
         "top_logprobs": [likeliest(each) for each in scored],
         "text_offset": [each.offset for each in scored],

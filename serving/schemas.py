@@ -76,6 +76,7 @@ class CompletionRequest(TextRequest):
         None, ge=0, le=MAX_TOP, description=f"a whole number from 0 to {MAX_TOP}"
     )
     echo: bool | None = Field(None, description="true or false")
+    return_tokens_as_token_ids: bool | None = Field(None, description="true or false")  # vLLM's
     best_of: int | None = Field(None, description="the same number as n")
 
 
