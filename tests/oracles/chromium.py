@@ -22,8 +22,8 @@ FLAGS = (
     "--no-sandbox",  # its own sandbox does not start for root in a container
 )  # fmt: skip
 KEYS = {  # name -> (code, virtual key code)
-    "Tab": 9, "Enter": 13, " ": 32, "End": 35, "Home": 36, "ArrowLeft": 37, "ArrowUp": 38,
-    "ArrowRight": 39, "ArrowDown": 40,
+    "Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "End": 35, "Home": 36, "ArrowLeft": 37,
+    "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40,
 }  # fmt: skip
 PATIENCE = 60.0  # seconds for an answer, on a machine that does much else
 
@@ -94,16 +94,24 @@ class Chromium:
         os.close(self._write)
 
     def open(
-        self, address: str, *, width: int = 1280, height: int = 900, dark: bool = False
+        self,
+        address: str,
+        *,
+        width: int = 1280,
+        height: int = 900,
+        dark: bool = False,
+        online: bool = False,
     ) -> "Page":
-        """Returns the page of an address, without a network, once its load event has come."""
+        """Returns the page of an address, once its load event has come.
+
+        Without `online` it has no network, not even this machine's.
+        """
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         page = Page(self, target, session)
         for domain in ("Page", "Runtime", "Log", "Network"):
             page.call(f"{domain}.enable")
-        page.call("Network.emulateNetworkConditions", offline=True, latency=0,
-                  downloadThroughput=-1, uploadThroughput=-1)  # fmt: skip
+        page.set_online(online)
         page.resize(width, height)
         page.set_dark(dark)
         page.call("Page.navigate", url=address)
@@ -138,14 +146,20 @@ class Page:
                 raise RuntimeError(f"never true: {expression}")
             time.sleep(0.02)
 
-    def press(self, key: str) -> None:
-        """Presses and releases a key."""
+    def press(self, key: str, *, control: bool = False) -> None:
+        """Presses and releases a key, with the control key held or without."""
         code = KEYS[key]
         text = {"Enter": "\r", " ": " "}.get(key)
-        down: Mapping[str, object] = {"text": text} if text else {}
-        common = {"key": key, "code": "Space" if key == " " else key, "windowsVirtualKeyCode": code}
+        down: Mapping[str, object] = {"text": text} if text and not control else {}
+        common = {"key": key, "code": "Space" if key == " " else key, "windowsVirtualKeyCode": code,
+                  "modifiers": 2 * control}  # fmt: skip
         self.call("Input.dispatchKeyEvent", type="keyDown", **common, **down)
         self.call("Input.dispatchKeyEvent", type="keyUp", **common)
+
+    def set_online(self, online: bool) -> None:
+        """Gives the page a network, or takes it away."""
+        self.call("Network.emulateNetworkConditions", offline=not online, latency=0,
+                  downloadThroughput=-1, uploadThroughput=-1)  # fmt: skip
 
     def resize(self, width: int, height: int = 900) -> None:
         """Gives the page another size, in CSS pixels."""

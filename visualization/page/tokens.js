@@ -49,7 +49,7 @@ function breakBefore(tokens, t) {
   return /^\s/.test(tokens[t].text) ? el("wbr") : null;
 }
 
-function tokenOfKey(event, spans, token) {
+export function tokenOfKey(event, spans, token) {
   const step = arrow(event);
   if (!step) return { Home: 0, End: spans.length - 1 }[event.key];
   if (step[0]) return token + step[0];
