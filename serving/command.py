@@ -1,6 +1,6 @@
 """`python main.py serve RUN [RUN ...]`: an API and a page, until Ctrl-C or SIGTERM.
 
-Previous: app.py.  Next: ../main.py.
+Previous: app.py.  Next: world_verdict.py.
 """
 
 import socket
