@@ -93,13 +93,14 @@ export function runPage(app) {
 // Returns a chart of figures that the lines have, or null where none of them has one.
 function chartOf(app, lines, names) {
   const { say, number, named } = app.words;
-  const rows = lines.filter((line) => names.some((name) => name in line));
+  const rows = lines.filter((line) => line.step > 0 && names.some((name) => name in line));
   const present = names.filter((name) => rows.some((line) => name in line));
   if (present.length === 0 || rows.length < 2) return null;
   let at = rows.length - 1;
   const words = { ...app.words, part: (name) => named("metric", name), number: (value, n) =>
     number(value, n === 0 ? 0 : 3) };
-  const floor = names[0] === "val_bits_per_byte" ? rows[0].floor_bits_per_byte : undefined;
+  const floor = names[0] === "val_bits_per_byte"
+    ? lines.find((line) => "floor_bits_per_byte" in line)?.floor_bits_per_byte : undefined;
   const chart = curveChart({ words, scale: app.scale, width: () => halfWidth(app.width()) },
     { x: rows.map(({ step }) => step), x_name: "step", log: true, floor,
       lines: present.map((name) => ({ name, values: joined(rows, name) })) },

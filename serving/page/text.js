@@ -7,7 +7,7 @@ import { glyph, plain } from "./xray/words.js";
 import { tokenOfKey } from "./xray/tokens.js";
 
 const MOST_BITS = 8; // from here on the colour is the strongest: one in 256
-const TICKS = [0, 1, 2, 4, 6, 8]; // bits whose probability stands below the legend
+const TICKS = [0, 2, 4, 6, 8]; // bits whose probability stands below the legend
 
 // Returns the colour of a probability, from 0 for certain to 1.
 export const improbability = (p) => clamp(-Math.log2(p || 1e-9) / MOST_BITS, 0, 1);
