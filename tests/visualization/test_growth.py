@@ -15,14 +15,16 @@ from gpt2 import GPT2Model
 from training.snapshots import name_of
 from visualization import growth, snapshot
 from visualization.command import open_inspection
+from visualization.facts import FACTS
 from visualization.growth import Growth, growth_of, learned_at
 from visualization.growth_picture import draw_growth
 from visualization.growth_view import show_growth, sum_up
 from visualization.heads import score_heads
+from visualization.ideal import reader_of
 from visualization.inspection import Inspection
 from visualization.regret import END
 from visualization.settings import InspectCommand
-from visualization.snapshot import lens_growth
+from visualization.snapshot import lens_growth, probe_growth, questions
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +42,8 @@ def view(inspection: Inspection) -> Growth:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(snapshot, "N_STORIES", 8)
         patch.setattr(snapshot, "N_LENS", 3)
+        patch.setattr(snapshot, "N_FITTED", 30)
+        patch.setattr(snapshot, "N_TESTED", 10)
         return growth_of(inspection)
 
 
@@ -93,8 +97,8 @@ def test_learned_is_the_first_step_from_which_on_the_regret_stays_small() -> Non
 def test_a_missing_or_half_written_snapshot_is_left_out(
     inspection: Inspection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshot, "N_STORIES", 2)
-    monkeypatch.setattr(snapshot, "N_LENS", 1)
+    for name in ("N_STORIES", "N_LENS", "N_FITTED", "N_TESTED"):
+        monkeypatch.setattr(snapshot, name, 2)
     run = Path(copytree(inspection.run, tmp_path / "run"))
     whole = (run / name_of(2)).read_bytes()
     (run / "snapshots/.step-000004.safetensors.part").write_bytes(whole[:99])
@@ -123,6 +127,46 @@ def test_checkpoint_takes_a_snapshot_by_its_step(run: Path) -> None:
         open_inspection(InspectCommand(run=run, story=0, checkpoint=3))
 
 
+def test_charts_and_tables_hold_what_was_measured(view: Growth) -> None:
+    charts = {chart.name: chart for chart in view.curves}
+    assert list(charts) == ["bits_per_byte", *snapshot.SCORES, "lens", "probes", "regret"]
+    assert all(len(line.values) == len(STEPS) for c in view.curves for line in c.lines)
+    assert charts["bits_per_byte"].floor == view.floor
+    facts = {line.name: line.values for line in charts["fact"].lines}
+    assert facts["1.0"] == [scores[1][0] for scores in view.heads["fact"]]
+    regret = {line.name: line.values for line in charts["regret"].lines}
+    go = next(kind for kind in view.kinds if kind.kind == "go")
+    assert regret["go"][-1] == pytest.approx(go.regret[-1] * go.n / go.n_tokens, abs=1e-4)
+    [table] = view.tables
+    assert [row[0] for row in table.rows] == [kind.kind for kind in view.kinds]
+
+
+def test_probes_read_the_question_of_each_snapshot(inspection: Inspection, view: Growth) -> None:
+    assert set(view.probes) == set(FACTS)
+    assert all(0 <= share <= 1 for shares in view.probes.values() for share in shares)
+    reader = reader_of(inspection)
+    assert reader is not None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(snapshot, "N_FITTED", 30)
+        patch.setattr(snapshot, "N_TESTED", 10)
+        train, test = questions(inspection, reader)
+    assert 20 < len(train) <= 30 and 5 < len(test) <= 10  # some do not fit into the context
+    expected = probe_growth(inspection.model, train, test)  # whose weights are the last snapshot's
+    assert {fact: shares[-1] for fact, shares in view.probes.items()} == expected
+    told = replace(test, values={**test.values, FACTS[0]: test.position % 20})
+    assert probe_growth(inspection.model, told, told)[FACTS[0]] == 1  # what the stream does hold
+
+
+def test_the_growth_of_a_russian_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("N_STORIES", "N_LENS", "N_FITTED", "N_TESTED"):
+        monkeypatch.setattr(snapshot, name, 3)
+    run = new_world_run(tmp_path, path="tiny-world-ru")
+    view = growth_of(open_inspection(InspectCommand(run=run, story=0)))
+    assert view.floor is not None and view.floor < min(view.bits_per_byte)
+    assert set(view.heads) == set(snapshot.SCORES) and set(view.probes) == set(FACTS)
+    assert {"go", "evening", END} <= {kind.kind for kind in view.kinds}
+
+
 def test_another_text_is_measured_alone(tmp_path: Path) -> None:
     run = new_world_run(tmp_path, path="verse.txt")
     inspection = open_inspection(InspectCommand(run=run, prompt="Anna went to the pond."))
@@ -138,6 +182,7 @@ def test_growth_is_printed_and_drawn(inspection: Inspection, view: Growth, tmp_p
     console = Console(width=100, record=True, file=(tmp_path / "out").open("w"))
     show_growth(console, inspection, view)
     text = console.export_text()
+    assert "place of person 1" in text
     assert "bits per byte" in text and "evening" in text
     assert "3 snapshots" in sum_up(inspection, view)
     figure = Figure(figsize=(10, 7), layout="constrained")

@@ -229,6 +229,8 @@ def test_the_weights_of_a_step_that_was_kept(world: Path, tmp_path: Path) -> Non
         assert data["run"]["step"] == step
         views.append(data["views"])
     assert views[0] == views[1] != views[2]
+    (run / "checkpoints/step-000004").mkdir(parents=True)  # the newest weights come with each
+    assert open_inspection(InspectCommand(run=run, story=3)).step == 4
 
 
 def test_a_folder_without_weights(
