@@ -68,6 +68,11 @@ COMMANDS = {  # what reads its flags, what does its work, and a line of help
         "serving.command:serve",
         "serve trained models over HTTP, with an API and a page",
     ),
+    "learn": (
+        "exercises.settings:read_learn_command",
+        "exercises.command:learn",
+        "write the parts of GPT-2 yourself, checked and explained",
+    ),
     "plan": (
         "diagnostics.plan.settings:read_plan_command",
         "diagnostics.plan.command:plan",

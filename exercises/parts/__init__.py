@@ -1,0 +1,1 @@
+"""The exercises, one file each: task, stub, solution, cases, known mistakes, hints."""
