@@ -15,7 +15,8 @@ from exercises.child import Failure, Ran, run_in_child
 from exercises.compare import Difference, first_difference
 from exercises.diagnose import diagnose, distance_to
 from exercises.exercise import Case, Exercise, Mistake, Outputs
-from exercises.facts import facts_of
+from exercises.facts import Fact, facts_of
+from exercises.probes import facts_of_probes
 from exercises.run_part import in_double, run_case
 from run_directory.paths import kind_of
 from run_directory.printable import main_command
@@ -34,7 +35,7 @@ class Verdict:
     difference: Difference | None = None
     mistakes: tuple[Mistake, ...] = ()
     to: float = 0.0  # the distance from the twin of these mistakes
-    facts: list[Failure] = field(default_factory=list)
+    facts: list[Fact] = field(default_factory=list)
     printed: str = ""
 
     @property
@@ -88,7 +89,7 @@ def check_text(exercise: Exercise, text: str, path: Path, seed: int) -> Verdict:
         return verdict
     ran = run_in_child(exercise.name, text, path, seed)
     verdict.printed = ran.printed
-    judge(verdict, ran, expected_outputs(exercise, seed))
+    judge(verdict, ran, seed)
     return verdict
 
 
@@ -98,19 +99,20 @@ def expected_outputs(exercise: Exercise, seed: int) -> list[Outputs]:
     return [run_case(exercise.oracle, in_double(case)) for case in exercise.cases(seed)]
 
 
-def judge(verdict: Verdict, ran: Ran, expected: list[Outputs]) -> None:
+def judge(verdict: Verdict, ran: Ran, seed: int) -> None:
     """Fills in a verdict from what the child has sent."""
     verdict.failure = ran.failure
     if not ran.cases:
         return
+    n_cases, expected = len(verdict.cases), expected_outputs(verdict.exercise, seed)
     firsts = list[tuple[Case, Failure | Difference]]()
     got: list[Outputs | None] = []
-    for case, outputs, right in zip(verdict.cases, ran.cases, expected, strict=False):
+    for case, outputs, right in zip(verdict.cases, ran.cases[:n_cases], expected, strict=False):
         got.append(None if isinstance(outputs, Failure) else outputs)
         wrong = outputs if isinstance(outputs, Failure) else first_difference(case, outputs, right)
         if wrong:
             firsts.append((case, wrong))
-    verdict.n_right = len(ran.cases) - len(firsts)
+    verdict.n_right = len(got) - len(firsts)
     if not firsts:
         return
     verdict.case, wrong = firsts[0]
@@ -118,11 +120,16 @@ def judge(verdict: Verdict, ran: Ran, expected: list[Outputs]) -> None:
         verdict.failure = wrong
         return
     verdict.difference = wrong
-    verdict.mistakes = diagnose(verdict.exercise, verdict.cases, got, expected)
+    verdict.mistakes = diagnose(verdict.exercise, verdict.cases, got, expected, wrong)
     if verdict.mistakes:
         verdict.to = distance_to(verdict.exercise, verdict.cases, got, verdict.mistakes)
     else:
+        probes = verdict.exercise.probes(seed)
         verdict.facts = facts_of(verdict.cases, got, expected)
+        if wrong.kind == "value" and wrong.output == "y":
+            known = {fact.key for fact in verdict.facts}
+            more = facts_of_probes(verdict.exercise, probes, ran.cases[n_cases:])
+            verdict.facts += [fact for fact in more if fact.key not in known]
 
 
 def require_passed(verdict: Verdict) -> None:

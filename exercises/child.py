@@ -8,12 +8,14 @@ one sentence, and no code of his runs where the judgement is made. It is no sand
 Previous: allowed.py.  Next: compare.py.
 """
 
+import faulthandler
 import json
 import multiprocessing
 import os
 import sys
 import tempfile
 import traceback
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,7 +29,7 @@ from torch import Tensor
 
 from exercises.allowed import Forbidden, Watch
 from exercises.catalogue import load_exercise
-from exercises.exercise import Exercise, Outputs, Part
+from exercises.exercise import Case, Exercise, Outputs, Part
 from exercises.run_part import WrongContract, run_case
 from exercises.source import module_of
 
@@ -73,7 +75,7 @@ def run_in_child(
         child.start()
         there.close()
         try:
-            receive(here, ran, 1 if looks else len(load_exercise(name).cases(seed)), seconds)
+            receive(here, ran, 1 if looks else len(all_cases(name, seed)), seconds)
         except EOFError:
             child.join(seconds)
             ran.failure = ended(child.exitcode)
@@ -116,11 +118,13 @@ def work(
     there: Connection, name: str, text: str, path: str, seed: int, printed: str, looks: bool
 ) -> None:
     """The child: imports the learner's text and sends what each case gives."""
+    faulthandler.disable()  # where a test has turned it on
     redirect(printed)
     limit_memory()
     torch.set_num_threads(1)
+    warnings.simplefilter("ignore")  # what torch says of the code would stand among its prints
     exercise = load_exercise(name)
-    cases = [None] if looks else exercise.cases(seed)
+    cases = [None] if looks else all_cases(name, seed)
     send(there, "ready")
     try:
         part = getattr(module_of(text, path, LEARNERS_FILE), exercise.part.__name__, None)
@@ -138,6 +142,12 @@ def work(
             send(there, "case", failure_of(error, path))
         else:
             send(there, "outputs", tensors=outputs)
+
+
+def all_cases(name: str, seed: int) -> list[Case]:
+    """Returns the cases of an exercise, and those of its probes behind them."""
+    exercise = load_exercise(name)
+    return [*exercise.cases(seed), *(probe.case for probe in exercise.probes(seed))]
 
 
 def maps_of(exercise: Exercise, part: Part) -> Outputs:

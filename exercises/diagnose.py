@@ -9,7 +9,7 @@ Previous: check.py.  Next: facts.py.
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 
-from exercises.compare import first_difference, largest_distance
+from exercises.compare import Difference, first_difference, largest_distance
 from exercises.exercise import Case, Exercise, Mistake, Outputs, Part
 from exercises.run_part import WrongContract, run_case
 from exercises.source import twin
@@ -18,7 +18,11 @@ Got = Sequence[Outputs | None]  # of each case; None: the code raised an error
 
 
 def diagnose(
-    exercise: Exercise, cases: Sequence[Case], got: Got, expected: Sequence[Outputs]
+    exercise: Exercise,
+    cases: Sequence[Case],
+    got: Got,
+    expected: Sequence[Outputs],
+    wrong: Difference,
 ) -> tuple[Mistake, ...]:
     """Returns the mistake, or the two, whose twin computes what the learner's code does."""
     failing = failing_cases(cases, got, expected)
@@ -28,7 +32,7 @@ def diagnose(
             continue
         if any(mistake.is_noise for mistake in mistakes):
             outputs = [try_case(part, case) for case in cases]
-            if failing == failing_cases(cases, outputs, expected):
+            if wrong.kind == "value" and failing == failing_cases(cases, outputs, expected):
                 return mistakes
         elif equals(part, cases, got):
             return mistakes

@@ -11,6 +11,7 @@ LABELS = {
     "check": "check",
     "output": "output",
     "place": "place",
+    "input": "input there",
     "computed": "computed",
     "expected": "expected",
     "difference": "difference",
@@ -122,6 +123,12 @@ FACTS = {
     "order": "The numbers are right but in another order along the axis {axis}: the expected ones "
     "0 1 2 ... stand at {order}.",
     "moved": "The numbers are right, but at other places.",
+    "not_zero": "A number is not 0 where it must be: {axis} {t}, {other_axis} {s} ({count} such).",
+    "zero": "A number is 0 where it must not be: {axis} {t}, {other_axis} {s} ({count} such).",
+    "right_for": "Right for x = {spans}, wrong elsewhere.",
+    "right_where": "It is right where {whens}.",
+    "wrong_even": "It is wrong even where {whens}.",
+    "when": "Where {when}: {fact}",
     "right_at": "Right where {axis} is {places} (of 0-{last}), wrong elsewhere.",
     "future": "The future changes the past: the output at position {t} changes when the input at "
     "position {s} does ({count} such pairs).",

@@ -55,6 +55,21 @@ class Case:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Probe:
+    """A simplified case that is no check: whether the part is right then says where it is wrong.
+
+    derive makes of an output the numbers that are compared, such as the scores behind weights.
+    """
+
+    when: Text  # what is simple: "all scores are equal"
+    case: Case
+    derive: Callable[[Tensor], Tensor] | None = None
+    measure: Callable[[Tensor], dict[str, str]] | None = None  # figures, for `told`
+    told: Text | None = None  # a sentence about the figures
+    simplest: bool = False  # nothing is left that another probe could take away
+
+
+@dataclass(frozen=True, kw_only=True)
 class Mistake:
     """A known mistake: a change of the solution, what it is, and a question that leads out.
 
@@ -93,6 +108,7 @@ class Exercise:
     solution: Part  # written out, in the file of the exercise
     oracle: Part  # computes the same independently, in the dtype of its inputs
     cases: Callable[[int], list[Case]]  # from a seed
+    probes: Callable[[int], list[Probe]]  # where no mistake is recognised
     mistakes: tuple[Mistake, ...]
     hints: tuple[Text, ...]  # where no mistake was recognised
     forbidden: frozenset[str]  # functions and classes that would do the work

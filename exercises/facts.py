@@ -7,23 +7,37 @@ Previous: diagnose.py.  Next: english.py.
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import permutations
 
 import torch
 from torch import Tensor
 
-from exercises.child import Failure
 from exercises.compare import Difference, distance, first_difference
 from exercises.diagnose import Got
-from exercises.exercise import Case, Outputs
+from exercises.exercise import Case, Outputs, Text
 
 CLOSE = 1e-4  # relative; a fact is coarser than a check
 MOST_FACTS = 3
 
 
-def facts_of(cases: Sequence[Case], got: Got, expected: Sequence[Outputs]) -> list[Failure]:
+@dataclass(frozen=True)
+class Fact:
+    """Something that can be said of wrong numbers: the key of its sentence, and the values.
+
+    when: under which simplification it holds. whens: simplifications that the sentence lists.
+    """
+
+    key: str
+    values: dict[str, str] = field(default_factory=dict)
+    when: Text | None = None
+    whens: tuple[Text, ...] = ()
+    told: Text | None = None  # the sentence itself, where it belongs to one exercise
+
+
+def facts_of(cases: Sequence[Case], got: Got, expected: Sequence[Outputs]) -> list[Fact]:
     """Returns the first facts about the first case that is wrong, and about influence."""
-    facts = list[Failure]()
+    facts = list[Fact]()
     rows = list(zip(cases, got, expected, strict=False))
     for case, mine, right in rows:
         wrong = first_difference(case, mine, right) if mine is not None else None
@@ -36,9 +50,7 @@ def facts_of(cases: Sequence[Case], got: Got, expected: Sequence[Outputs]) -> li
     return facts[:MOST_FACTS]
 
 
-def facts_of_case(
-    case: Case, got: Outputs, expected: Outputs, wrong: Difference
-) -> Iterator[Failure]:
+def facts_of_case(case: Case, got: Outputs, expected: Outputs, wrong: Difference) -> Iterator[Fact]:
     """Yields what can be said about the first wrong output of a case."""
     if wrong.kind == "shape":
         yield from facts_of_shape(wrong)
@@ -47,14 +59,13 @@ def facts_of_case(
         return
     a, b = wrong.got.double(), wrong.expected.double()
     if not a.isfinite().all():
-        yield Failure(
-            "not_finite", {"count": str(int((~a.isfinite()).sum())), "all": str(a.numel())}
-        )
+        yield Fact("not_finite", {"count": str(int((~a.isfinite()).sum())), "all": str(a.numel())})
         yield from right_places(a, b, case)
         return
     if wrong.output.startswith("grad"):
         yield from facts_of_gradient(got, expected, wrong)
         return
+    yield from zeros(a, b, case)
     yield from sums(a, b, case)
     yield from factors(a, b, case)
     yield from added(a, b, case)
@@ -62,35 +73,46 @@ def facts_of_case(
     yield from right_places(a, b, case)
 
 
-def facts_of_shape(wrong: Difference) -> Iterator[Failure]:
+def facts_of_shape(wrong: Difference) -> Iterator[Fact]:
     """Says where the right numbers are, in an output of a wrong shape."""
     if wrong.got.numel() != wrong.expected.numel():
         return
     for order in permutations(range(wrong.got.dim())):
         moved = wrong.got.permute(order)
         if moved.shape == wrong.expected.shape and distance(moved, wrong.expected) < CLOSE:
-            yield Failure("axes_exchanged", {})
+            yield Fact("axes_exchanged", {})
             return
     if distance(wrong.got.reshape(wrong.expected.shape), wrong.expected) < CLOSE:
-        yield Failure("only_reshape", {})
+        yield Fact("only_reshape", {})
 
 
-def facts_of_gradient(got: Outputs, expected: Outputs, wrong: Difference) -> Iterator[Failure]:
+def facts_of_gradient(got: Outputs, expected: Outputs, wrong: Difference) -> Iterator[Fact]:
     """Says which gradients are wrong, where the output is right."""
     names = [name for name in expected if name.startswith("grad")]
     bad = [name for name in names if distance(got[name], expected[name]) > CLOSE]
     none = [name.removeprefix("grad ") for name in bad if not got[name].any()]
     if none:
-        yield Failure("no_gradient", {"names": ", ".join(none)})
+        yield Fact("no_gradient", {"names": ", ".join(none)})
     good = [name.removeprefix("grad ") for name in names if name not in bad]
     if good:
-        yield Failure("right_gradients", {"names": ", ".join(good)})
+        yield Fact("right_gradients", {"names": ", ".join(good)})
     ratio = fitted_factor(wrong.got, wrong.expected)
     if ratio is not None and ratio != 0:
-        yield Failure("factor", {"factor": shown(ratio), "name": name_of_number(ratio)})
+        yield Fact("factor", {"factor": shown(ratio), "name": name_of_number(ratio)})
 
 
-def sums(a: Tensor, b: Tensor, case: Case) -> Iterator[Failure]:
+def zeros(a: Tensor, b: Tensor, case: Case) -> Iterator[Fact]:
+    """Says where a number is not 0 that must be, and where one is 0 that must not be."""
+    if not (b == 0).any() or b.dim() < 2:
+        return
+    for key, places in (("not_zero", (b == 0) & (a != 0)), ("zero", (b != 0) & (a == 0))):
+        if places.any():
+            *_, t, s = places.nonzero()[0].tolist()
+            axes = {"axis": case.axes[-2], "other_axis": case.axes[-1]}
+            yield Fact(key, axes | {"t": str(t), "s": str(s), "count": str(int(places.sum()))})
+
+
+def sums(a: Tensor, b: Tensor, case: Case) -> Iterator[Fact]:
     """Says what the numbers along an axis add up to, where they should add up to 1."""
     ones = torch.ones((), dtype=b.dtype)
     if b.dim() < 2 or distance(b.sum(-1), ones.expand(b.shape[:-1])) > CLOSE:
@@ -98,25 +120,25 @@ def sums(a: Tensor, b: Tensor, case: Case) -> Iterator[Failure]:
     rows = a.sum(-1)
     if distance(rows, torch.ones_like(rows)) < CLOSE:
         if (a < 0).any():
-            yield Failure("negative", {})
+            yield Fact("negative", {})
         return
     for n in range(a.dim() - 1):
         total = a.sum(n)
         if distance(total, torch.ones_like(total)) < CLOSE:
-            yield Failure("sums_along", {"axis": case.axes[n], "expected_axis": case.axes[-1]})
+            yield Fact("sums_along", {"axis": case.axes[n], "expected_axis": case.axes[-1]})
             return
-    yield Failure("sums", {"least": shown(float(rows.min())), "most": shown(float(rows.max()))})
+    yield Fact("sums", {"least": shown(float(rows.min())), "most": shown(float(rows.max()))})
 
 
-def factors(a: Tensor, b: Tensor, case: Case) -> Iterator[Failure]:
+def factors(a: Tensor, b: Tensor, case: Case) -> Iterator[Fact]:
     """Says where the numbers are a multiple of the expected: all by one factor, or by several."""
     if not a.any():
-        yield Failure("all_zero", {})
+        yield Fact("all_zero", {})
         return
     ratio = fitted_factor(a, b)
     if ratio is not None:
         key = "sign" if abs(ratio + 1) < CLOSE else "factor"
-        yield Failure(key, {"factor": shown(ratio), "name": name_of_number(ratio)})
+        yield Fact(key, {"factor": shown(ratio), "name": name_of_number(ratio)})
         return
     for n, axis in enumerate(case.axes):
         others = [m for m in range(b.dim()) if m != n]
@@ -125,12 +147,12 @@ def factors(a: Tensor, b: Tensor, case: Case) -> Iterator[Failure]:
         ratios = (a * b).sum(others, keepdim=True) / b.square().sum(others, keepdim=True)
         if distance(a, ratios * b) < CLOSE:
             low, high = shown(float(ratios.min())), shown(float(ratios.max()))
-            yield Failure("factor_of_each", {"axis": axis, "least": low, "most": high})
+            yield Fact("factor_of_each", {"axis": axis, "least": low, "most": high})
             return
     ratios = (a * b).sum(-1, keepdim=True) / b.square().sum(-1, keepdim=True)
     if b.dim() > 2 and distance(a, ratios * b) < CLOSE:
         low, high = shown(float(ratios.min())), shown(float(ratios.max()))
-        yield Failure("factor_of_each", {"axis": case.axes[-2], "least": low, "most": high})
+        yield Fact("factor_of_each", {"axis": case.axes[-2], "least": low, "most": high})
 
 
 def fitted_factor(a: Tensor, b: Tensor) -> float | None:
@@ -140,30 +162,30 @@ def fitted_factor(a: Tensor, b: Tensor) -> float | None:
     return ratio if ratio and distance(a, ratio * b) < CLOSE else None
 
 
-def added(a: Tensor, b: Tensor, case: Case) -> Iterator[Failure]:
+def added(a: Tensor, b: Tensor, case: Case) -> Iterator[Fact]:
     """Says where the difference is one number, one of each slice, or an input."""
     gap = a - b
     for n, x in enumerate(case.inputs):
         for sign in (1, -1):
             if x.shape == gap.shape and distance(gap, sign * x.double()) < CLOSE:
                 name = f"x{n}" if n else "x"
-                yield Failure("plus_input" if sign > 0 else "minus_input", {"name": name})
+                yield Fact("plus_input" if sign > 0 else "minus_input", {"name": name})
                 return
     if distance(gap, gap.mean().expand(gap.shape)) < CLOSE:
-        yield Failure("offset", {"offset": shown(float(gap.mean()))})
+        yield Fact("offset", {"offset": shown(float(gap.mean()))})
         return
     for name, weight in case.weights.items():
         if weight.dim() == 1 and weight.shape == gap.shape[-1:]:
             for sign in (1, -1):
                 if distance(gap, (sign * weight.double()).expand(gap.shape)) < CLOSE:
                     key = "plus_weight" if sign > 0 else "minus_weight"
-                    yield Failure(key, {"name": name})
+                    yield Fact(key, {"name": name})
                     return
     if gap.dim() > 1 and distance(gap, gap.mean(-1, keepdim=True).expand(gap.shape)) < CLOSE:
-        yield Failure("offset_of_each", {"axis": case.axes[-2]})
+        yield Fact("offset_of_each", {"axis": case.axes[-2]})
 
 
-def moved(a: Tensor, b: Tensor, case: Case) -> Iterator[Failure]:
+def moved(a: Tensor, b: Tensor, case: Case) -> Iterator[Fact]:
     """Says where the right numbers stand at other places."""
     if distance(a.flatten().sort().values, b.flatten().sort().values) > CLOSE:
         return
@@ -173,14 +195,17 @@ def moved(a: Tensor, b: Tensor, case: Case) -> Iterator[Failure]:
         order = gaps.argmin(dim=1)
         if distance(mine[order], right) < CLOSE:
             listed = " ".join(map(str, order.tolist()[:12]))
-            yield Failure("order", {"axis": axis, "order": listed})
+            yield Fact("order", {"axis": axis, "order": listed})
             return
-    yield Failure("moved", {})
+    yield Fact("moved", {})
 
 
-def right_places(a: Tensor, b: Tensor, case: Case) -> Iterator[Failure]:
+def right_places(a: Tensor, b: Tensor, case: Case) -> Iterator[Fact]:
     """Says along which axis some slices are right and the others are wrong."""
     scale = float(b.abs().max())
+    if b.dim() == 1 and case.inputs[0].shape == b.shape:
+        yield from right_values(a, b, case)
+        return
     wrong = ~((a - b).abs() <= CLOSE * scale)
     for n, axis in reversed(list(enumerate(case.axes))):
         others = [m for m in range(b.dim()) if m != n]
@@ -188,10 +213,25 @@ def right_places(a: Tensor, b: Tensor, case: Case) -> Iterator[Failure]:
         right = [i for i, is_bad in enumerate(bad.tolist()) if not is_bad]
         if 0 < len(right) < b.size(n):
             last = str(b.size(n) - 1)
-            yield Failure("right_at", {"axis": axis, "places": ranges(right), "last": last})
+            yield Fact("right_at", {"axis": axis, "places": ranges(right), "last": last})
 
 
-def leaks(got: Tensor, expected: Tensor) -> Iterator[Failure]:
+def right_values(a: Tensor, b: Tensor, case: Case) -> Iterator[Fact]:
+    """Says for which values of an ascending x the output is right."""
+    right = ((a - b).abs() <= CLOSE * float(b.abs().max())).tolist()
+    x, spans, start = case.inputs[0].tolist(), [], None
+    for n, is_right in enumerate([*right, False]):
+        if is_right and start is None:
+            start = n
+        elif not is_right and start is not None:
+            first, last = f"{x[start]:.2f}", f"{x[n - 1]:.2f}"
+            spans.append(first if start == n - 1 else f"{first} .. {last}")
+            start = None
+    if 0 < len(spans) <= 4:
+        yield Fact("right_for", {"spans": ", ".join(spans)})
+
+
+def leaks(got: Tensor, expected: Tensor) -> Iterator[Fact]:
     """Says which position sees one that it may not see, or does not see one that it should."""
     if got.shape != expected.shape:
         return
@@ -200,7 +240,7 @@ def leaks(got: Tensor, expected: Tensor) -> Iterator[Failure]:
         if places.any():
             t, s = places.nonzero()[0].tolist()
             name = "future" if key == "leak" and s > t else key
-            yield Failure(name, {"t": str(t), "s": str(s), "count": str(int(places.sum()))})
+            yield Fact(name, {"t": str(t), "s": str(s), "count": str(int(places.sum()))})
 
 
 def name_of_number(ratio: float) -> str:
@@ -214,7 +254,16 @@ def name_of_number(ratio: float) -> str:
             return form.format(whole)
         if square >= 2 and abs(value / math.sqrt(square) - 1) < CLOSE and square < 5000:
             return form.format(f"sqrt({square})")
-    for number, name in ((math.log(2), "ln 2"), (1 / math.log(2), "1 / ln 2"), (math.pi, "pi")):
+    named = {
+        "ln 2": math.log(2),
+        "1 / ln 2": 1 / math.log(2),
+        "pi": math.pi,
+        "sqrt(pi / 2)": math.sqrt(math.pi / 2),
+        "sqrt(2 / pi)": math.sqrt(2 / math.pi),
+        "2 / pi": 2 / math.pi,
+        "pi / 2": math.pi / 2,
+    }
+    for name, number in named.items():
         if abs(size / number - 1) < CLOSE:
             return name
     return ""

@@ -14,6 +14,7 @@ from exercises.check import Verdict
 from exercises.child import Failure
 from exercises.compare import Difference
 from exercises.exercise import BOUND
+from exercises.facts import Fact
 
 TABLES = {"en": english, "ru": russian}
 WIDTH = 12  # of the names at the left
@@ -67,6 +68,8 @@ def lines_of_case(verdict: Verdict, language: Language) -> Iterator[str]:
     if wrong.output == "differs":
         return
     yield row(labels["place"], place_text(verdict, wrong, language))
+    if wrong.got.dim() == 1 and wrong.output == "y":
+        yield row(labels["input"], number(float(case.inputs[0][wrong.place]), language))
     yield row(labels["computed"], number(wrong.computed_value, language))
     expected = number(wrong.expected_value, language)
     yield row(labels["expected"], f"{expected:14}{verdict.exercise.formula}")
@@ -81,7 +84,7 @@ def lines_of_cause(verdict: Verdict, language: Language) -> Iterator[str]:
     if verdict.mistakes:
         name = " + ".join(mistake.name for mistake in verdict.mistakes)
         key = "two" if len(verdict.mistakes) > 1 else "known"
-        key = "known_noise" if verdict.mistakes[0].is_noise else key
+        key = "known_noise" if any(m.is_noise for m in verdict.mistakes) else key
         to = localized(f"{max(verdict.to, BOUND / 1000):.0e}", language)
         yield "  " + labels[key].format(name=name, to=to)
         for mistake in verdict.mistakes:
@@ -135,15 +138,20 @@ def failure_text(failure: Failure | None, language: Language) -> str:
     return sentence
 
 
-def fact_text(fact: Failure, texts: dict[str, str], language: Language) -> str:
+def fact_text(fact: Fact, texts: dict[str, str], language: Language) -> str:
     """Returns the sentence of a fact, with the names of axes in a language."""
     names, values = TABLES[language].AXES, dict(fact.values)
-    for key in ("axis", "expected_axis"):
+    values["whens"] = "; ".join(when.of(language) for when in fact.whens)
+    for key in ("axis", "expected_axis", "other_axis"):
         if key in values:
             values[key] = names[values[key]]
     if fact.key == "factor" and values["name"]:
         values["name"] = f" ({values['name']})"
-    return localized(texts[fact.key].format(**values), language)
+    text = fact.told.of(language) if fact.told else texts[fact.key]
+    sentence = localized(text.format(**values), language)
+    if fact.when:
+        return texts["when"].format(when=fact.when.of(language), fact=sentence)
+    return sentence
 
 
 def as_record(verdict: Verdict, language: Language) -> dict[str, object]:

@@ -7,6 +7,7 @@ Previous: exercise.py.  Next: run_part.py.
 import inspect
 import sys
 from collections.abc import Iterable
+from functools import cache
 from importlib.abc import SourceLoader
 from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec
@@ -51,6 +52,7 @@ def module_of(text: str, path: str | Path, name: str) -> ModuleType:
     return module
 
 
+@cache  # reading it out of its file takes 10 ms
 def solution_of(exercise: Exercise) -> str:
     """Returns the source of the written-out solution, without the imports above it."""
     return inspect.getsource(exercise.solution)

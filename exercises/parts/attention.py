@@ -4,6 +4,7 @@ Previous: causal_softmax.py.
 """
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 
 import multiheadattention
 from cfg_gpt2 import GPT2Config
-from exercises.exercise import Case, Exercise, Mistake, Panel, Part, Text
+from exercises.exercise import Case, Exercise, Mistake, Panel, Part, Probe, Text
 from exercises.parts import causal_softmax
 from exercises.run_part import build, call
 
@@ -159,6 +160,82 @@ def cases(seed: int) -> list[Case]:
     ]
 
 
+def probes(seed: int) -> list[Probe]:
+    """Returns the probes: one thing after the other that can be wrong is taken away."""
+    [first, *_] = cases(seed)
+    first = replace(first, gradients=False)
+    [x], weights = first.inputs, dict(first.weights)
+    even = {name: w.clone() for name, w in weights.items() if "qkv" in name}
+    for w in even.values():
+        w[:24] = 0  # the queries and the keys
+    through = {"out_proj.weight": torch.eye(12), "out_proj.bias": torch.zeros(12)}
+    unbiased = {name: w * ("bias" not in name) for name, w in weights.items()}
+    once = x[:, :1].expand(x.shape).contiguous()
+    named = (
+        ("there is one head", "голова одна", replace(first, arguments=(config_of(12, 1),))),
+        ("there is one position", "позиция одна", replace(first, inputs=(x[:, :1],))),
+        (
+            "all scores are equal (q and k are 0)",
+            "все оценки равны (q и k равны 0)",
+            replace(first, weights=weights | even),
+        ),
+        (
+            "all positions hold the same x",
+            "во всех позициях один и тот же x",
+            replace(first, inputs=(once,)),
+        ),
+        (
+            "out_proj changes nothing",
+            "out_proj ничего не меняет",
+            replace(first, weights=weights | through),
+        ),
+        ("all biases are 0", "все сдвиги равны 0", replace(first, weights=unbiased)),
+    )
+    plain = [Probe(when=Text(en, ru), case=case) for en, ru, case in named]
+    bare = replace(first, inputs=(x[:, :1],), weights=unbiased | through)
+    when = Text(
+        "there is one position, without biases, and out_proj changes nothing: the output is v",
+        "позиция одна, сдвигов нет, и out_proj ничего не меняет: выход равен v",
+    )
+    return [*plain, Probe(when=when, case=bare, simplest=True), scores_probe(seed)]
+
+
+def scores_probe(seed: int) -> Probe:
+    """Returns the probe that reads the scores off the weights, and these off the output."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(6, 6, generator=generator)
+    q, k = (torch.randn(12, 6, generator=generator) / 2 for _ in range(2))
+    when = Text(
+        "only the scores behind the weights are compared",
+        "сравнивать только оценки, стоящие за весами",
+    )
+
+    def scores_of(y: Tensor) -> Tensor:
+        return causal_softmax.scores_behind(y[0].unflatten(-1, (2, 6)).transpose(0, 1))
+
+    return Probe(when=when, case=reading_case(x, q, k), derive=scores_of)
+
+
+def reading_case(x: Tensor, q: Tensor, k: Tensor) -> Case:
+    """Returns a case whose output is the weights of two heads: y[0, t, h T + s].
+
+    x is (T, M) with M <= T, q and k are (2T, M) or (2T, 2T). After x stand the positions as
+    vectors with a single 1; they are the values, and out_proj changes nothing.
+    """
+    n = len(x)
+    given = torch.cat([x, torch.zeros(n, n - x.size(1)), torch.eye(n)], dim=1)  # (T, 2T)
+    q, k = (F.pad(w, (0, 2 * n - w.size(1))) for w in (q, k))
+    v = torch.cat([torch.zeros(2 * n, n), torch.eye(n).repeat(2, 1)], dim=1)
+    return Case(
+        name=Text("", ""),
+        arguments=(config_of(2 * n, 2, bias=False),),
+        inputs=(given[None],),
+        weights={"qkv_proj.weight": torch.cat([q, k, v]), "out_proj.weight": torch.eye(2 * n)},
+        axes=("row", "position", "channel"),
+        gradients=False,
+    )
+
+
 WORDS = ["the", "cat", "saw", "the", "dog", "the", "cat", "ran"]
 
 
@@ -169,25 +246,15 @@ def read_weights(part: Part) -> list[Panel]:
     vector with a 1 at s, and out_proj changes nothing, so the output of a head is its weights.
     """
     n, known = len(WORDS), sorted(set(WORDS))
-    x = torch.zeros(1, n, 2 * n)
+    x = torch.zeros(n, n)
+    q, k = torch.zeros(2 * n, 2 * n), torch.zeros(2 * n, 2 * n)  # (out, in)
     for t, word in enumerate(WORDS):
-        x[0, t, known.index(word)] = 1
-        x[0, t, n + t] = 1  # after the words the positions; there are fewer words than positions
-    q, k, v = (torch.zeros(2 * n, 2 * n) for _ in range(3))  # (out, in)
-    for word in range(len(known)):
-        q[word, word] = k[word, word] = 4.0
-    for t in range(n):
-        k[n + t, n + t] = v[t, n + t] = v[n + t, n + t] = 5.0
+        x[t, known.index(word)] = 1
+        q[known.index(word), known.index(word)] = k[known.index(word), known.index(word)] = 4.0
+        k[n + t, n + t] = 5.0
         if t:
             q[n + t - 1, n + t] = 5.0
-    weights = {"qkv_proj.weight": torch.cat([q, k, v / 5]), "out_proj.weight": torch.eye(2 * n)}
-    case = Case(
-        name=Text("", ""),
-        arguments=(config_of(2 * n, 2, bias=False),),
-        inputs=(x,),
-        weights=weights,
-        axes=("row", "position", "channel"),
-    )
+    case = reading_case(x, q, k)
     y = call(build(part, case).eval(), case, case.inputs).detach()[0]  # (T, C)
     titles = (
         Text("head 0, asks for its own word", "голова 0, ищет своё же слово"),
@@ -478,6 +545,7 @@ EXERCISE = Exercise(
         "Нельзя использовать: scaled_dot_product_attention, MultiheadAttention.",
     ),
     stub='''import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -500,6 +568,7 @@ class MultiHeadAttention(nn.Module):
     solution=MultiHeadAttention,
     oracle=Oracle,
     cases=cases,
+    probes=probes,
     mistakes=MISTAKES,
     hints=(
         Text(

@@ -4,12 +4,13 @@ Previous: layer_norm.py.  Next: attention.py.
 """
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 import multiheadattention
-from exercises.exercise import Case, Exercise, Mistake, Panel, Part, Text
+from exercises.exercise import Case, Exercise, Mistake, Panel, Part, Probe, Text
 
 
 class CausalSoftmax(nn.Module):
@@ -62,6 +63,31 @@ def cases(seed: int) -> list[Case]:
         bound=5e-2,  # some roundings to bf16, 4e-3 each
     )
     return [*plain, rounded]
+
+
+def probes(seed: int) -> list[Probe]:
+    """Returns the probes: equal scores, and the scores read off the weights."""
+    [first, *_] = cases(seed)
+    even = replace(first, inputs=(torch.zeros(1, 2, 4, 4),), gradients=False)
+    return [
+        Probe(when=Text("all scores are 0", "все оценки равны 0"), case=even, simplest=True),
+        Probe(
+            when=Text(
+                "only the logarithms of the weights, which are the scores, are compared",
+                "сравнивать только логарифмы весов, то есть оценки",
+            ),
+            case=replace(first, gradients=False),
+            derive=scores_behind,
+        ),
+    ]
+
+
+def scores_behind(weights: Tensor) -> Tensor:
+    """Returns the scores behind weights, (..., T, T), less their mean over the keys seen."""
+    seen = torch.ones(weights.shape[-2:], dtype=torch.bool).tril()
+    logs = torch.where(seen, weights.clamp(min=1e-30).log(), 0.0)
+    mean = logs.sum(-1, keepdim=True) / seen.sum(-1, keepdim=True)
+    return torch.where(seen, logs - mean, 0.0)
 
 
 def weights_of(part: Part) -> list[Panel]:
@@ -228,6 +254,7 @@ EXERCISE = Exercise(
         "Нельзя использовать: scaled_dot_product_attention и causal_mask самого проекта.",
     ),
     stub='''import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -241,6 +268,7 @@ class CausalSoftmax(nn.Module):
     solution=CausalSoftmax,
     oracle=Oracle,
     cases=cases,
+    probes=probes,
     mistakes=MISTAKES,
     hints=(
         Text(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import gelu
-from exercises.exercise import Case, Exercise, Mistake, Panel, Part, Text
+from exercises.exercise import Case, Exercise, Mistake, Panel, Part, Probe, Text
 
 
 class GELU(nn.Module):
@@ -50,6 +50,20 @@ def cases(seed: int) -> list[Case]:
         bound=3e-2,  # a few roundings to bf16, 4e-3 each
     )
     return [*plain, rounded]
+
+
+def probes(seed: int) -> list[Probe]:
+    """Returns one probe: the number inside tanh, read off the output."""
+    x = torch.cat([torch.linspace(-2, -0.5, 13), torch.linspace(0.5, 2, 13)])
+    case = Case(name=Text("", ""), arguments=(), inputs=(x,), axes=("channel",), gradients=False)
+
+    def inner_of(y: Tensor) -> Tensor:
+        return torch.atanh(2 * y / x.double() - 1)
+
+    when = Text(
+        "only the number inside tanh is compared", "сравнивать только число под знаком tanh"
+    )
+    return [Probe(when=when, case=case, derive=inner_of)]
 
 
 def curve(part: Part) -> list[Panel]:
@@ -213,6 +227,7 @@ class GELU(nn.Module):
     solution=GELU,
     oracle=Oracle,
     cases=cases,
+    probes=probes,
     mistakes=MISTAKES,
     hints=(
         Text(

@@ -3,12 +3,14 @@
 Previous: gelu.py.  Next: causal_softmax.py.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import layer_norm
-from exercises.exercise import Case, Exercise, Mistake, Text
+from exercises.exercise import Case, Exercise, Mistake, Probe, Text
 from exercises.look import influence_panels
 
 
@@ -111,6 +113,44 @@ def cases(seed: int) -> list[Case]:
             bound=2e-2,  # one rounding to bf16 is 2e-3
         ),
     ]
+
+
+def probes(seed: int) -> list[Probe]:
+    """Returns the probes: without the scale, without the shift, without both, with mean 0."""
+    [first, *_] = cases(seed)
+    one, zero = torch.ones(12), torch.zeros(12)
+    [x], weights = first.inputs, dict(first.weights)
+    plain = {"weight": one, "bias": zero}
+
+    def probe(en: str, ru: str, x: Tensor, weights: dict[str, Tensor]) -> Probe:
+        case = replace(first, inputs=(x,), weights=weights, gradients=False)
+        return Probe(when=Text(en, ru), case=case)
+
+    told = Text(
+        "the means of the positions are {means} (right: 0), the variances {variances} (right: 1).",
+        "средние позиций {means} (верно: 0), дисперсии {variances} (верно: 1).",
+    )
+    bare = probe("weight is 1 and bias is 0", "weight = 1 и bias = 0", x, plain)
+    return [
+        replace(bare, measure=moments, told=told, simplest=True),
+        probe("bias is 0", "bias = 0", x, weights | {"bias": zero}),
+        probe("weight is 1", "weight = 1", x, weights | {"weight": one}),
+        probe(
+            "the mean of each position is 0 already",
+            "среднее каждой позиции и так равно 0",
+            x - x.mean(-1, keepdim=True),
+            weights,
+        ),
+    ]
+
+
+def moments(y: Tensor) -> dict[str, str]:
+    """Returns the least and the largest mean and variance of the positions."""
+    means, variances = y.mean(-1), y.var(-1, correction=0)
+    return {
+        "means": f"{float(means.min()):.2f} .. {float(means.max()):.2f}",
+        "variances": f"{float(variances.min()):.2f} .. {float(variances.max()):.2f}",
+    }
 
 
 MISTAKES = (
@@ -304,7 +344,9 @@ EXERCISE = Exercise(
         "возвращается в типе x. При bias=False сдвига нет.\n\n"
         "Нельзя использовать: готовые layer_norm, LayerNorm, rms_norm, group_norm, batch_norm.",
     ),
-    stub='''import torch
+    stub='''from dataclasses import replace
+
+import torch
 from torch import Tensor, nn
 
 
@@ -321,6 +363,7 @@ class LayerNorm(nn.Module):
     solution=LayerNorm,
     oracle=Oracle,
     cases=cases,
+    probes=probes,
     mistakes=MISTAKES,
     hints=(
         Text(

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from oracles.mutants import mutants
 from oracles.right_answers import RIGHT
+from oracles.wrong_answers import WRONG
 
+from commands.language import Language
 from exercises.allowed import forbidden_uses
 from exercises.catalogue import EXERCISES, load_exercise
 from exercises.check import Verdict, check_text, expected_outputs, judge
@@ -15,6 +17,7 @@ from exercises.child import Ran
 from exercises.compare import first_difference, largest_distance
 from exercises.diagnose import try_case
 from exercises.exercise import Case, Exercise, Mistake, Outputs, Part
+from exercises.report import lines_of
 from exercises.run_part import run_case
 from exercises.source import HEADER, edited, module_of, solution_of, twin
 
@@ -33,6 +36,11 @@ EQUIVALENT: dict[str, dict[str, str]] = {  # mutants that compute the same, and 
 }
 ALL_RIGHT = [
     pytest.param(name, label, id=f"{name}, {label}") for name in RIGHT for label in RIGHT[name]
+]
+NOTED = [
+    pytest.param(name, label, id=f"{name}, {label}", marks=[pytest.mark.slow] * (n > 1))
+    for name in WRONG
+    for n, label in enumerate(WRONG[name])
 ]
 ALL_MISTAKES = [
     pytest.param(name, mistake, id=f"{name}, {mistake.name}")
@@ -108,17 +116,23 @@ def verdict_on(exercise: Exercise, outputs: list[Outputs | None]) -> Verdict:
     """Returns the verdict on outputs, as if a learner's file had computed them."""
     verdict = Verdict(exercise, Path("mine.py"), exercise.cases(1))
     assert all(outputs)
-    judge(verdict, Ran([mine for mine in outputs if mine]), expected_outputs(exercise, 1))
+    judge(verdict, Ran([mine for mine in outputs if mine]), seed=1)
     return verdict
 
 
 SOME = ("exact", "n_minus_1", "bf16_statistics", "first_key", "by_sqrt_c", "interleaved")
 
 
-@pytest.mark.parametrize(("name", "mistake"), [p for p in ALL_MISTAKES if p.values[1].name in SOME])
-def test_a_mistake_is_named(name: str, mistake: Mistake) -> None:
-    verdict = verdict_on(load_exercise(name), outputs_of(name, mistake))
-    assert verdict.result == mistake.name and not verdict.passed
+@pytest.mark.parametrize("mistake_name", SOME)
+def test_a_mistake_is_named(mistake_name: str) -> None:
+    exercise, mistake = next(
+        (exercise, mistake)
+        for exercise in map(load_exercise, EXERCISES)
+        for mistake in exercise.mistakes
+        if mistake.name == mistake_name
+    )
+    verdict = verdict_on(exercise, outputs_of(exercise.name, mistake))
+    assert verdict.result == mistake_name and not verdict.passed
 
 
 def test_two_mistakes_at_once_are_named_together() -> None:
@@ -128,6 +142,26 @@ def test_two_mistakes_at_once_are_named_together() -> None:
     assert part
     verdict = verdict_on(exercise, [run_case(part, case) for case in exercise.cases(1)])
     assert verdict.result == "unscaled+joined_without_transpose"
+
+
+@pytest.mark.parametrize(("name", "label"), NOTED)
+def test_a_mistake_that_no_list_has_gets_facts(name: str, label: str) -> None:
+    exercise = load_exercise(name)
+    edits, phrase = WRONG[name][label]
+    text = HEADER + solution_of(exercise)
+    for old, new in edits:
+        assert old in text
+        text = text.replace(old, new)
+    part = getattr(module_of(text, label, "wrong_answer"), exercise.part.__name__)
+    probes = [probe.case for probe in exercise.probes(1)]
+    verdict = verdict_on(exercise, [try_case(part, c) for c in [*exercise.cases(1), *probes]])
+    assert verdict.result == "unknown"
+    assert phrase in "\n".join(lines_of(verdict, "en"))
+    assert len(verdict.facts) == len(lines_of_facts(verdict, "ru"))
+
+
+def lines_of_facts(verdict: Verdict, language: Language) -> list[str]:
+    return [line for line in lines_of(verdict, language) if line.startswith("  * ")]
 
 
 @pytest.mark.slow

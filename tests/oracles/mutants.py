@@ -40,9 +40,11 @@ def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
             yield f"to {other.__name__}", ast.BinOp(node.left, other(), node.right)
         yield "left only", node.left
         yield "right only", node.right
-    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
-        for step in (1, -1):
-            yield f"{step:+}", ast.Constant(node.value + step)
+    if isinstance(node, ast.Constant):
+        value = node.value
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            for step in (1, -1):
+                yield f"{step:+}", ast.Constant(value + step)
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         yield "no minus", node.operand
     if isinstance(node, ast.Call):
