@@ -34,7 +34,7 @@ from tokenizer import Tokenizer
 # Tokens of a prompt in a turn. Alone: a row that is cancelled meanwhile is noticed after them.
 # Beside rows that generate: so many take about twice the time of a step, and the rows wait for it.
 READ_ALONE = 96
-READ_BESIDE, READ_BESIDE_EACH = 12, 2
+READ_BESIDE, READ_BESIDE_EACH = 6, 2
 T = TypeVar("T")
 
 

@@ -153,10 +153,10 @@ def test_rows_go_on_while_a_long_prompt_is_read_and_it_can_be_cancelled_meanwhil
         n_running.append(engine.n_running)
         if len(n_running) == 5:
             tickets.append(engine.submit(random_prompt(2, 48), config, long))
-        if len(n_running) == 7:  # two pieces of 14 tokens have been read
+        if len(n_running) == 7:  # two pieces of 8 tokens have been read
             assert engine.slots.n_ready == 1
             assert long.pieces == []
-            assert len(engine.slots.cache.tokens[1]) == 28
+            assert len(engine.slots.cache.tokens[1]) == 16
             tickets[0].cancel()
 
     first = Answer(beside=beside)
@@ -258,7 +258,7 @@ def test_scores_are_those_of_one_plain_pass(engine: Engine, model: GPT2Model) ->
     texts = [random_prompt(seed, length) for seed, length in enumerate((48, 2, 1, 17))]
     texts[3][9] = int(plain_scores(model, texts[3])[8].argmax())  # one that is the most likely
     answer = Answer()
-    engine.submit([1], SamplingConfig(max_new_tokens=20), answer)  # beside, in pieces of 14
+    engine.submit([1], SamplingConfig(max_new_tokens=20), answer)  # beside, in pieces of 8
     futures = [engine.score(text, n_top=3) for text in texts]
     cancelled = engine.score([1, 2, 3])
     assert cancelled.cancel()
