@@ -99,7 +99,7 @@ COMMANDS = {  # what reads its flags, what does its work, and a line of help
 def main(arguments: list[str]) -> int:
     """Runs the command that the arguments name, or `train`, and returns the exit status."""
     # not above: Ctrl-C may end these imports
-    from commands.streams import WRONG_INPUT, announced, say
+    from commands.streams import WRONG_INPUT, announced, interrupt, say
     from run_directory.paths import explain
 
     if arguments[:1] in (["--help"], ["-h"]):
@@ -122,6 +122,7 @@ def main(arguments: list[str]) -> int:
     except BrokenPipeError:
         raise  # no error of the command's: see commands/streams.py
     except (ValueError, OSError) as error:
+        interrupt.raise_again(error)
         sentence = explain(error) if isinstance(error, OSError) else str(error)
         say(f"error: {' '.join(sentence.split())}")
         return WRONG_INPUT

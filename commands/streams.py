@@ -4,7 +4,8 @@
     missing streams     >&- or pythonw: os.devnull takes their place
     encodings           a character that the output cannot show is written as \\u0431
     ... | head          printing raises BrokenPipeError: status 141
-    Ctrl-C              KeyboardInterrupt, in the middle of an import the end at once: status 130
+    Ctrl-C              KeyboardInterrupt, in the middle of an import the end at once: status 130,
+                        also where a compiled library makes another error of it
     narrow terminals    texts are laid out for at least MIN_COLUMNS, and the terminal wraps them
 
 README.md lists the exit statuses.
@@ -15,12 +16,14 @@ import _thread
 import atexit
 import gc
 import io
+import math
 import os
 import re
 import shutil
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -31,6 +34,7 @@ from run_directory.printable import printable
 WRONG_INPUT = 2
 INTERRUPTED = 128 + signal.SIGINT  # the exit status that shells give to Ctrl-C
 PIPE_CLOSED = 128 + 13  # and to a program whose reader is gone, as in ... | head
+SECONDS_TO_FAIL = 2.0  # from Ctrl-C to the error that a library makes of it
 MIN_COLUMNS = 20  # tyro's --help does not end on a terminal of one
 SHOW_CURSOR = "\x1b[?25h"
 STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))  # by file descriptor
@@ -81,6 +85,9 @@ def status_of(main: Callable[[list[str]], int], arguments: list[str]) -> int:
         if ended.code not in (0, None):
             raise
         return 0
+    except (RuntimeError, SystemError) as error:
+        interrupt.raise_again(error)
+        raise
 
 
 def say(message: str) -> None:
@@ -155,16 +162,28 @@ def open_missing(number: int) -> None:
         os.set_inheritable(number, True)  # by the processes that a command starts
 
 
-def interrupt(number: int, frame: FrameType | None) -> None:
-    """Raises KeyboardInterrupt on Ctrl-C; in the middle of an import, ends the process at once.
+class Interrupt:
+    """The handler of Ctrl-C: raises KeyboardInterrupt, and remembers when it did.
 
-    Half an import leaves modules broken, and compiled libraries turn the exception into others.
+    In the middle of an import it ends the process at once: half an import leaves modules broken.
     """
-    while frame is not None:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
-            end_at_once(number, frame)
-        frame = frame.f_back
-    raise KeyboardInterrupt
+
+    def __init__(self) -> None:
+        self.time = -math.inf  # of the last Ctrl-C, by time.monotonic()
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Handles the signal."""
+        while frame is not None:
+            if frame.f_code.co_filename.startswith("<frozen importlib"):
+                end_at_once(number, frame)
+            frame = frame.f_back
+        self.time = time.monotonic()
+        raise KeyboardInterrupt
+
+    def raise_again(self, error: BaseException) -> None:
+        """Raises KeyboardInterrupt where a compiled library has made this error of it."""
+        if time.monotonic() - self.time < SECONDS_TO_FAIL:
+            raise KeyboardInterrupt from error
 
 
 def end_at_once(number: int, frame: FrameType | None) -> None:
@@ -174,6 +193,9 @@ def end_at_once(number: int, frame: FrameType | None) -> None:
             sys.stdout.write(SHOW_CURSOR)  # a bar has hidden it
         sys.stdout.flush()
     os._exit(128 + number)
+
+
+interrupt = Interrupt()
 
 
 def raise_interrupt_again(unraisable: "sys.UnraisableHookArgs") -> None:

@@ -161,6 +161,26 @@ def test_what_was_printed_before_an_import_is_not_lost(tmp_path: Path) -> None:
     assert process.returncode == INTERRUPTED
 
 
+@pytest.mark.parametrize("error", ["ValueError", "OSError", "RuntimeError"])
+def test_ctrl_c_that_a_compiled_library_turns_into_an_error_is_ctrl_c(error: str) -> None:
+    body = f"""
+import os, signal
+import main as front_door
+def command(settings):
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except KeyboardInterrupt:
+        raise {error}("could not determine the shape of object type") from None
+front_door.load = lambda target: command if target.endswith(":plan") else lambda arguments: None
+return front_door.main(["plan"])
+"""
+    ended = subprocess.run(program(body), capture_output=True, cwd=ROOT)
+    assert (ended.returncode, ended.stderr) == (INTERRUPTED, b"")
+    once = body.replace("os.kill(os.getpid(), signal.SIGINT)", "raise KeyboardInterrupt")
+    ended = subprocess.run(program(once), capture_output=True, cwd=ROOT)
+    assert ended.returncode != INTERRUPTED and b"could not determine" in ended.stderr
+
+
 def test_ctrl_c_after_the_work_is_done_ends_the_exit_without_a_word() -> None:
     body = f"""
 import atexit, time
