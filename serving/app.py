@@ -1,6 +1,6 @@
 """The app: which path is answered by what, and the files of the page.
 
-Previous: completions.py.  Next: command.py.
+Previous: chat.py.  Next: command.py.
 """
 
 import mimetypes
@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse
 from starlette.types import ASGIApp
 
-from serving import completions, models, views
+from serving import chat, completions, models, views
 from serving.errors import ApiError, tell_api_error, tell_failure, tell_http_error
 from serving.runs import ServedRun
 from serving.security import Access, AccessGuard
@@ -28,7 +28,7 @@ def make_app(runs: dict[str, ServedRun], access: Access) -> ASGIApp:
     app.add_exception_handler(ApiError, tell_api_error)
     app.add_exception_handler(HTTPException, tell_http_error)
     app.add_exception_handler(Exception, tell_failure)
-    for part in (models, completions, views):
+    for part in (models, completions, chat, views):
         app.include_router(part.router)
     files = page_files()
     for path, file in files.items():

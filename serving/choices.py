@@ -47,15 +47,15 @@ class Delta:
 class Choices:
     """What the engine writes for one request."""
 
-    def __init__(self, run: ServedRun) -> None:
-        self.run, self.engine = run, run.engine
+    def __init__(self, run: ServedRun, config: SamplingConfig) -> None:
+        self.run, self.config = run, config
         self.loop = asyncio.get_running_loop()
         self.queue: asyncio.Queue[Numbered] = asyncio.Queue()
         self.tickets: list[Ticket] = []
         self.n_unfinished = 0
         self.n_tokens = 0  # that were generated
 
-    def ask(self, prompts: list[list[int]], n: int, config: SamplingConfig, n_top: int) -> None:
+    def ask(self, prompts: list[list[int]], n: int, n_top: int) -> None:
         """Gives the prompts to the engine, n times each.
 
         Raises ApiError where one cannot be served, or too many wait; none is asked for then.
@@ -64,20 +64,21 @@ class Choices:
             for i, prompt in enumerate(prompts):
                 for j in range(n):
                     put = partial(self.put, i * n + j)
-                    seeded = replace(config, seed=config.seed + j)
+                    config = replace(self.config, seed=self.config.seed + j)
                     with as_bad_request():
-                        self.tickets.append(self.engine.submit(prompt, seeded, put, n_top))
-                    self.n_unfinished += 1
+                        ticket = self.run.engine.submit(prompt, config, put, n_top)
+                    self.tickets.append(ticket)
         except QueueFull as error:
             self.cancel()
             retry = {"retry-after": str(RETRY_AFTER)}
-            raise ApiError(429, f"{error}; try again later", headers=retry) from None
+            raise ApiError(429, str(error), headers=retry) from None
         except ShuttingDown as error:
             self.cancel()
             raise ApiError(503, str(error)) from None
         except ApiError:
             self.cancel()
             raise
+        self.n_unfinished = len(self.tickets)
 
     def put(self, index: int, piece: Piece) -> None:
         """Takes a piece from the engine's thread."""
@@ -114,12 +115,12 @@ class Choices:
         finally:
             self.cancel()
 
-    async def parts(self, offset: Callable[[int], int] = lambda index: 0) -> AsyncIterator[Delta]:
+    async def deltas(self, offset: Callable[[int], int] = lambda index: 0) -> AsyncIterator[Delta]:
         """Yields what the pieces add to the choices; offset(i) characters stand before number i.
 
         Raises ApiError as `pieces` does.
         """
-        ends = self.run.tokens.eos_token_id
+        ends = self.config.stop_tokens
         shown: dict[int, ShownTokens] = {}
         async for index, piece in self.pieces():
             if index not in shown:
@@ -129,17 +130,25 @@ class Choices:
                 yield Delta(index, piece.text, scored, piece.finish_reason)
 
 
-async def joined(parts: AsyncIterator[Delta]) -> list[Delta]:
-    """Returns each choice as one part, in their order."""
-    choices: dict[int, Delta] = {}
-    async for part in parts:
-        before = choices.get(part.index, Delta(part.index, "", [], None))
-        text, scored = before.text + part.text, before.scored + part.scored
-        choices[part.index] = Delta(part.index, text, scored, part.finish_reason)
-    return [choices[index] for index in sorted(choices)]
+async def joined(deltas: AsyncIterator[Delta]) -> list[Delta]:
+    """Returns each choice as one delta, in their order."""
+    parts: dict[int, list[Delta]] = {}
+    async for delta in deltas:
+        parts.setdefault(delta.index, []).append(delta)
+    return [
+        Delta(
+            index,
+            "".join(part.text for part in parts[index]),
+            [scored for part in parts[index] for scored in part.scored],
+            parts[index][-1].finish_reason,
+        )
+        for index in sorted(parts)
+    ]
 
 
-def sampling_of(body: TextRequest, run: ServedRun, max_tokens: int) -> SamplingConfig:
+def sampling_of(
+    body: TextRequest, run: ServedRun, max_tokens: int, stop_tokens: tuple[int, ...]
+) -> SamplingConfig:
     """Returns how a request's texts are written; a seed that it does not name is drawn.
 
     Raises ApiError for settings that are out of range.
@@ -156,7 +165,7 @@ def sampling_of(body: TextRequest, run: ServedRun, max_tokens: int) -> SamplingC
             presence_penalty=value_or(body.presence_penalty, 0.0),
             frequency_penalty=value_or(body.frequency_penalty, 0.0),
             logit_bias=biases(body),
-            stop_tokens=run.tokens.eos_token_id,
+            stop_tokens=stop_tokens,
             stop=stop_strings(body),
             seed=secrets.randbelow(2**31) if body.seed is None else body.seed,
         )
@@ -195,14 +204,3 @@ async def disconnected(receive: Receive) -> None:
     """Returns when the client has left."""
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def usage_of(n_read: int, n_written: int) -> dict[str, int]:
-    """Returns the object "usage": how many tokens were read and written."""
-    total = n_read + n_written
-    return {"prompt_tokens": n_read, "completion_tokens": n_written, "total_tokens": total}
-
-
-def wants_usage(body: TextRequest) -> bool:
-    """Tells whether a stream is to end with its usage."""
-    return bool(body.stream_options and body.stream_options.include_usage)

@@ -1,83 +1,55 @@
 """/v1/completions: texts that continue prompts.
 
-Previous: models.py.  Next: app.py.
+Previous: models.py.  Next: chat.py.
 """
 
 import asyncio
-import time
-import uuid
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from fastapi import APIRouter, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
-from decoding.settings import SamplingConfig
-from serving.choices import (
-    Choices,
-    Delta,
-    joined,
-    require_few,
-    sampling_of,
-    unless_disconnected,
-    usage_of,
-    value_or,
-    wants_usage,
-)
+from serving.answers import Json, TextAnswer, respond
+from serving.choices import Choices, Delta, require_few, sampling_of, value_or
 from serving.errors import ApiError, as_bad_request
 from serving.log_probabilities import Scored, for_completions, scored_prompt
 from serving.models import find_run
 from serving.runs import ServedRun
-from serving.schemas import MAX_PROMPTS, CompletionRequest, Prompt, read_body, unknown_names
-from serving.streaming import EventStream
+from serving.schemas import MAX_PROMPTS, CompletionRequest, Prompt, read_body
 
 DEFAULT_MAX_TOKENS = 16  # as OpenAI's
 router = APIRouter()
 
 
-@dataclass
-class Completion:
-    """One request, understood and given to the engine."""
+@dataclass(kw_only=True)
+class Completion(TextAnswer):
+    """The texts that continue some prompts."""
 
     body: CompletionRequest
-    run: ServedRun
     prompts: list[list[int]]
-    config: SamplingConfig
-    choices: Choices
+    n: int  # texts for each prompt
     max_tokens: int  # 0: the prompts are only echoed
-    id: str = field(default_factory=lambda: f"cmpl-{uuid.uuid4().hex}")
-    created: int = field(default_factory=lambda: int(time.time()))
 
-    @property
-    def n(self) -> int:
-        """How many texts each prompt gets."""
-        return value_or(self.body.n, 1)
-
-    def response(self, parts: list[Delta], usage: dict[str, int] | None) -> dict[str, object]:
-        """Returns a response, or an event of a stream, with some choices in it."""
-        head = {"id": self.id, "object": "text_completion", "created": self.created}
-        choices = [self.choice(part) for part in parts]
-        return {**head, "model": self.run.name, "choices": choices, "usage": usage}
-
-    def choice(self, part: Delta) -> dict[str, object]:
-        """Returns one choice, or what a stream adds to it."""
+    def choice(self, whole: Delta) -> Json:
+        """Returns a text, or what a stream adds to it."""
         logprobs = None
         if self.body.logprobs is not None:
             as_ids = bool(self.body.return_tokens_as_token_ids)
-            logprobs = for_completions(self.run.tokenizer, part.scored, as_ids=as_ids)
+            logprobs = for_completions(self.run.tokenizer, whole.scored, as_ids=as_ids)
         return {
-            "text": part.text,
-            "index": part.index,
+            "text": whole.text,
+            "index": whole.index,
             "logprobs": logprobs,
-            "finish_reason": part.finish_reason,
+            "finish_reason": whole.finish_reason,
         }
 
-    def usage(self) -> dict[str, int]:
-        """Returns how many tokens were read and written."""
-        return usage_of(sum(map(len, self.prompts)), self.choices.n_tokens)
+    def choices_of_events(self, delta: Delta) -> list[Json]:
+        """Returns the one choice that tells a delta."""
+        return [self.choice(delta)]
 
-    async def parts(self) -> AsyncIterator[Delta]:
-        """Yields what is added to the choices: their prompts where asked for, then new text."""
+    async def deltas(self) -> AsyncIterator[Delta]:
+        """Yields what is added to the texts: their prompts where asked for, then what follows."""
         echoes = [""] * len(self.prompts)
         if self.body.echo:
             echoes = [self.run.tokenizer.decode(prompt) for prompt in self.prompts]
@@ -85,8 +57,8 @@ class Completion:
             for i, text in enumerate(echoes):
                 for index in range(i * self.n, (i + 1) * self.n):
                     yield Delta(index, text, scored[i], None if self.max_tokens else "length")
-        async for part in self.choices.parts(lambda index: len(echoes[index // self.n])):
-            yield part
+        async for delta in self.choices.deltas(lambda index: len(echoes[index // self.n])):
+            yield delta
 
     async def scored_prompts(self) -> list[list[Scored]]:
         """Returns the tokens of the prompts with their log-probabilities, where asked for."""
@@ -105,20 +77,13 @@ class Completion:
 async def completions(request: Request) -> Response:
     """Continues prompts."""
     body = read_body(CompletionRequest, await request.body())
-    completion = prepare(request, body)
-    headers = {"x-seed": str(completion.config.seed)}
-    if names := unknown_names(body):
-        headers["x-ignored-fields"] = ", ".join(names)
-    if body.stream:
-        return EventStream(events(completion), headers, completion.choices.cancel)
-    answer = await unless_disconnected(request.receive, whole_answer(completion))
-    return JSONResponse(answer, headers=headers)
-
-
-def prepare(request: Request, body: CompletionRequest) -> Completion:
-    """Reads a request and gives it to the engine. Raises ApiError where it cannot be served."""
     run = find_run(request, body.model)
-    prompts = prompts_of(body, run)
+    prompts = await asyncio.to_thread(prompts_of, body, run)
+    return await respond(request, body, prepare(body, run, prompts), {})
+
+
+def prepare(body: CompletionRequest, run: ServedRun, prompts: list[list[int]]) -> Completion:
+    """Gives prompts to the engine. Raises ApiError where they cannot be served."""
     n = value_or(body.n, 1)
     require_few(len(prompts), n)
     if body.best_of is not None and body.best_of != n:
@@ -128,11 +93,23 @@ def prepare(request: Request, body: CompletionRequest) -> Completion:
         raise ApiError(
             400, f"max_tokens is {max_tokens}; give 1 or more, or 0 with echo", param="max_tokens"
         )
-    config = sampling_of(body, run, max(1, max_tokens))
-    choices = Choices(run)
+    choices = Choices(run, sampling_of(body, run, max(1, max_tokens), run.tokens.eos_token_id))
     if max_tokens:
-        choices.ask(prompts, n, config, value_or(body.logprobs, 0))
-    return Completion(body, run, prompts, config, choices, max_tokens)
+        choices.ask(prompts, n, value_or(body.logprobs, 0))
+    answer = Completion(
+        kind="text_completion",
+        event_kind="text_completion",
+        run=run,
+        config=choices.config,
+        choices=choices,
+        n_read=sum(map(len, prompts)),
+        body=body,
+        prompts=prompts,
+        n=n,
+        max_tokens=max_tokens,
+    )
+    answer.id = f"cmpl-{answer.id}"
+    return answer
 
 
 def default_max_tokens(prompts: list[list[int]], run: ServedRun) -> int:
@@ -183,17 +160,3 @@ def prompts_of(body: CompletionRequest, run: ServedRun) -> list[list[int]]:
             )
         encoded.append(tokens or [run.tokens.bos_token_id])
     return encoded
-
-
-async def events(completion: Completion) -> AsyncIterator[dict[str, object]]:
-    """Yields the events of a stream."""
-    async for part in completion.parts():
-        yield completion.response([part], None)
-    if wants_usage(completion.body):
-        yield completion.response([], completion.usage())
-
-
-async def whole_answer(completion: Completion) -> dict[str, object]:
-    """Returns the response that is no stream: its events, joined."""
-    parts = await joined(completion.parts())
-    return completion.response(parts, completion.usage())

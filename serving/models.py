@@ -2,7 +2,7 @@
 
 /tokenize, /detokenize and /tokenizer_info are vLLM's, which lm-eval reads; they know the special
 tokens, while a prompt's letters are never one.
-Previous: streaming.py.  Next: completions.py.
+Previous: answers.py.  Next: completions.py.
 """
 
 from fastapi import APIRouter, Request

@@ -80,6 +80,37 @@ class CompletionRequest(TextRequest):
     best_of: int | None = Field(None, description="the same number as n")
 
 
+class ContentPart(BaseModel):
+    """A part of a message."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+    type: str
+    text: str | None = None
+
+
+class ChatMessage(BaseModel):
+    """A message of a dialogue."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+    role: str
+    content: str | list[ContentPart] | None = None
+    tool_calls: list[object] | None = None
+    function_call: object = None
+
+
+class ChatRequest(TextRequest):
+    """The body of /v1/chat/completions."""
+
+    messages: list[ChatMessage] = Field(
+        description='a list of messages such as {"role": "user", "content": "Hello"}'
+    )
+    max_completion_tokens: int | None = Field(None, description="a whole number")
+    logprobs: bool | None = Field(None, description="true or false")
+    top_logprobs: int | None = Field(
+        None, ge=0, le=MAX_TOP, description=f"a whole number from 0 to {MAX_TOP}"
+    )
+
+
 def read_body(kind: type[Body], data: bytes) -> Body:
     """Returns a request. Raises ApiError, with one sentence, for a body that is none."""
     with as_bad_request():

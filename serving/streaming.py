@@ -1,7 +1,7 @@
 """Server-sent events: `data: {...}` for each part of an answer, `data: [DONE]` at its end.
 
 Where nothing is to be told for a while, a comment line keeps proxies from closing the connection.
-Previous: choices.py.  Next: models.py.
+Previous: choices.py.  Next: answers.py.
 """
 
 import asyncio
