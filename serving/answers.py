@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from commands.streams import say
 from decoding.settings import SamplingConfig
 from serving.choices import Choices, Delta, joined, unless_disconnected
+from serving.metrics import Metrics
 from serving.runs import ServedRun
 from serving.schemas import TextRequest, unknown_names
 from serving.streaming import EventStream
@@ -33,6 +34,8 @@ class TextAnswer(ABC):
     config: SamplingConfig
     choices: Choices
     n_read: int  # tokens of prompts
+    metrics: Metrics
+    started: float = field(default_factory=time.monotonic)
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -66,16 +69,31 @@ class TextAnswer(ABC):
             "total_tokens": self.n_read + n_written,
         }
 
+    async def timed(self) -> AsyncIterator[Delta]:
+        """Yields the deltas, and counts them and their time in the metrics."""
+        name, metrics = self.run.name, self.metrics
+        metrics.prompt_tokens[name] += self.n_read
+        first = None
+        try:
+            async for delta in self.deltas():
+                if first is None:
+                    first = time.monotonic() - self.started
+                    metrics.first_token[name].observe(first)
+                yield delta
+        finally:
+            metrics.answer[name].observe(time.monotonic() - self.started)
+            metrics.generated_tokens[name] += self.choices.n_tokens
+
     async def whole(self) -> Json:
         """Returns the response that is no stream: the deltas, joined."""
-        choices = [self.choice(whole) for whole in await joined(self.deltas())]
+        choices = [self.choice(whole) for whole in await joined(self.timed())]
         return self.response(self.kind, choices, self.usage())
 
     async def events(self, *, with_usage: bool) -> AsyncIterator[Json]:
         """Yields the events of a stream."""
         for choice in self.opening():
             yield self.response(self.event_kind, [choice], None)
-        async for delta in self.deltas():
+        async for delta in self.timed():
             for choice in self.choices_of_events(delta):
                 yield self.response(self.event_kind, [choice], None)
         if with_usage:
@@ -94,7 +112,10 @@ async def respond(
         with_usage = bool(body.stream_options and body.stream_options.include_usage)
         events = answer.events(with_usage=with_usage)
         return EventStream(events, headers, answer.choices.cancel)
-    whole = await unless_disconnected(request.receive, answer.whole())
+    try:
+        whole = await unless_disconnected(request.receive, answer.whole())
+    finally:
+        answer.choices.cancel()
     if whole is None:
         return Response(status_code=CLIENT_LEFT)
     return JSONResponse(whole, headers=headers)

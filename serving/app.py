@@ -1,6 +1,6 @@
 """The app: which path is answered by what, and the files of the page.
 
-Previous: chat.py.  Next: command.py.
+Previous: metrics.py.  Next: server.py.
 """
 
 import mimetypes
@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse
 from starlette.types import ASGIApp
 
-from serving import chat, completions, models, views
+from serving import chat, completions, metrics, models, views
 from serving.errors import ApiError, tell_api_error, tell_failure, tell_http_error
 from serving.runs import ServedRun
 from serving.security import Access, AccessGuard
@@ -24,16 +24,21 @@ SUFFIXES = {".html", ".js", ".css", ".json", ".svg", ".png"}
 def make_app(runs: dict[str, ServedRun], access: Access) -> ASGIApp:
     """Returns the app that serves some runs, with its guard before it."""
     app = FastAPI(title="GPT-2 from scratch", docs_url=None, redoc_url=None)
-    app.state.runs = runs
+    app.state.runs, app.state.metrics = runs, metrics.Metrics()
     app.add_exception_handler(ApiError, tell_api_error)
     app.add_exception_handler(HTTPException, tell_http_error)
     app.add_exception_handler(Exception, tell_failure)
-    for part in (models, completions, chat, views):
+    for part in (models, completions, chat, metrics, views):
         app.include_router(part.router)
     files = page_files()
     for path, file in files.items():
         add_file(app, path, file)
-    return AccessGuard(app, access, is_open=lambda path: path == "/health" or path in files)
+    return AccessGuard(
+        app,
+        access,
+        is_open=lambda path: path == "/health" or path in files,
+        on_response=app.state.metrics.count_request,
+    )
 
 
 def page_files() -> dict[str, Path]:

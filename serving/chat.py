@@ -3,7 +3,7 @@
 A run that was not finetuned for chat has none: the messages are then joined as plain text, which
 the header x-chat-format tells. Where a dialogue is longer than the context, its oldest turns leave
 it, whole; the system message stays.
-Previous: completions.py.  Next: app.py.
+Previous: completions.py.  Next: metrics.py.
 """
 
 import asyncio
@@ -87,14 +87,14 @@ async def chat_completions(request: Request) -> Response:
     run = find_run(request, body.model)
     with as_bad_request("messages"):
         prompt = await asyncio.to_thread(prompt_of, body, run)
-    answer = prepare(body, run, prompt)
+    answer = prepare(request, body, run, prompt)
     headers = {"x-chat-format": run.chat.format if run.chat else "none"}
     if prompt.n_left_out:
         headers["x-messages-left-out"] = str(prompt.n_left_out)
     return await respond(request, body, answer, headers)
 
 
-def prepare(body: ChatRequest, run: ServedRun, prompt: Prompt) -> ChatAnswer:
+def prepare(request: Request, body: ChatRequest, run: ServedRun, prompt: Prompt) -> ChatAnswer:
     """Gives a dialogue to the engine. Raises ApiError where it cannot be served."""
     n = value_or(body.n, 1)
     require_few(1, n)
@@ -112,6 +112,7 @@ def prepare(body: ChatRequest, run: ServedRun, prompt: Prompt) -> ChatAnswer:
         run=run,
         config=choices.config,
         choices=choices,
+        metrics=request.app.state.metrics,
         n_read=len(prompt.tokens),
         n=n,
         with_logprobs=bool(body.logprobs),
@@ -125,16 +126,16 @@ def max_tokens_of(body: ChatRequest) -> int | None:
 
     Raises ApiError for less than 1, and where the two names of the field disagree.
     """
-    asked = {body.max_completion_tokens, body.max_tokens} - {None}
-    if len(asked) > 1:
+    named = {"max_completion_tokens": body.max_completion_tokens, "max_tokens": body.max_tokens}
+    asked = {name: value for name, value in named.items() if value is not None}
+    if len(set(asked.values())) > 1:
         raise ApiError(
             400, "max_completion_tokens and max_tokens differ; give one", param="max_tokens"
         )
-    for value in asked:
-        if value is not None and value < 1:
-            raise ApiError(400, f"max_tokens is {value}; give 1 or more", param="max_tokens")
-        return value
-    return None
+    for name, value in asked.items():
+        if value < 1:
+            raise ApiError(400, f"{name} is {value}; give 1 or more", param=name)
+    return next(iter(asked.values()), None)
 
 
 def prompt_of(body: ChatRequest, run: ServedRun) -> Prompt:

@@ -7,8 +7,9 @@ Previous: log_probabilities.py.  Next: streaming.py.
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple, TypeVar
@@ -20,6 +21,7 @@ from serving.errors import ApiError, as_bad_request
 from serving.log_probabilities import Scored, ShownTokens
 from serving.runs import ServedRun
 from serving.schemas import MAX_TEXTS, TextRequest, biases, stop_strings
+from serving.scoring import Scores
 from serving.tickets import Piece, QueueFull, ShuttingDown, Ticket
 
 SECONDS = 600  # that a request may take
@@ -50,24 +52,38 @@ class Choices:
     def __init__(self, run: ServedRun, config: SamplingConfig) -> None:
         self.run, self.config = run, config
         self.loop = asyncio.get_running_loop()
-        self.queue: asyncio.Queue[Numbered] = asyncio.Queue()
+        self.queue: asyncio.Queue[Numbered | ApiError] = asyncio.Queue()
+        self.timer = self.loop.call_later(SECONDS, self.queue.put_nowait, too_slow())
         self.tickets: list[Ticket] = []
+        self.scorings: list[Future[Scores]] = []
         self.n_unfinished = 0
         self.n_tokens = 0  # that were generated
 
     def ask(self, prompts: list[list[int]], n: int, n_top: int) -> None:
-        """Gives the prompts to the engine, n times each.
+        """Asks the engine for n texts that continue each prompt.
 
         Raises ApiError where one cannot be served, or too many wait; none is asked for then.
         """
-        try:
+        with self.all_or_none():
             for i, prompt in enumerate(prompts):
                 for j in range(n):
                     put = partial(self.put, i * n + j)
                     config = replace(self.config, seed=self.config.seed + j)
-                    with as_bad_request():
-                        ticket = self.run.engine.submit(prompt, config, put, n_top)
-                    self.tickets.append(ticket)
+                    self.tickets.append(self.run.engine.submit(prompt, config, put, n_top))
+        self.n_unfinished = len(self.tickets)
+
+    def score(self, prompts: list[list[int]], n_top: int) -> None:
+        """Asks the engine how probable each prompt is. Raises ApiError as `ask` does."""
+        with self.all_or_none():
+            for prompt in prompts:
+                self.scorings.append(self.run.engine.score(prompt, n_top))
+
+    @contextmanager
+    def all_or_none(self) -> Iterator[None]:
+        """Cancels everything where the engine does not take something, and raises ApiError."""
+        try:
+            with as_bad_request():
+                yield
         except QueueFull as error:
             self.cancel()
             retry = {"retry-after": str(RETRY_AFTER)}
@@ -78,7 +94,18 @@ class Choices:
         except ApiError:
             self.cancel()
             raise
-        self.n_unfinished = len(self.tickets)
+
+    async def scores(self) -> list[Scores]:
+        """Returns how probable each prompt is. Raises ApiError as `pieces` does."""
+        futures = [asyncio.wrap_future(future) for future in self.scorings]
+        try:
+            return await asyncio.wait_for(asyncio.gather(*futures), SECONDS)
+        except TimeoutError:
+            raise too_slow() from None
+        except ShuttingDown as error:
+            raise ApiError(503, str(error)) from None
+        except ValueError as error:  # the logits are not finite
+            raise ApiError(400, str(error)) from None
 
     def put(self, index: int, piece: Piece) -> None:
         """Takes a piece from the engine's thread."""
@@ -87,33 +114,29 @@ class Choices:
 
     def cancel(self) -> None:
         """Ends what is not finished."""
+        self.timer.cancel()
+        for future in self.scorings:
+            future.cancel()
         for ticket in self.tickets:
             ticket.cancel()
 
     async def pieces(self) -> AsyncIterator[Numbered]:
-        """Yields the pieces of all choices; cancels the rest where it is left early.
+        """Yields the pieces of all texts.
 
         Raises ApiError where the server ends, or the request takes too long.
         """
-        try:
-            async with asyncio.timeout(SECONDS):
-                while self.n_unfinished:
-                    numbered = await self.queue.get()
-                    if numbered.piece.finish_reason == "cancelled":
-                        raise ApiError(503, "the server is ending; try again later")
-                    if numbered.piece.finish_reason == "error":
-                        raise ApiError(400, str(numbered.piece.error))
-                    self.n_tokens += numbered.piece.token is not None
-                    self.n_unfinished -= numbered.piece.finish_reason is not None
-                    yield numbered
-        except TimeoutError:
-            raise ApiError(
-                504,
-                f"the request took more than {SECONDS} s; ask for fewer tokens",
-                headers={"x-should-retry": "false"},
-            ) from None
-        finally:
-            self.cancel()
+        while self.n_unfinished:
+            item = await self.queue.get()
+            if isinstance(item, ApiError):
+                raise item
+            reason = item.piece.finish_reason
+            if reason == "cancelled":
+                raise ApiError(503, "the server is shutting down; this text is not finished")
+            if reason == "error":
+                raise ApiError(400, str(item.piece.error))
+            self.n_tokens += 1
+            self.n_unfinished -= reason is not None
+            yield item
 
     async def deltas(self, offset: Callable[[int], int] = lambda index: 0) -> AsyncIterator[Delta]:
         """Yields what the pieces add to the choices; offset(i) characters stand before number i.
@@ -128,6 +151,15 @@ class Choices:
             scored = shown[index].add(piece)
             if piece.text or scored or piece.finish_reason:
                 yield Delta(index, piece.text, scored, piece.finish_reason)
+
+
+def too_slow() -> ApiError:
+    """Returns the error about a request that takes longer than it may."""
+    return ApiError(
+        504,
+        f"the request took more than {SECONDS} s; ask for fewer tokens",
+        headers={"x-should-retry": "false"},
+    )
 
 
 async def joined(deltas: AsyncIterator[Delta]) -> list[Delta]:

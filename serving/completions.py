@@ -62,14 +62,12 @@ class Completion(TextAnswer):
 
     async def scored_prompts(self) -> list[list[Scored]]:
         """Returns the tokens of the prompts with their log-probabilities, where asked for."""
-        if self.body.logprobs is None:
+        if not self.choices.scorings:
             return [[] for _ in self.prompts]
-        engine, n_top = self.run.engine, self.body.logprobs
-        futures = [asyncio.wrap_future(engine.score(prompt, n_top)) for prompt in self.prompts]
-        results = await asyncio.gather(*futures)
+        scores = await self.choices.scores()
         return [
-            scored_prompt(self.run.tokenizer, prompt, *result)
-            for prompt, result in zip(self.prompts, results, strict=True)
+            scored_prompt(self.run.tokenizer, prompt, *score)
+            for prompt, score in zip(self.prompts, scores, strict=True)
         ]
 
 
@@ -79,10 +77,12 @@ async def completions(request: Request) -> Response:
     body = read_body(CompletionRequest, await request.body())
     run = find_run(request, body.model)
     prompts = await asyncio.to_thread(prompts_of, body, run)
-    return await respond(request, body, prepare(body, run, prompts), {})
+    return await respond(request, body, prepare(request, body, run, prompts), {})
 
 
-def prepare(body: CompletionRequest, run: ServedRun, prompts: list[list[int]]) -> Completion:
+def prepare(
+    request: Request, body: CompletionRequest, run: ServedRun, prompts: list[list[int]]
+) -> Completion:
     """Gives prompts to the engine. Raises ApiError where they cannot be served."""
     n = value_or(body.n, 1)
     require_few(len(prompts), n)
@@ -94,6 +94,8 @@ def prepare(body: CompletionRequest, run: ServedRun, prompts: list[list[int]]) -
             400, f"max_tokens is {max_tokens}; give 1 or more, or 0 with echo", param="max_tokens"
         )
     choices = Choices(run, sampling_of(body, run, max(1, max_tokens), run.tokens.eos_token_id))
+    if body.echo and body.logprobs is not None:
+        choices.score(prompts, body.logprobs)
     if max_tokens:
         choices.ask(prompts, n, value_or(body.logprobs, 0))
     answer = Completion(
@@ -102,6 +104,7 @@ def prepare(body: CompletionRequest, run: ServedRun, prompts: list[list[int]]) -
         run=run,
         config=choices.config,
         choices=choices,
+        metrics=request.app.state.metrics,
         n_read=sum(map(len, prompts)),
         body=body,
         prompts=prompts,

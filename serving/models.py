@@ -82,7 +82,11 @@ async def model(request: Request, name: str) -> dict[str, object]:
 
 @router.get("/health")
 async def health(request: Request) -> dict[str, str]:
-    """Says that the server answers."""
+    """Says that the server can write. Raises ApiError where an engine has ended."""
+    runs: dict[str, ServedRun] = request.app.state.runs
+    for name, run in runs.items():
+        if not run.engine.thread.is_alive():
+            raise ApiError(503, f"the engine of {name} has ended")
     return {"status": "ok"}
 
 

@@ -49,15 +49,22 @@ class Access:
 class AccessGuard:
     """Wraps the app: refuses what may not reach it, and adds the headers of HEADERS."""
 
-    def __init__(self, app: ASGIApp, access: Access, is_open: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        access: Access,
+        is_open: Callable[[str], bool],
+        on_response: Callable[[str, int], None],
+    ) -> None:
         """Wraps an app.
 
         Args:
             app: what is guarded.
             access: who may ask.
             is_open: tells of a path whether it needs no key.
+            on_response: called with the path and the status of each response.
         """
-        self.app, self.access, self.is_open = app, access, is_open
+        self.app, self.access, self.is_open, self.on_response = app, access, is_open, on_response
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request, as ASGI has it."""
@@ -72,6 +79,7 @@ class AccessGuard:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
+                self.on_response(template_of(scope), message["status"])
                 added = MutableHeaders(scope=message)
                 for name, value in {**HEADERS, "x-request-id": request_id}.items():
                     added.setdefault(name, value)
@@ -134,6 +142,11 @@ class AccessGuard:
                 code="invalid_api_key",
                 headers={"www-authenticate": "Bearer"},
             )
+
+
+def template_of(scope: Scope) -> str:
+    """Returns the path of the route that answers, so that there are few; "-" where none does."""
+    return getattr(scope.get("route"), "path", "-")
 
 
 def host_name(host: str) -> str:
