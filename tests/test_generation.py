@@ -47,13 +47,13 @@ def some_prompts(*lengths: int) -> list[list[int]]:
 
 
 SAMPLINGS = [
-    SamplingConfig(max_new_tokens=60, temperature=0),
-    SamplingConfig(max_new_tokens=60, temperature=1.0),
-    SamplingConfig(max_new_tokens=60, temperature=0.7, top_k=7),
-    SamplingConfig(max_new_tokens=60, temperature=1.3, top_p=0.8),
-    SamplingConfig(max_new_tokens=60, temperature=0.9, top_k=20, top_p=0.9),
+    SamplingConfig(max_new_tokens=30, temperature=0),
+    SamplingConfig(max_new_tokens=30, temperature=1.0),
+    SamplingConfig(max_new_tokens=30, temperature=0.7, top_k=7),
+    SamplingConfig(max_new_tokens=30, temperature=1.3, top_p=0.8),
+    SamplingConfig(max_new_tokens=30, temperature=0.9, top_k=20, top_p=0.9),
     SamplingConfig(
-        max_new_tokens=60, temperature=1.1, min_p=0.02, repetition_penalty=1.2,
+        max_new_tokens=30, temperature=1.1, min_p=0.02, repetition_penalty=1.2,
         presence_penalty=0.2, frequency_penalty=0.1, no_repeat_ngram=3,
         logit_bias=((5, 1.0),), banned=((7,), (1, 2)),
     ),
@@ -225,7 +225,7 @@ def test_stop_strings_end_rows_and_streamed_text_is_the_whole_text(letters: Toke
     torch.manual_seed(5)
     sizes = GPT2Config(vocab_size=letters.vocab_size, context_length=16, n_layer=1, n_head=1)
     model = GPT2Model(sizes).eval()
-    config = SamplingConfig(max_new_tokens=60, temperature=1.0, stop=("a", "b", "я"), seed=3)
+    config = SamplingConfig(max_new_tokens=30, temperature=1.0, stop=("a", "b", "я"), seed=3)
     rows = [RowState(prompt=[1], seed=seed) for seed in range(12)]
     shown = [""] * 12
     for _ in generate_rows(model, rows, config, letters):
