@@ -17,6 +17,7 @@ from torch import Tensor
 
 from training.progress import show_table
 from visualization.capture import capture
+from visualization.ideal import reader_of
 from visualization.inspection import Inspection, View, one_line
 from visualization.predicates import TextRead, predicates_for
 from visualization.sample import padded, sample_of
@@ -66,7 +67,8 @@ def neurons_of(inspection: Inspection) -> Neurons:
     """Returns the best neurons for the predicates of the run's text."""
     texts = sample_of(inspection, N_TEXTS)
     activations = activations_of(inspection, texts)
-    reads = [TextRead(tokens, inspection.tokenizer, inspection.world) for tokens in texts]
+    reader, tokenizer = reader_of(inspection), inspection.tokenizer
+    reads = [TextRead(tokens, tokenizer, inspection.world, reader) for tokens in texts]
     predicates = predicates_for(inspection.world)
     answers = {
         name: torch.tensor([answer for text in reads for answer in predicate(text)])

@@ -1,8 +1,8 @@
-"""Predicates: what is true at each position of a text, as far as the text alone tells.
+"""Predicates: what is true at each position of a text, of its words or of the world it tells of.
 
-Each is a question that a neuron may answer: does a place come next, is this inside a quotation, has
-the thing been named? A position's answer may look one token ahead, for that is what the model
-predicts there.
+Each is a question that a neuron may answer: does a place come next, is this inside a quotation, is
+the wish fulfilled? A position's answer may look one token ahead, for that is what the model
+predicts there; what is so in the world is so from the last token of the event that made it so.
 Previous: embeddings_picture.py.  Next: neurons.py.
 """
 
@@ -15,6 +15,16 @@ from functools import cached_property
 from commands.language import Language
 from data.tiny_world.world import GIRLS
 from tokenizer import Tokenizer
+from visualization.facts import (
+    BELIEF_OF,
+    PERSONS,
+    PLACE_OF,
+    UNKNOWN,
+    false_beliefs,
+    outcomes,
+    truths,
+)
+from visualization.ideal import IdealReader, read_ideally
 from visualization.word_classes import Class, Named, words_of
 
 WORD = re.compile(r" ?(\w+)")
@@ -29,6 +39,7 @@ class TextRead:
     tokens: Sequence[int]
     tokenizer: Tokenizer
     language: Language | None = None  # of the world that the text is of
+    reader: IdealReader | None = None  # of the same world
 
     @cached_property
     def texts(self) -> list[str]:
@@ -57,6 +68,15 @@ class TextRead:
         """What the words name that begin at each position."""
         known = words_of(self.language) if self.language else {}
         return {at: known[word] for at, word in self.words.items() if word in known}
+
+    @cached_property
+    def truth(self) -> list[dict[str, str]]:
+        """What is so at each position, as facts.truths says it; nothing before the first event."""
+        rows: list[dict[str, str]] = [{} for _ in self.tokens]
+        told = read_ideally(self.tokens, self.reader).told if self.reader else []
+        for span, state in outcomes(told):
+            rows[span.last :] = [truths(state)] * (len(rows) - span.last)
+        return rows
 
     def before(self, kinds: Sequence[Class]) -> list[list[Named]]:
         """Returns for each position what has been named up to it, of some classes, in order."""
@@ -146,6 +166,11 @@ def is_place(text: TextRead) -> list[bool]:
     return [what is not None and what.kind == "place" for what in named]
 
 
+def where(is_so: Callable[[dict[str, str]], bool]) -> Predicate:
+    """Returns the predicate whether something is so in the world, given its facts."""
+    return lambda text: [is_so(facts) for facts in text.truth]
+
+
 OF_ANY_TEXT: Mapping[str, Predicate] = {
     "next_repeats": next_repeats,
     "next_ends_sentence": next_ends_sentence,
@@ -163,6 +188,14 @@ OF_A_WORLD: Mapping[str, Predicate] = {
     "last_person_is_girl": last_person_is_girl,
     "both_are_named": both_are_named,
     "thing_is_named": thing_is_named,
+    "wish_is_fulfilled": where(lambda facts: facts.get("fulfilled") == "yes"),
+    "first_person_wishes": where(lambda facts: facts.get("wisher") == PERSONS[0]),
+    "thing_is_held": where(lambda facts: facts.get("thing") in PERSONS),
+    "somebody_is_wrong": where(lambda facts: bool(false_beliefs(facts))),
+    "somebody_knows_nothing": where(lambda facts: UNKNOWN in map(facts.get, BELIEF_OF)),
+    "people_are_together": where(
+        lambda facts: len({facts.get(place, place) for place in PLACE_OF}) == 1
+    ),
 }
 
 

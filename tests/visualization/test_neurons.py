@@ -5,12 +5,16 @@ from pathlib import Path
 import pytest
 import torch
 from oracles.world_run import new_world_run
+from oracles.world_stories import sample, vocabulary
 from torch import Tensor
 
 from data.tiny_world.english import ENGLISH
-from data.tiny_world.stories import corpus
+from data.tiny_world.stories import LANGUAGES, corpus
 from tokenizer import Tokenizer
 from visualization.command import open_inspection
+from visualization.facts import outcomes
+from visualization.ideal import IdealReader, read_ideally, story_tokens
+from visualization.ideal_view import describe_english
 from visualization.neurons import auc, contexts_of, neurons_of, ranks, search
 from visualization.predicates import TextRead, predicates_for
 from visualization.settings import InspectCommand
@@ -114,9 +118,36 @@ def test_predicates_of_russian_words_in_bytes() -> None:
     assert tokenizer.decode(inside[1:-1]) == "Аня в саду"
 
 
+@pytest.mark.parametrize("world", list(LANGUAGES))
+def test_predicates_of_the_world_follow_its_events(world: str) -> None:
+    tokenizer, language = vocabulary(world, "1200"), LANGUAGES[world]
+    reader, wrong = IdealReader(tokenizer, language), 0
+    for story in sample(world, 7):
+        tokens = story_tokens(story.text, tokenizer)
+        text = TextRead(tokens, tokenizer, "ru" if world.endswith("ru") else "en", reader)
+        told = {span.event.kind: span for span in read_ideally(tokens, reader).told}
+        asked = predicates_for(text.language)
+        start = told["fulfil"].last if "fulfil" in told else len(tokens)
+        fulfilled = asked["wish_is_fulfilled"](text)
+        assert fulfilled == [t >= start for t in range(len(tokens))]
+        held = asked["thing_is_held"](text)
+        if "lies" in told or "knows" in told:  # nobody has it before somebody takes it
+            assert not any(held[: told["take"].last if "take" in told else len(tokens)])
+        assert all(held[start:]) and not held[told["person"].last]
+        together, apart = asked["people_are_together"](text), told.get("too", told["person"])
+        assert not any(together[: apart.first])
+        assert not asked["somebody_is_wrong"](text)[told["want"].last]
+        described = [
+            describe_english(state) for _, state in outcomes(read_ideally(tokens, reader).told)
+        ]
+        assert any("believes" in so for so in described) == any(asked["somebody_is_wrong"](text))
+        wrong += any(asked["somebody_is_wrong"](text))
+    assert wrong > 0
+
+
 def test_the_view_of_a_world_and_of_another_text(run: Path, tmp_path: Path) -> None:
     view = neurons_of(open_inspection(InspectCommand(run=run, story=0)))
-    assert view.n_neurons == 2 * 64 and {"next_place", "in_quotation"} <= {
+    assert view.n_neurons == 2 * 64 and {"next_place", "in_quotation", "wish_is_fulfilled"} <= {
         found.predicate for found in view.found
     }
     assert all(0 <= found.auc <= 1 for found in view.found)
