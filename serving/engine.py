@@ -11,6 +11,7 @@ seed, whoever else is served; a matmul's sums depend on the number of rows by ro
 Previous: choosing.py.  Next: runs.py.
 """
 
+import atexit
 import threading
 import time
 from collections import deque
@@ -49,7 +50,6 @@ class Engine:
         self.waiting: deque[Ticket] = deque()
         self.scorings: deque[Scoring] = deque()
         self.scores_next = False  # whether a text to be scored is read before a row's prompt
-        self.n_generated = 0  # tokens, since the beginning
         self.deadline: float | None = None  # when a stopped engine gives up; None: it goes on
         self.work = threading.Condition()  # guards all of these but the slots
         self.thread = threading.Thread(target=self.run, name="engine", daemon=True)
@@ -66,6 +66,7 @@ class Engine:
 
     def start(self) -> None:
         """Starts the engine's thread."""
+        atexit.register(self.stop, 0)  # a thread that is killed within PyTorch aborts the process
         self.thread.start()
 
     def stop(self, seconds: float) -> None:
@@ -77,6 +78,7 @@ class Engine:
             self.deadline = time.monotonic() + seconds
             self.work.notify()
         self.thread.join()
+        atexit.unregister(self.stop)
 
     def submit(
         self,
@@ -166,7 +168,6 @@ class Engine:
         if slots.n_ready:
             tickets = slots.rows[: slots.n_ready]
             choose(slots.step(), tickets)
-            self.n_generated += len(tickets)
             for ticket in tickets:
                 if ticket.is_done:
                     slots.leave(ticket)

@@ -3,12 +3,16 @@
 The shape is that of GPT-2 with 124 M parameters, but narrower: 12 layers and 12 heads.
 """
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 from oracles.answer import Answer
 from oracles.random_model import random_model
+from oracles.source_tree import ROOT
 
 from cfg_gpt2 import GPT2Config
 from decoding.engine import complete
@@ -69,3 +73,25 @@ def test_64_requests_together_are_the_64_alone(native: bool) -> None:
             assert n == len(row.tokens)
             assert answer.text == row.text
     engine.stop(0)
+
+
+ENDS_WITHOUT_STOP = """
+from oracles.answer import Answer
+from oracles.served_run import SIZES, TOKENIZER
+from oracles.random_model import random_model
+from oracles.source_tree import ROOT
+from decoding.settings import SamplingConfig
+from serving.engine import Engine
+engine, answer = Engine(random_model(SIZES), TOKENIZER), Answer()
+engine.start()
+engine.submit([1], SamplingConfig(max_new_tokens=10**6), answer)
+while len(answer.pieces) < 9:
+    pass
+"""
+
+
+def test_a_program_that_does_not_stop_its_engine_ends_in_order() -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([".", "tests"])}
+    command = [sys.executable, "-c", ENDS_WITHOUT_STOP]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
