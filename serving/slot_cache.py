@@ -52,8 +52,8 @@ class SlotCache(RaggedCache):
                 stored[[i, j], :, :n] = stored[[j, i], :, :n]
         self.tokens[i], self.tokens[j] = self.tokens[j], self.tokens[i]
 
-    def reuse(self, slot: int, tokens: list[int]) -> int:
-        """Copies the longest beginning of some tokens that any slot holds; returns its length."""
+    def reuse(self, slot: int, tokens: list[int]) -> None:
+        """Copies the longest beginning of some tokens that any slot holds into a slot."""
         shared = [n_equal(cached, tokens) for cached in self.tokens]
         n = max(shared)
         source = slot if shared[slot] == n else shared.index(n)
@@ -62,7 +62,6 @@ class SlotCache(RaggedCache):
                 for stored in pair:
                     stored[slot, :, :n] = stored[source, :, :n]
         self.tokens[slot] = tokens[:n]
-        return n
 
 
 def n_equal(first: list[int], second: list[int]) -> int:

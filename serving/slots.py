@@ -37,7 +37,6 @@ class Slots(Generic[AnyRow]):
         self.rows: list[AnyRow] = []  # row i has slot i
         self.n_ready = 0  # the first rows are ready, the others are being read
         self.queue: list[Reading[AnyRow]] = []  # the latter, in the order of their turns
-        self.n_read = self.n_reused = 0  # tokens of prompts, since the beginning
 
     @property
     def is_full(self) -> bool:
@@ -93,7 +92,6 @@ class Slots(Generic[AnyRow]):
             self.model.hidden_states(batch, cache)
             for cached, piece in zip(self.cache.tokens[first:], pieces, strict=False):
                 cached += piece
-                self.n_read += len(piece)
         for reading in [reading for reading in self.queue if self.is_read(reading)]:
             self.queue.remove(reading)
             self.swap(self.rows.index(reading.row), self.n_ready)
@@ -112,7 +110,7 @@ class Slots(Generic[AnyRow]):
             if not reading.has_begun:
                 if self.is_read_by_another(reading):
                     continue
-                self.n_reused += self.cache.reuse(self.rows.index(reading.row), reading.tokens)
+                self.cache.reuse(self.rows.index(reading.row), reading.tokens)
                 reading.has_begun = True
             if self.is_read(reading):
                 continue

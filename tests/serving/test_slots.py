@@ -66,7 +66,6 @@ def test_logits_are_those_of_each_row_alone_whatever_joins_leaves_and_is_read(
                 slots.leave(row)
         slots.move_windows()
     assert n_compared > 150
-    assert slots.n_reused > 100
 
 
 @torch.inference_mode()
