@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import SubFigure
 
+from visualization.facts import PLACE_OF
 from visualization.growth import LEARNED, Growth, strongest
 from visualization.inspection import Inspection
 
@@ -71,7 +72,10 @@ def draw_heads(axes: Axes, view: Growth, steps: list[float]) -> None:
         label = f"{kind}, head {layer}.{head}"
         axes.plot(steps, values[:, layer, head], style, color=colour, lw=2, label=label)
         axes.axhline(view.chance[kind], color=colour, lw=0.8, ls=":")
-    axes.set_title("score of the best head (dotted: by chance)", fontsize=9)
+    if PLACE_OF[0] in view.probes:
+        label = f"probe, {PLACE_OF[0]}"
+        axes.plot(steps, view.probes[PLACE_OF[0]], "s-", color="black", lw=1, ms=3, label=label)
+    axes.set_title("score of the best head (dotted: by chance), and a probe", fontsize=9)
     axes.legend(fontsize=7)
 
 
