@@ -16,6 +16,7 @@ from visualization.ideal import IdealReader, read_ideally
 from visualization.ideal_view import EventView, events_of
 
 N_TOP = 8  # tokens that could follow, of each position
+N_SENTENCES = 3  # that could stand where a text ends, or fails
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Verdict:
     events: list[EventView]  # that are told to their end, with what is so after each
     impossible_from: int | None  # the first token that no story has there
     kinds: list[tuple[str, float]]  # of the event that is told at the end, or where it fails
+    sentences: list[tuple[str, float]]  # that go on so at the end, or could where it fails
     is_over: bool  # whether the text ends with the end of a story
 
 
@@ -54,6 +56,7 @@ def verdict_on(tokens: list[int], tokenizer: Tokenizer, config: RunConfig) -> Ve
         events=events_of(reading),
         impossible_from=reading.impossible_from,
         kinds=kinds_at(reader),
+        sentences=sentences_at(reader),
         is_over=reading.impossible_from is None and reader.state.stage == "over",
     )
 
@@ -74,3 +77,11 @@ def kinds_at(reader: IdealReader) -> list[tuple[str, float]]:
     total = sum(shares.values())
     ranked = sorted(shares.items(), key=lambda pair: -pair[1])
     return [(kind, round(share / total, 6)) for kind, share in ranked]
+
+
+def sentences_at(reader: IdealReader) -> list[tuple[str, float]]:
+    """Returns the likeliest tellings that agree with what was read of the last event."""
+    tellings = [telling for branch in reader.branches for telling in branch.tellings]
+    total = sum(telling.probability for telling in tellings)
+    ranked = sorted(tellings, key=lambda telling: -telling.probability)[:N_SENTENCES]
+    return [(telling.text, round(telling.probability / total, 6)) for telling in ranked]

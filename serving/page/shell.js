@@ -8,13 +8,14 @@ import { chatPage, newChat } from "./chat.js";
 import { comparePage, newComparison } from "./compare.js";
 import { keysDialog } from "./keys.js";
 import { makeScale } from "./xray/colour.js";
-import { newStory, writePage } from "./write.js";
+import { keepStory, newStory } from "./story.js";
+import { writePage } from "./write.js";
 import { runPage } from "./run.js";
 import { newXray, xrayPage } from "./xray_page.js";
 
 const PAGES = { write: writePage, xray: xrayPage, compare: comparePage, run: runPage,
   chat: chatPage, api: apiPage };
-const RETRY = 1500; // milliseconds between two looks whether the server is back
+const RETRY = 1000; // milliseconds between two looks whether the server is back
 
 // Starts the page in an element.
 export async function startShell(root, strings, client) {
@@ -110,6 +111,7 @@ export async function startShell(root, strings, client) {
     rebuild();
   }
   addEventListener("hashchange", rebuild);
+  addEventListener("pagehide", () => app.story && keepStory(app.story));
   dark.addEventListener("change", rebuild);
   addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && open?.write) {

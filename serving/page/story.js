@@ -4,13 +4,20 @@
 import { asRequest, lastSettings } from "./settings.js";
 import { isStopped, Refused } from "./client.js";
 import { readText, tokenize, writeTexts } from "./completions.js";
-import { kept } from "./kept.js";
+import { keep, kept } from "./kept.js";
 
-// Returns a story without text.
+const WRITTEN = { branches: [], chosen: 0, token: -1, model: "", seed: null };
+
+// Returns the story that this tab has written before it was loaded again, or one without text.
 export function newStory() {
-  return { prompt: kept("prompt", ""), n: kept("n", 1), settings: lastSettings(), branches: [],
-    chosen: 0, token: -1, running: null, error: "", model: "", seed: null, verdicts: new Map(),
-    changed() {} };
+  return { prompt: kept("prompt", ""), n: kept("n", 1), settings: lastSettings(), ...WRITTEN,
+    ...kept("story", {}, true), running: null, error: "", verdicts: new Map(), changed() {} };
+}
+
+// Keeps what was written, for this tab alone.
+export function keepStory(story) {
+  const names = Object.keys(WRITTEN);
+  keep("story", Object.fromEntries(names.map((name) => [name, story[name]])), true);
 }
 
 export const chosenBranch = (story) => story.branches[story.chosen];

@@ -28,6 +28,9 @@ export function verdictCard(app, vocabulary, tokens, verdict, onSelect) {
     could && could.length > 0 && [el("dt", {}, say("verdict.could")), el("dd", {}, last(could))],
     could && could.length === 0 && [el("dt", {}, say("verdict.could")),
       el("dd", {}, say("verdict.nothing"))],
+    at !== null && verdict.sentences.length > 0 && [el("dt", {}, say("verdict.sentences")),
+      el("dd", {}, verdict.sentences.map(([sentence, p]) =>
+        el("div", {}, `${sentence} `, el("span", { class: "pale" }, percent(p)))))],
     facts && [el("dt", {}, say(at === null ? "verdict.facts" : "verdict.before")),
       el("dd", {}, facts)]);
   return el("section", { class: `card verdict ${kind}`, "aria-live": "polite" },

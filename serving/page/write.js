@@ -1,7 +1,7 @@
 // Write: a prompt, its settings, the texts that the model writes, and what it could have written.
 // Previous: verdict.js.  Next: xray_page.js.
 import { button, el, press, replace } from "./xray/dom.js";
-import { chosenBranch, goOn, newStory, stopStory, takeAlternative, verdictOf,
+import { chosenBranch, goOn, stopStory, takeAlternative, verdictOf,
   writeStory } from "./story.js";
 import { probabilityLegend, writtenText } from "./text.js";
 import { alternatives } from "./alternatives.js";
@@ -9,8 +9,6 @@ import { branchTree } from "./tree.js";
 import { keep } from "./kept.js";
 import { settingsForm } from "./settings.js";
 import { verdictCard } from "./verdict.js";
-
-export { newStory };
 
 // Returns a page that draws itself again, once for each picture on the screen, when asked to.
 export function drawn(draw) {

@@ -172,6 +172,10 @@ def test_the_verdict_names_the_first_impossible_token_and_what_was_possible(
     assert here is not None and 30 <= here < 30 + len(tail)
     assert wrong["top"][29] == whole["top"][29] and wrong["top"][here] == []
     assert wrong["kinds"] and abs(sum(p for _, p in wrong["kinds"]) - 1) < 1e-3
+    shares = [p for _, p in wrong["sentences"]]
+    assert 1 <= len(shares) <= 3 and shares == sorted(shares, reverse=True)
+    begun = run.tokenizer.decode(head[wrong["events"][-1]["last"] + 1 :]).strip()
+    assert all(text.startswith(begun) for text, _ in wrong["sentences"])
     assert re.search("[а-я]", wrong["events"][-1]["facts"]["ru"])  # what is so there
 
 

@@ -80,7 +80,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
 
 def opened(browser: Chromium, address: str, width: int = 1280, *, dark: bool = False) -> Page:
     page = browser.open(address, width=width, height=740, dark=dark, online=True)
-    page.wait_for("!!document.querySelector('[data-focus=write]')")
+    page.wait_for("!!document.querySelector('#content form')")
     return page
 
 
@@ -197,9 +197,33 @@ def test_every_page_fits_a_phone_is_dark_and_speaks_russian(
     page.close()
 
 
-def test_the_language_changes_in_place_and_the_text_stays(
+def test_the_xray_is_reached_and_saved_by_the_keyboard_alone(
     browser: Chromium, served: Served
 ) -> None:
+    page = opened(browser, served.address("en", "xray"))
+    page.evaluate("URL.createObjectURL = (blob) => { window.saved = blob; return '#xray'; }")
+    type_into(page, "#xray-text", "One fine summer evening Anna was singing in the hall.")
+    page.evaluate("document.querySelector('#xray-text').focus()")
+    page.press("Enter", control=True)
+    page.wait_for("!!document.querySelector('.embedded .panel h2')")
+    focus = "document.activeElement.dataset.focus"
+    for place, key in (("save", "Enter"), ("strip", "ArrowRight"), ("surprise", "ArrowRight")):
+        for _ in range(20):
+            if page.evaluate(focus) == place:
+                break
+            page.press("Tab")
+        page.press(key)
+    assert page.evaluate(focus) == "alternatives"
+    title = "document.querySelector('.embedded .panel h2').textContent"
+    page.wait_for(f"{title} === 'Alternatives'")
+    page.wait_for("!!window.saved")
+    saved = str(page.evaluate("window.saved.text()"))
+    assert saved.startswith("<!doctype html>") and "Anna" in saved and "xray-data" in saved
+    require_tidy(page, served)
+    page.close()
+
+
+def test_language_and_reload_keep_what_was_written(browser: Chromium, served: Served) -> None:
     page = opened(browser, served.address("en"))
     write(page, "One fine", seed=4, n_tokens=8)
     page.wait_for(f"{N_TOKENS} > 8 && {IDLE}")
@@ -209,6 +233,10 @@ def test_the_language_changes_in_place_and_the_text_stays(
     assert page.evaluate(TEXT) == before
     assert "lang=ru" in str(page.evaluate("location.search"))
     assert "токен" in str(page.evaluate("document.querySelector('.facts-of-text').textContent"))
+    page.press("Enter", control=True)
+    page.call("Page.reload")  # while the server writes
+    page.wait_for("document.querySelector('#prompt')?.value === 'One fine'")
+    assert page.evaluate("document.querySelector('#settings-seed').value") == "4"
     page.close()
 
 
