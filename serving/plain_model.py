@@ -13,6 +13,7 @@ from pathlib import Path
 
 from cfg_gpt2 import require
 from gpt2 import GPT2Model
+from multiheadattention import MultiHeadAttention
 from run_directory.weights import WEIGHTS_FILE
 from serving.errors import ApiError
 from training.snapshots import load_snapshot
@@ -48,6 +49,17 @@ def plain_model(folder: Path, step: int | None = None) -> Iterator[GPT2Model]:
         yield model
     finally:
         COMPUTES.release()
+
+
+def keep_to_fused_attention(model: GPT2Model) -> None:
+    """Makes a served model run the fused kernel also while a plain one beside it is looked into.
+
+    explicit_attention() holds for the whole process, and rounds differently: without this the text
+    of one user would depend on the X-ray of another.
+    """
+    for module in model.modules():
+        if type(module) is MultiHeadAttention:
+            vars(module)["attend_explicit"] = module.attend_fused
 
 
 def require_tokens(model: GPT2Model, tokens: list[int], room: int = 0) -> None:

@@ -13,6 +13,7 @@ from gpt2 import GPT2Model
 from run_directory.chat_template import CHAT_FILE
 from run_directory.generation_config import GenerationTokens
 from serving.engine import Engine
+from serving.plain_model import keep_to_fused_attention
 from serving.settings import ServeCommand
 from tokenizer import Tokenizer
 
@@ -49,6 +50,7 @@ def open_one(command: ServeCommand, folder: Path, name: str) -> ServedRun:
     model, tokenizer, tokens = open_for_generation(
         folder, best=command.best, precision=command.precision, native=command.native
     )
+    keep_to_fused_attention(model)
     return ServedRun(
         name=name,
         folder=folder,

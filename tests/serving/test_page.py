@@ -7,12 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from oracles.world_run import STEPS, new_world_run
 from starlette.testclient import TestClient
 
 from data.tiny_world.stories import LANGUAGES, read_story, stories
 from decoding.engine import complete
 from decoding.settings import SamplingConfig
+from gpt2 import GPT2Model
+from multiheadattention import explicit_attention
 from serving.app import make_app
 from serving.run_page import MAX_POINTS
 from serving.runs import ServedRun, open_runs
@@ -190,6 +193,15 @@ def test_the_xray_of_a_text_is_that_of_inspect(page: TestClient, run: ServedRun)
     saved = page.post("/views/xray", json={**body, "form": "html"})
     assert saved.headers["content-type"].startswith("text/html")
     assert saved.text == html_of(data)
+
+
+def test_an_xray_does_not_change_the_attention_of_a_served_model(run: ServedRun) -> None:
+    tokens = torch.arange(150)[None] % run.model.config.vocab_size
+    with torch.inference_mode():
+        alone = run.model(tokens)
+        with explicit_attention():  # as another thread's X-ray has it
+            assert torch.equal(run.model(tokens), alone)
+            assert not torch.equal(GPT2Model.load(run.folder)(tokens), alone)
 
 
 def test_a_snapshot_goes_on_as_its_own_model_does(page: TestClient, run: ServedRun) -> None:
