@@ -28,6 +28,11 @@ def load_cached(folder: Path, step: int | None, changed: int) -> GPT2Model:
     return GPT2Model.load(folder) if step is None else load_snapshot(folder, step)
 
 
+def written_at(folder: Path) -> int:
+    """Returns when the weights of a run were written, in nanoseconds."""
+    return (folder / WEIGHTS_FILE).stat().st_mtime_ns
+
+
 @contextmanager
 def plain_model(folder: Path, step: int | None = None) -> Iterator[GPT2Model]:
     """Holds the model of a run, or of its snapshot of a step, for one question alone.
@@ -41,7 +46,7 @@ def plain_model(folder: Path, step: int | None = None) -> Iterator[GPT2Model]:
             headers={"retry-after": "5"},
         )
     try:
-        changed = (folder / WEIGHTS_FILE).stat().st_mtime_ns if step is None else 0
+        changed = written_at(folder) if step is None else 0
         try:
             model = load_cached(folder, step, changed)
         except FileNotFoundError as error:
