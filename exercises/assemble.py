@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from cfg_gpt2 import RunConfig, TrainConfig, require
+from exercises.catalogue import EXERCISES
 from exercises.exercise import Exercise, Part
 from gpt2 import GPT2Model
 from load_data import Corpus
@@ -61,7 +62,8 @@ def put_in(model: GPT2Model, parts: Sequence[Mine]) -> Witness:
     Raises ValueError where a part has no place in the model.
     """
     witness = Witness()
-    outer_first = sorted(parts, key=lambda mine: mine.exercise.name != "attention")
+    order = list(EXERCISES)
+    outer_first = sorted(parts, key=lambda mine: -order.index(mine.exercise.name))
     for exercise, part in outer_first:
         places = [name for name, m in model.named_modules() if type(m) is exercise.part]
         require(

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 EXERCISES = {
     "gelu": "exercises.parts.gelu",
     "layer-norm": "exercises.parts.layer_norm",
+    "feed-forward": "exercises.parts.feedforward",
     "causal-softmax": "exercises.parts.causal_softmax",
     "attention": "exercises.parts.attention",
+    "block": "exercises.parts.block",
 }
 
 

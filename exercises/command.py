@@ -21,7 +21,7 @@ from exercises.look import beside, draw_png, drawn
 from exercises.progress import count, read_events, record, state_of
 from exercises.report import TABLES, as_record, failure_text, lines_of
 from exercises.settings import LearnCommand
-from exercises.source import HEADER, solution_of
+from exercises.source import header_of, solution_of
 from run_directory.files import write_whole
 from run_directory.printable import json_line, main_command
 from training.progress import CommandConsole, new_console
@@ -149,7 +149,7 @@ def show(command: LearnCommand, console: CommandConsole, language: Language) -> 
     record(command.folder, exercise.name, "show", "", command.folder / exercise.file)
     root = f"{exercise.part.__module__}.py"
     console.print(TABLES[language].LABELS["solution"].format(root=root))
-    console.print(f"\n{HEADER}{solution_of(exercise)}")
+    console.print(f"\n{header_of(exercise)}{solution_of(exercise)}")
     return 0
 
 
@@ -188,7 +188,7 @@ def train(command: LearnCommand, console: CommandConsole, language: Language) ->
     status = train_with_parts(command, console, language)
     for name in command.names:
         path = command.folder / load_exercise(name).file
-        record(command.folder, name, "train", str(status), path)
+        record(command.folder, name, "train", "passed" if status == 0 else "stopped", path)
     return status
 
 

@@ -105,6 +105,7 @@ class Exercise:
     formula: str
     task: Text  # above the stub: what is given, what is wanted, what is not to be used
     stub: str  # the code to begin with
+    imports: str = ""  # what the solution needs beside torch and GPT2Config
     solution: Part  # written out, in the file of the exercise
     oracle: Part  # computes the same independently, in the dtype of its inputs
     cases: Callable[[int], list[Case]]  # from a seed

@@ -150,7 +150,8 @@ def fact_text(fact: Fact, texts: dict[str, str], language: Language) -> str:
     text = fact.told.of(language) if fact.told else texts[fact.key]
     sentence = localized(text.format(**values), language)
     if fact.when:
-        return texts["when"].format(when=fact.when.of(language), fact=sentence)
+        begun = sentence[0].lower() + sentence[1:]
+        return texts["when"].format(when=fact.when.of(language), fact=begun)
     return sentence
 
 

@@ -23,8 +23,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cfg_gpt2 import GPT2Config
-
-
 """
 
 
@@ -41,6 +39,11 @@ class TextLoader(SourceLoader):
     def get_filename(self, fullname: str) -> str:
         """Returns the name that a traceback shows."""
         return self.path
+
+
+def header_of(exercise: Exercise) -> str:
+    """Returns the imports of a solution."""
+    return f"{HEADER}{exercise.imports}\n\n"
 
 
 def module_of(text: str, path: str | Path, name: str) -> ModuleType:
@@ -75,5 +78,5 @@ def twin(exercise: Exercise, *mistakes: Mistake) -> Part | None:
     if text is None:
         return None
     name = "_".join(mistake.name for mistake in mistakes)
-    module = module_of(HEADER + text, f"<{name}>", "exercises_twin")
+    module = module_of(header_of(exercise) + text, f"<{name}>", "exercises_twin")
     return getattr(module, exercise.solution.__name__)

@@ -1,6 +1,6 @@
 """Exercise: multi-head attention, against torch's fused kernel in fp64.
 
-Previous: causal_softmax.py.
+Previous: causal_softmax.py.  Next: block.py.
 """
 
 import math
@@ -77,6 +77,21 @@ def config_of(n_embd: int, n_head: int, *, bias: bool = True, dropout: float = 0
     )
 
 
+def weights_of(n_embd: int, generator: torch.Generator, *, bias: bool = True) -> dict[str, Tensor]:
+    """Returns weights of the layer by name, of which none is 0."""
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator)
+
+    drawn = {
+        "qkv_proj.weight": 1.7 / math.sqrt(n_embd) * draw(3 * n_embd, n_embd),
+        "qkv_proj.bias": 0.3 * draw(3 * n_embd),
+        "out_proj.weight": 1.4 / math.sqrt(n_embd) * draw(n_embd, n_embd),
+        "out_proj.bias": 0.3 * draw(n_embd),
+    }
+    return {name: w for name, w in drawn.items() if bias or "bias" not in name}
+
+
 def cases(seed: int) -> list[Case]:
     """Returns the cases: no two axes equal, several heads, no bias 0."""
     generator = torch.Generator().manual_seed(seed)
@@ -85,13 +100,7 @@ def cases(seed: int) -> list[Case]:
         return torch.randn(shape, generator=generator)
 
     def weights(n_embd: int, *, bias: bool = True) -> dict[str, Tensor]:
-        drawn = {
-            "qkv_proj.weight": 1.7 / math.sqrt(n_embd) * draw(3 * n_embd, n_embd),
-            "qkv_proj.bias": 0.3 * draw(3 * n_embd),
-            "out_proj.weight": 1.4 / math.sqrt(n_embd) * draw(n_embd, n_embd),
-            "out_proj.bias": 0.3 * draw(n_embd),
-        }
-        return {name: w for name, w in drawn.items() if bias or "bias" not in name}
+        return weights_of(n_embd, generator, bias=bias)
 
     axes = ("row", "position", "channel")
     small, wide = config_of(12, 3), config_of(24, 3)

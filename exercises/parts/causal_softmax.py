@@ -1,6 +1,6 @@
 """Exercise: the causal softmax, against a loop over the queries in fp64.
 
-Previous: layer_norm.py.  Next: attention.py.
+Previous: feedforward.py.  Next: attention.py.
 """
 
 import math

@@ -1,6 +1,6 @@
 """Exercise: LayerNorm, against torch's own layer in fp64.
 
-Previous: gelu.py.  Next: causal_softmax.py.
+Previous: gelu.py.  Next: feedforward.py.
 """
 
 from dataclasses import replace

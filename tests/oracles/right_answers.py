@@ -41,6 +41,30 @@ class MultiHeadAttention(nn.Module):
         {body}
 """
 
+FEEDFORWARD = """
+class FeedForward(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.drop = nn.Dropout(config.dropout)
+        self.narrow_proj = nn.Linear(config.n_embd * 4, config.n_embd, config.bias)
+        self.widen_proj = nn.Linear(config.n_embd, config.n_embd * 4, config.bias)
+
+    def forward(self, x):"""
+
+BLOCK = """
+from feedforward import FeedForward
+from layer_norm import LayerNorm
+from multiheadattention import MultiHeadAttention
+
+class TransformerBlock(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.feedforward, self.attention = FeedForward(config), MultiHeadAttention(config)
+        self.feedforward_norm = LayerNorm(config.n_embd, config.bias)
+        self.attention_norm = LayerNorm(config.n_embd, config.bias)
+
+    def forward(self, x, cache=None):"""
+
 
 def with_body(text: str, body: str, extra: str = "pass") -> str:
     """Returns a class with its last lines filled in."""
@@ -84,6 +108,22 @@ class GELU(nn.Module):
             NORM, "C = x.shape[-1]\nx = x - torch.einsum('...c->...', x).unsqueeze(-1) / C\n"
             "return x / (torch.einsum('...c,...c->...', x, x).unsqueeze(-1) / C + 1e-5).sqrt()"
         ),
+    },
+    "feed-forward": {
+        "one line": HEAD + FEEDFORWARD + """
+        return self.drop(self.narrow_proj(F.gelu(self.widen_proj(x), approximate="tanh")))
+""",
+        "matmuls": HEAD + FEEDFORWARD + """
+        y = F.linear(x, self.widen_proj.weight, self.widen_proj.bias)
+        y = 0.5 * y * (1 + torch.tanh(math.sqrt(2 / math.pi) * (y + 0.044715 * y**3)))
+        y = torch.einsum("btf,cf->btc", y, self.narrow_proj.weight)
+        if self.narrow_proj.bias is not None:
+            y = y + self.narrow_proj.bias
+        return self.drop(y)
+""",
+        "the project's GELU": "from gelu import GELU\n" + HEAD + FEEDFORWARD + """
+        return nn.Sequential(self.widen_proj, GELU(), self.narrow_proj, self.drop)(x)
+""",
     },
     "causal-softmax": {
         "added": HEAD + """
@@ -166,5 +206,24 @@ return self.res_drop(self.out_proj(y))
             "n = config.context_length\n"
             "        self.register_buffer('tril', torch.tril(torch.ones(n, n))[None, None])",
         ),
+    },
+    "block": {
+        "overwritten": HEAD + BLOCK + """
+        x = x + self.attention(self.attention_norm(x))
+        x = x + self.feedforward(self.feedforward_norm(x))
+        return x
+""",
+        "named": HEAD + BLOCK + """
+        residual = x
+        hidden = self.attention_norm(x)
+        hidden = self.attention(hidden, cache)
+        residual = hidden + residual
+        hidden = self.feedforward(self.feedforward_norm(residual))
+        return hidden.add(residual)
+""",
+        "a sum of three": HEAD + BLOCK + """
+        a = self.attention(self.attention_norm(x))
+        return torch.stack([x, a, self.feedforward(self.feedforward_norm(x.add(a)))]).sum(0)
+""",
     },
 }  # fmt: skip

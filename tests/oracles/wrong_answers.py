@@ -29,9 +29,17 @@ WRONG: dict[str, dict[str, tuple[Edits, str]]] = {
         ),
         "largest deviation": (
             [("torch.sqrt(variance + 1e-5)", "centered.abs().amax(-1, keepdim=True)")],
-            "Where weight is 1 and bias is 0: Along the axis position each slice",
+            "Where weight is 1 and bias is 0: along the axis position each slice",
         ),
         "fp32 comes back": ([("y.to(x.dtype)", "y")], "dtype is float32; expected is bfloat16"),
+    },
+    "feed-forward": {
+        "wide bias left out": (
+            [("self.widen_proj(x)", "x @ self.widen_proj.weight.mT")],
+            "right where all biases are 0",
+        ),
+        "SiLU": ([('F.gelu(wide, approximate="tanh")', "F.silu(wide)")], "right where x is large"),
+        "negated": ([("self.dropout(y)", "-self.dropout(y)")], "Every number has the wrong sign."),
     },
     "causal-softmax": {
         "temperature": ([("hidden.softmax", "(hidden / 2).softmax")], "0.5 times the expected"),
@@ -74,6 +82,17 @@ WRONG: dict[str, dict[str, tuple[Edits, str]]] = {
         "rows exchanged": (
             [("y = heads", "heads = heads.flip(0)\n        y = heads")],
             "another order along the axis row",
+        ),
+    },
+    "block": {
+        "attention twice": (
+            [("y = x + gathered", "y = x + 2 * gathered")],
+            "right where attention adds 0",
+        ),
+        "x added once more": ([("return y + thought", "return x + y + thought")], "plus the input"),
+        "thought is lost": (
+            [("return y + thought", "return y")],
+            "right where feed-forward adds 0",
         ),
     },
 }
