@@ -47,7 +47,7 @@ def serve(command: ServeCommand) -> int:
 
         server = Server(make_app(runs, access), engines, tell_address)
         server.run(sockets=[opened])
-    return 128 + server.ended_by
+    return 128 + server.ended_by if server.ended_by else 0
 
 
 def read_key(file: Path) -> str:

@@ -48,6 +48,7 @@ def test_every_command_of_the_readme_runs(
     monkeypatch.setattr("benchmarks.command.roofline_of", no_roofline)
     monkeypatch.setattr("benchmarks.command.measure", one_round)
     monkeypatch.setattr("finetuning.exam_task.exam", short_exam)
+    monkeypatch.setattr("uvicorn.Server.run", ends_at_once)
     english = commands(READMES[0])
     said = english if readme == READMES[0] else [c for c in commands(readme) if c not in english]
     said = [said[n] for n in range(len(said)) if said[n] not in said[:n]]
@@ -72,6 +73,10 @@ def one_round(jobs: list[Job], *others: object, profile: bool) -> list[Measureme
     return [Measurement(job=job, rounds=rounds) for job in jobs]
 
 
+def ends_at_once(server: object, sockets: object) -> None:
+    """In the place of a server that answers until it is interrupted."""
+
+
 def short_exam(task: str, n_per_kind: int = 0, part: str = "seen") -> list[Example]:
     return exam(task, 2, part)
 
@@ -88,6 +93,8 @@ def small(arguments: list[str]) -> list[str]:
     if command == "train" and "--resume" not in arguments:
         told = "--data.path" not in arguments or "tiny-world-ru" in arguments
         return [*TINY, *(["--data.stories", "200"] if told else [])]
+    if command == "serve":
+        return ["--port", "0"]
     return ["--limit", "20"] if "--task" in arguments else []
 
 
