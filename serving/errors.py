@@ -16,6 +16,8 @@ from starlette.responses import JSONResponse
 
 NAMES = {"max_new_tokens": "max_tokens", "min_new_tokens": "min_tokens"}  # of settings in requests
 
+FLAG = re.compile(r"--([a-z][a-z-]*)")
+
 
 class ApiError(Exception):
     """What a client is told instead of a result."""
@@ -52,17 +54,16 @@ def as_bad_request(param: str | None = None, code: str | None = None) -> Iterato
     try:
         yield
     except ValueError as error:
-        raise ApiError(400, in_words_of_requests(str(error)), param=param, code=code) from None
+        sentence = FLAG.sub(field_of, str(error))
+        named = FLAG.search(str(error))
+        param = param or (field_of(named) if named else None)
+        raise ApiError(400, sentence, param=param, code=code) from None
 
 
-def in_words_of_requests(sentence: str) -> str:
-    """Returns a sentence about flags as one about fields: --top-p is top_p."""
-
-    def field_of(flag: re.Match[str]) -> str:
-        name = flag[1].replace("-", "_")
-        return NAMES.get(name, name)
-
-    return re.sub(r"--([a-z][a-z-]*)", field_of, sentence)
+def field_of(flag: re.Match[str]) -> str:
+    """Returns the field of a request that a flag stands for: of --top-p top_p."""
+    name = flag[1].replace("-", "_")
+    return NAMES.get(name, name)
 
 
 async def tell_api_error(request: Request, error: Exception) -> JSONResponse:

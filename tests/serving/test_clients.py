@@ -106,11 +106,11 @@ def test_the_openai_client(url: str) -> None:
     assert found["models"] == ["assistant", "small"] and found["model"] == "small"
     assert found["texts"][0] == "The cat" + found["streamed"] != found["texts"][1]
     assert found["logprobs"][0] is None and found["usage"]
-    assert found["streamed_usage"] == 12
+    assert 0 < found["streamed_usage"] <= 12
     assert found["said"] == found["told"] and found["top"] == 2
     assert found["texts"][0].startswith("The cat" + found["stopped"])
     assert found["errors"] == [
-        ["BadRequestError", None, None, True],
+        ["BadRequestError", "top_p", None, True],
         ["NotFoundError", "model", "model_not_found", True],
         ["BadRequestError", "prompt", "context_length_exceeded", True],
     ]

@@ -204,6 +204,59 @@ def test_200_impatient_clients_leave_nothing_behind(url: str) -> None:
     wait_until(is_idle)
 
 
+MIXED: list[tuple[str, dict[str, object]]] = [  # of whom some leave early, and some are wrong
+    ("completions", {"prompt": "The cat", "max_tokens": 12}),
+    ("completions", {"prompt": ["Где", "Hello"], "max_tokens": 9, "n": 2, "stream": True}),
+    ("completions", {"prompt": [[5, 6, 7]] * 4, "max_tokens": 1, "echo": True, "logprobs": 5}),
+    ("completions", {"prompt": "The", "max_tokens": 30, "stop": ["a", "e"], "top_k": 9}),
+    ("completions", {**LONG, "stream": True}),
+    ("completions", {"prompt": "The", "temperature": -1}),
+    ("completions", {"prompt": "cat " * 99}),
+    ("chat/completions", {"messages": [{"role": "user", "content": "Where?"}], "max_tokens": 9}),
+    ("chat/completions", {"messages": [{"role": "tool", "content": "4"}]}),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="reads /proc, which Linux has")
+def test_2000_mixed_requests_leave_memory_and_files_as_they_were(small: Path) -> None:
+    process, url = started(str(small))
+    proc = Path(f"/proc/{process.pid}")
+
+    def used() -> tuple[float, int]:
+        pages = int((proc / "statm").read_text().split()[1])
+        return pages * 4096 / 1e6, len([*(proc / "fd").iterdir()])
+
+    async def send(n: int) -> list[int]:
+        statuses: list[int] = []
+        numbers = iter(range(n))
+
+        async def one_client(client: httpx2.AsyncClient) -> None:
+            for number in numbers:
+                path, body = MIXED[number % len(MIXED)]
+                seconds = 0.2 if body.get("max_tokens") == LONG["max_tokens"] else 60
+                try:
+                    answer = await client.post(f"{url}/v1/{path}", json=body, timeout=seconds)
+                    statuses.append(answer.status_code)
+                except httpx2.ReadTimeout:
+                    statuses.append(0)
+
+        async with httpx2.AsyncClient() as client:
+            await asyncio.gather(*(one_client(client) for _ in range(16)))
+        return statuses
+
+    asyncio.run(send(300))
+    time.sleep(6)  # connections that nobody uses are closed after 5 s
+    memory, files = used()
+    statuses = asyncio.run(send(2000))
+    time.sleep(6)
+    assert len(statuses) == 2000 and max(statuses) < 500
+    assert statuses.count(0) > 100 and statuses.count(200) > 1000
+    assert used()[0] < memory + 20 and used()[1] == files
+    process.terminate()
+    assert process.wait(20) == 143
+
+
 def test_a_socket_of_ipv6_has_an_address_for_the_browser() -> None:
     if not socket.has_ipv6:
         pytest.skip("this machine has no IPv6")
