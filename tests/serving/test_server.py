@@ -162,17 +162,20 @@ def test_a_signal_lets_texts_end_or_tells_them_and_leaves_nothing(
 ) -> None:
     process, url = started(str(small))
     ended: list[str] = []
+    begun = threading.Semaphore(0)
 
     def read(max_tokens: int) -> None:
         body = {**LONG, "max_tokens": max_tokens, "stream": True}
-        with httpx2.stream("POST", f"{url}/v1/completions", json=body, timeout=30) as answer:
+        with httpx2.stream("POST", f"{url}/v1/completions", json=body, timeout=60) as answer:
+            begun.release()
             ended.append([line for line in answer.iter_lines() if line][-1])
 
     sizes = [500] * 4 + [200_000_000] * 4
     threads = [threading.Thread(target=read, args=(n,)) for n in sizes]
     for thread in threads:
         thread.start()
-    time.sleep(0.5)
+    for _ in threads:
+        assert begun.acquire(timeout=30)
     began = time.monotonic()
     process.send_signal(sig)
     time.sleep(0.5)
