@@ -31,7 +31,8 @@ def serve(command: ServeCommand) -> int:
             f'serve needs the package {error.name}; pip install -e ".[serve]"'
         ) from None
     key = read_key(command.api_key_file) if command.api_key_file else None
-    access = Access(key=key, hosts=command.allow_host, origins=command.allow_origin)
+    hosts = tuple(name.lower() for name in command.allow_host)
+    access = Access(key=key, hosts=hosts, origins=command.allow_origin)
     with open_socket(command.host, command.port) as opened:
         runs = open_runs(command)
         engines = [run.engine for run in runs.values()]

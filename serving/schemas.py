@@ -27,6 +27,7 @@ REFUSED = {  # fields that would change the answer, with the values that ask for
     "audio": (),
     "modalities": (["text"],),
     "suffix": ("",),
+    "prompt_lookup": (False,),  # rows that share their steps do not guess
 }
 NAME = re.compile(r"[\w.-]{1,64}", re.ASCII)
 Prompt = str | list[str] | list[int] | list[list[int]] | None
