@@ -205,7 +205,8 @@ def test_unknown_names_are_served_and_told(client: TestClient) -> None:
         ("logit_bias", {"999": 1}), ("logit_bias", [1]), ("presence_penalty", 1e9),
         ("repetition_penalty", 0), ("stream", "yes"), ("stream_options", True), ("echo", 1),
         ("best_of", 2), ("suffix", "end"), ("prompt_lookup", True), ("tools", [{}]),
-        ("functions", [{}]), ("response_format", {"type": "json_object"}), ("audio", {}), ("model", 3),
+        ("functions", [{}]), ("response_format", {"type": "json_object"}), ("audio", {}),
+        ("model", 3),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_told_with_its_name(client: TestClient, field: str, value: object) -> None:
