@@ -52,12 +52,21 @@ class SlotCache(RaggedCache):
                 stored[[i, j], :, :n] = stored[[j, i], :, :n]
         self.tokens[i], self.tokens[j] = self.tokens[j], self.tokens[i]
 
-    def reuse(self, slot: int, tokens: list[int]) -> None:
-        """Copies the longest beginning of some tokens that any slot holds into a slot."""
+    def begin(self, slot: int, tokens: list[int], free: range) -> None:
+        """Puts the longest beginning of some tokens that any slot holds into a slot.
+
+        What the slot holds is kept in a free slot where that one has less to lose.
+        """
+
+        def loss(n: int) -> tuple[int, int]:
+            n_shared = n_equal(self.tokens[n], tokens)
+            return len(self.tokens[n]) - n_shared, -n_shared
+
+        self.swap(slot, min((slot, *free), key=loss))
         shared = [n_equal(cached, tokens) for cached in self.tokens]
         n = max(shared)
-        source = slot if shared[slot] == n else shared.index(n)
-        if source != slot:
+        if shared[slot] < n:
+            source = shared.index(n)
             for pair in self.memory:
                 for stored in pair:
                     stored[slot, :, :n] = stored[source, :, :n]

@@ -110,7 +110,8 @@ class Slots(Generic[AnyRow]):
             if not reading.has_begun:
                 if self.is_read_by_another(reading):
                     continue
-                self.cache.reuse(self.rows.index(reading.row), reading.tokens)
+                free = range(len(self.rows), self.n_slots)
+                self.cache.begin(self.rows.index(reading.row), reading.tokens, free)
                 reading.has_begun = True
             if self.is_read(reading):
                 continue

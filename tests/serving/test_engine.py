@@ -126,20 +126,24 @@ def test_what_samples_of_one_prompt_share_is_read_once(
         assert text == alone(model, tokenizer, prompt, replace(config, seed=seed)).tokens
 
 
-def test_a_dialogue_goes_on_from_what_is_cached_of_it(
+def test_two_dialogues_go_on_from_what_is_cached_of_them(
     engine: Engine, model: GPT2Model, tokenizer: Tokenizer
 ) -> None:
     config = SamplingConfig(max_new_tokens=3, temperature=1.0)
-    first, second = Answer(), Answer()
     engine.start()
-    engine.submit(random_prompt(8, 30), config, first)
-    prompt = [*random_prompt(8, 30), *alone(model, tokenizer, random_prompt(8, 30), config).tokens]
-    first.wait()
-    with counted(model) as counts:
-        engine.submit([*prompt, 5, 6], config, second)
-        assert second.tokens == alone(model, tokenizer, [*prompt, 5, 6], config).tokens
-    # the last token of the first text was never read, so it is read with the next one
-    assert counts[:2] == [2, 1]
+    dialogues = [random_prompt(8, 30), random_prompt(9, 25)]
+    for prompt in dialogues:  # one after the other, so each could have the first slot
+        answer = Answer()
+        engine.submit(prompt, config, answer)
+        answer.wait()
+        prompt += [*alone(model, tokenizer, prompt, config).tokens, 5, 6]
+    for prompt in dialogues:
+        answer = Answer()
+        with counted(model) as counts:
+            engine.submit(prompt, config, answer)
+            assert answer.tokens == alone(model, tokenizer, prompt, config).tokens
+        # the last token of the text before was never read, so it is read with the next one
+        assert counts[:2] == [2, 1]
 
 
 def test_rows_go_on_while_a_long_prompt_is_read_and_it_can_be_cancelled_meanwhile(
