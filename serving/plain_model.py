@@ -16,7 +16,7 @@ from gpt2 import GPT2Model
 from multiheadattention import MultiHeadAttention
 from run_directory.weights import WEIGHTS_FILE
 from serving.errors import ApiError
-from training.snapshots import load_snapshot
+from training.snapshots import load_snapshot, steps_in
 
 PATIENCE = 30.0  # seconds that a question waits for the one before it
 COMPUTES = threading.Lock()  # held by the question that is computed: one at a time
@@ -39,6 +39,10 @@ def plain_model(folder: Path, step: int | None = None) -> Iterator[GPT2Model]:
 
     Raises ApiError where the question before it takes too long or there is no such snapshot.
     """
+    steps = steps_in(folder)
+    if step is not None and step not in steps:
+        there = ", ".join(map(str, steps)) or "none"
+        raise ApiError(404, f"no snapshot of step {step}; there are: {there}", param="step")
     if not COMPUTES.acquire(timeout=PATIENCE):
         raise ApiError(
             429,
@@ -47,11 +51,7 @@ def plain_model(folder: Path, step: int | None = None) -> Iterator[GPT2Model]:
         )
     try:
         changed = written_at(folder) if step is None else 0
-        try:
-            model = load_cached(folder, step, changed)
-        except FileNotFoundError as error:
-            raise ApiError(404, str(error), param="step") from None
-        yield model
+        yield load_cached(folder, step, changed)
     finally:
         COMPUTES.release()
 

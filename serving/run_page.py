@@ -17,7 +17,7 @@ from serving.plain_model import plain_model, require_tokens
 from serving.runs import ServedRun
 from serving.world_verdict import world_of
 from tokenizer import Tokenizer
-from training.progress import Metrics, MetricsLog
+from training.progress import Metrics, parse_metrics
 from training.snapshots import steps_in
 from visualization.inspection import TokenText
 
@@ -88,14 +88,15 @@ def token_view(tokenizer: Tokenizer, id: int) -> TokenText:
 def curve(directory: Path, known: int) -> CurveView:
     """Returns the curve of a run, thinned to about MAX_POINTS lines, unless it has `known` lines.
 
-    Raises ValueError for a damaged line.
+    A last line that is being written is left out. Raises ValueError for a damaged line.
     """
-    lines = MetricsLog(directory, writes=False).read()
-    stride = max(1, len(lines) // MAX_POINTS)
+    file = directory / METRICS_FILE
+    lines = file.read_bytes().split(b"\n")[:-1] if file.exists() else []
+    stride, last = max(1, len(lines) // MAX_POINTS), len(lines) - 1
     kept = [
-        line
+        parse_metrics(line, f"{METRICS_FILE}, line {i + 1},")
         for i, line in enumerate(lines)
-        if i % stride == 0 or "val_loss" in line or i == len(lines) - 1
+        if len(lines) != known and (i % stride == 0 or b'"val_loss"' in line or i == last)
     ]
     return CurveView(
         n=len(lines),

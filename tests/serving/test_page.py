@@ -154,6 +154,10 @@ def test_the_curve_is_thinned_and_not_sent_twice(page: TestClient, run: ServedRu
     assert MAX_POINTS <= len(curve["lines"]) <= MAX_POINTS + 3
     assert {line["step"] for line in curve["lines"] if "val_loss" in line} == evaluated
     assert asked(page, "/views/curve?model=world&known=4000") == {**curve, "lines": None}
+    with log.path.open("a") as file:
+        file.write('{"step": 4000}\n{"ste')  # the rest is being written
+    curve = asked(page, "/views/curve?model=world&known=4000")
+    assert isinstance(curve, dict) and curve["lines"][-1] == {"step": 4000}
     about = asked(page, "/views/about?model=world")
     assert isinstance(about, dict) and about["settings"]["train"]["max_steps"] == 8
 
