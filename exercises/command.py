@@ -18,7 +18,7 @@ from exercises.child import run_in_child
 from exercises.exercise import Panel
 from exercises.hints import rungs
 from exercises.look import beside, draw_png, drawn
-from exercises.progress import count, read_events, record, state_of
+from exercises.progress import PROGRESS_FILE, count, is_whole, read_events, record, state_of
 from exercises.report import TABLES, as_record, failure_text, lines_of
 from exercises.settings import LearnCommand
 from exercises.source import header_of, solution_of
@@ -63,6 +63,8 @@ def show_list(command: LearnCommand, console: CommandConsole, language: Language
         console.print("\n".join(["", *(line.rstrip() for line in rows)]))
         if following:
             console.print(f"\n{labels['next']}: {following}")
+        if not is_whole(command.folder):
+            console.print(labels["edited"].format(path=command.folder / PROGRESS_FILE))
     return 0
 
 

@@ -31,7 +31,7 @@ LABELS = {
     "yours": "yours",
     "right": "right",
     "list": "The parts of GPT-2, to be written by you. What you have written lies in {folder}/.",
-    "begin": "begin",
+    "edited": "{path} was edited or cut; what is done was compared with your files all the same.",
     "not_begun": "not begun",
     "begun": "begun",
     "done": "done",

@@ -47,6 +47,27 @@ def read_events(folder: Path) -> list[Event]:
     return events
 
 
+def is_whole(folder: Path) -> bool:
+    """Tells whether each line carries the SHA-256 of the line before it, as it was written."""
+    path = folder / PROGRESS_FILE
+    if not path.is_file():
+        return True
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    for before, line in zip(["", *lines], lines, strict=False):
+        try:
+            found = parse_json(line.encode(), str(path))
+        except ValueError:
+            return False
+        if not isinstance(found, dict) or found.get("before") != digest_of(before):
+            return False
+    return True
+
+
+def digest_of(line: str) -> str:
+    """Returns the SHA-256 of a line, in hexadecimal."""
+    return hashlib.sha256(line.encode()).hexdigest()
+
+
 def record(folder: Path, exercise: str, event: str, result: str, file: Path) -> None:
     """Adds one event. Raises OSError where it cannot be written."""
     path = folder / PROGRESS_FILE
@@ -59,7 +80,7 @@ def record(folder: Path, exercise: str, event: str, result: str, file: Path) -> 
             "event": event,
             "result": result,
             "file": digest,
-            "before": hashlib.sha256(last.encode()).hexdigest(),
+            "before": digest_of(last),
         }
     )
     text = before if not before or before.endswith("\n") else before + "\n"

@@ -67,14 +67,14 @@ def probes(seed: int) -> list[Probe]:
 
 
 def curve(part: Part) -> list[Panel]:
-    """Returns the curve from -4 to 4 as a map: a row for each half of y."""
-    x = torch.linspace(-4, 4, 33)
+    """Returns the curve from -3 to 3 as a map: a row for each quarter of y."""
+    x = torch.linspace(-3, 3, 25)
     y = part()(x).detach()
-    heights = torch.arange(8, -3, -1) / 2  # 4 to -1
+    heights = torch.arange(12, -3, -1) / 4  # 3 to -0.5
     nearest = (y[None] - heights[:, None]).abs()
     values = (nearest == nearest.amin(0)).float()
     title = Text("the curve", "кривая")
-    labels = tuple(f"{h:+.1f}" for h in heights.tolist())
+    labels = tuple(f"{h:+.2f}" for h in heights.tolist())
     columns = tuple(f"{v:g}" if v % 1 == 0 else "" for v in x.tolist())
     return [Panel(title=title, values=values, labels=labels, columns=columns)]
 

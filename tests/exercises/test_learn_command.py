@@ -18,6 +18,7 @@ from exercises.child import run_in_child
 from exercises.exercise import Exercise
 from exercises.hints import GAP, rungs
 from exercises.look import drawn
+from exercises.progress import record
 from exercises.source import HEADER, edited, module_of, solution_of
 
 CRASHES = {  # what the code does -> the key of the sentence
@@ -76,6 +77,28 @@ def test_from_start_to_passed(folder: Path, capsys: pytest.CaptureFixture[str]) 
     assert re.search(r"attention .* done +checks 3, hints 3", said(capsys)[1])
     path.write_text(RIGHT["attention"]["nanoGPT"], encoding="utf-8")
     assert re.search(r"attention .* changed, check again", said(capsys)[1])
+
+
+@pytest.mark.parametrize("change", ["edit", "cut", "reorder", "break"])
+def test_a_changed_log_is_said_and_never_stops_learning(
+    change: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder.mkdir()
+    for number in range(4):
+        record(folder, "gelu", "check", f"result {number}", folder / "gelu.py")
+    assert "was edited or cut" not in said(capsys)[1]
+    log = folder / "progress.jsonl"
+    lines = log.read_text().splitlines()
+    changed = {
+        "edit": [lines[0].replace("result 0", "passed"), *lines[1:]],
+        "cut": [lines[0], *lines[2:]],
+        "reorder": [lines[1], lines[0], *lines[2:]],
+        "break": [*lines[:2], lines[2][:20], lines[3]],
+    }[change]
+    log.write_text("\n".join(changed) + "\n")
+    status, text = said(capsys)
+    assert status == 0 and "was edited or cut" in text
+    assert said(capsys, "start", "gelu")[0] == 0
 
 
 def test_a_file_that_is_there_is_kept(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
