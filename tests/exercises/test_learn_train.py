@@ -15,6 +15,9 @@ from exercises.exercise import Exercise
 from exercises.source import module_of, twin
 from gpt2 import GPT2Model
 from load_data import Corpus, load_corpus
+from loss import next_token_loss
+from run_directory.config_file import read_config
+from training.choose_runtime import is_faster_in_bf16
 
 VERSE = "Мама мыла раму, the cat sat on the mat. " * 60
 SIZES = GPT2Config(vocab_size=64, context_length=24, n_layer=2, n_head=2, n_embd=16, dropout=0.0)
@@ -90,6 +93,17 @@ def test_a_run_with_a_learners_part_is_an_ordinary_run(
     run = tmp_path / "runs" / "mine"
     assert "sha256" in json.loads((run / "parts.json").read_text())["attention"]
     metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    rounding = 1e-2 if is_faster_in_bf16("cpu") else 1e-6  # bf16 has 8 bits
+    assert root_files_loss(run) == pytest.approx(metrics[-1]["val_loss"], rel=rounding)
     assert main.main(["evaluate", "runs/mine"]) == 0
-    written = next((run / "evaluation").glob("*.json"))
-    assert metrics[-1]["val_bits_per_byte"] > 0 and written.is_file()
+
+
+@torch.no_grad()
+def root_files_loss(run: Path) -> float:
+    """Returns the validation loss of a run as the root files' own code computes it."""
+    config, model = read_config(run), GPT2Model.load(run)
+    nats, count = 0.0, 0
+    for tokens, targets in load_corpus(config.data).evaluation_batches(176, 16):
+        loss, n_targets = next_token_loss(model(tokens), targets)
+        nats, count = nats + float(loss), count + int(n_targets)
+    return nats / count
