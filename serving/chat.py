@@ -155,10 +155,10 @@ def prompt_of(body: ChatRequest, run: ServedRun) -> Prompt:
     messages = [Message(role, text) for role, text in without_empty_answers(texts)]
     n_empty = len(texts) - len(messages)
     require_turns(messages)
-    if messages[-1].role != "user":
+    if not messages or messages[-1].role != "user":
         raise ApiError(
             400,
-            f"the last message is the {messages[-1].role}'s; end with the user's",
+            f"the last message is the {texts[-1][0]}'s; end with the user's",
             param="messages",
         )
     n_system = int(messages[0].role == "system")

@@ -114,6 +114,7 @@ def test_a_run_without_the_template_says_so(client: TestClient) -> None:
         ([{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}], "image_url"),
         ([QUESTION, QUESTION], "take turns"),
         ([QUESTION, {"role": "assistant", "content": "Yes."}], "end with the user's"),
+        ([QUESTION, {"role": "assistant", "content": ""}], "end with the user's"),
         ([{"role": "assistant", "content": None, "tool_calls": [{}]}], "tools"),
     ],
 )
