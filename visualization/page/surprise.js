@@ -78,18 +78,19 @@ function bitsProfile(ctx, bits, ideal) {
     on: { click: choose } });
   function draw() {
     const brush = canvas.getContext("2d");
-    const style = getComputedStyle(canvas);
+    const style = getComputedStyle(canvas); // asked once: for each bar it would take longest
+    const [bar, accent, second] = ["--bar", "--accent", "--second"].map((name) =>
+      style.getPropertyValue(name));
     brush.setTransform(density, 0, 0, density, 0, 0);
     brush.clearRect(0, 0, width, PROFILE);
     const paint = (t, colour, top, height) => {
-      brush.fillStyle = style.getPropertyValue(colour);
+      brush.fillStyle = colour;
       brush.fillRect(t * step, top, Math.max(step - 1, 1), height);
     };
     const height = (value) => (PROFILE - 4) * (value ?? 0) / most;
     for (const [t, value] of bits.entries()) {
-      const colour = t === ctx.state.token ? "--accent" : "--bar";
-      paint(t, colour, PROFILE - height(value), height(value));
-      if (ideal?.[t]) paint(t, "--second", PROFILE - height(ideal[t]) - 1, 3);
+      paint(t, t === ctx.state.token ? accent : bar, PROFILE - height(value), height(value));
+      if (ideal?.[t]) paint(t, second, PROFILE - height(ideal[t]) - 1, 3);
     }
   }
   const note = ctx.words.say(ideal ? "surprise.profile_ideal" : "surprise.profile_model");
