@@ -14,6 +14,7 @@ import multiheadattention
 from cfg_gpt2 import GPT2Config
 from exercises.exercise import Case, Exercise, Mistake, Panel, Part, Probe, Text
 from exercises.parts import causal_softmax
+from exercises.parts.feedforward import config_of
 from exercises.run_part import build, call
 
 
@@ -62,19 +63,6 @@ class Oracle(nn.Module):
         heads = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         y = self.out_proj(heads.transpose(1, 2).flatten(2))
         return F.dropout(y, self.dropout, self.training)
-
-
-def config_of(n_embd: int, n_head: int, *, bias: bool = True, dropout: float = 0.0) -> GPT2Config:
-    """Returns the settings of a small model."""
-    return GPT2Config(
-        vocab_size=8,
-        context_length=16,
-        n_layer=1,
-        n_head=n_head,
-        n_embd=n_embd,
-        bias=bias,
-        dropout=dropout,
-    )
 
 
 def weights_of(n_embd: int, generator: torch.Generator, *, bias: bool = True) -> dict[str, Tensor]:

@@ -79,7 +79,7 @@ def cases(seed: int) -> list[Case]:
     axes = ("row", "position", "channel")
     first = Case(
         name=Text("12 channels", "12 каналов"),
-        arguments=(attention_exercise.config_of(12, 3),),
+        arguments=(feedforward_exercise.config_of(12, 3),),
         inputs=(2 * draw(2, 7, 12) + 0.5,),
         weights=weights(12),
         axes=axes,
@@ -88,7 +88,7 @@ def cases(seed: int) -> list[Case]:
         first,
         Case(
             name=Text("8 channels, config.bias=False", "8 каналов, config.bias=False"),
-            arguments=(attention_exercise.config_of(8, 4, bias=False),),
+            arguments=(feedforward_exercise.config_of(8, 4, bias=False),),
             inputs=(2 * draw(3, 5, 8) - 0.5,),
             weights=weights(8, bias=False),
             axes=axes,

@@ -53,13 +53,15 @@ class Oracle(nn.Module):
         return F.dropout(y, self.p, self.training)
 
 
-def config_of(n_embd: int, *, bias: bool = True, dropout: float = 0.0) -> GPT2Config:
+def config_of(
+    n_embd: int, n_head: int = 1, *, bias: bool = True, dropout: float = 0.0
+) -> GPT2Config:
     """Returns the settings of a small model."""
     return GPT2Config(
         vocab_size=8,
         context_length=16,
         n_layer=1,
-        n_head=1,
+        n_head=n_head,
         n_embd=n_embd,
         bias=bias,
         dropout=dropout,
